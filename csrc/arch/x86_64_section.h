@@ -1,0 +1,141 @@
+/* rseq critical sections for x86-64.
+ *
+ * A critical section is described by a struct rseq_cs (linux/rseq.h): start, length, abort handler. Tools find the
+ * descriptors in the section __rseq_cs, so every section has one there. Its three fields need relocations, which are
+ * not done yet when an IFUNC resolver runs in an object that is being relocated, so the code compares the stored start
+ * with the real one and, where they differ, builds the descriptor on the stack. A descriptor on the stack is safe
+ * because rseq_cs is cleared before the frame goes. */
+#ifndef RSM_ARCH_X86_64_SECTION_H
+#define RSM_ARCH_X86_64_SECTION_H
+
+#include <stdint.h>
+
+#include "record.h"
+
+/* The first 24 bytes of struct rseq (linux/rseq.h), which every kernel with rseq has. */
+struct rsm_rseq_area {
+    uint32_t cpu_id_start;
+    uint32_t cpu_id;
+    uint64_t rseq_cs;
+    uint32_t flags;
+    uint32_t node_id;
+};
+
+struct rsm_rseq_descriptor { /* struct rseq_cs of linux/rseq.h */
+    uint32_t version;
+    uint32_t flags;
+    uint64_t start_ip;
+    uint64_t post_commit_offset;
+    uint64_t abort_ip;
+} __attribute__((aligned(32)));
+
+/* The signature that glibc registers with (sys/rseq.h RSEQ_SIG); it must stand directly before an abort handler. */
+#define RSM_RSEQ_SIGNATURE 0x53053053
+
+/* Opens a critical section: its descriptor, and the store that makes the kernel watch it. The section runs from label
+ * 772 to label 773; its abort handler is label 774. Clobbers rax and rdx. */
+#define RSM_SECTION_OPEN                                                                                               \
+    ".pushsection __rseq_cs, \"aw\"\n\t"                                                                               \
+    ".balign 32\n\t"                                                                                                   \
+    "775: .long 0, 0\n\t"                                                                                              \
+    ".quad 772f, 773f - 772f, 774f\n\t"                                                                                \
+    ".popsection\n\t"                                                                                                  \
+    ".pushsection __rseq_cs_ptr_array, \"aw\"\n\t"                                                                     \
+    ".quad 775b\n\t"                                                                                                   \
+    ".popsection\n\t"                                                                                                  \
+    "leaq 775b(%%rip), %%rax\n\t"                                                                                      \
+    "leaq 772f(%%rip), %%rdx\n\t"                                                                                      \
+    "cmpq %%rdx, 8(%%rax)\n\t"                                                                                         \
+    "je 776f\n\t" /* relocated: use the descriptor in its section */                                                   \
+    "leaq %[descriptor], %%rax\n\t"                                                                                    \
+    "movq %%rdx, 8(%%rax)\n\t"                                                                                         \
+    "movq $(773f - 772f), 16(%%rax)\n\t"                                                                               \
+    "leaq 774f(%%rip), %%rdx\n\t"                                                                                      \
+    "movq %%rdx, 24(%%rax)\n\t"                                                                                        \
+    "776: movq %%rax, 8(%[area])\n\t" /* rseq_cs */
+
+/* The abort handler: ud1 with the signature as its displacement, so that a disassembler stays in step, then a jump. */
+#define RSM_SECTION_ABORT(target)                                                                                      \
+    ".pushsection __rseq_failure, \"ax\"\n\t"                                                                          \
+    ".byte 0x0f, 0xb9, 0x3d\n\t"                                                                                       \
+    ".long 0x53053053\n\t"                                                                                             \
+    "774: jmp %l[" target "]\n\t"                                                                                      \
+    ".popsection\n\t"
+
+enum rsm_commit {
+    RSM_COMMIT_DONE,    /* the add took effect, once */
+    RSM_COMMIT_MOVED,   /* this thread is not on `cpu`; nothing happened */
+    RSM_COMMIT_ABORTED, /* the kernel aborted the section; nothing happened */
+};
+
+/* Adds n to *counter if this thread is on `cpu` from the comparison to the commit. */
+static inline enum rsm_commit rsm_section_add(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter, uint64_t n)
+{
+    struct rsm_rseq_descriptor descriptor = {0};
+    enum rsm_commit commit = RSM_COMMIT_DONE;
+    __asm__ goto(RSM_SECTION_OPEN
+                 "772: cmpl %[cpu], 4(%[area])\n\t" /* cpu_id */
+                 "jne 777f\n\t"
+                 "addq %[n], %[counter]\n\t" /* the commit: the last instruction */
+                 "773:\n\t"
+                 /* Leaving early is an exit point, listed so that a debugger stepping over the section stops there. */
+                 ".pushsection __rseq_failure, \"ax\"\n\t"
+                 "777: jmp %l[moved]\n\t"
+                 ".popsection\n\t"
+                 ".pushsection __rseq_exit_point_array, \"aw\"\n\t"
+                 ".quad 772b, 777b\n\t"
+                 ".popsection\n\t" RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [cpu] "r"(cpu), [counter] "m"(*counter), [n] "r"(n), [descriptor] "m"(descriptor)
+                 : "rax", "rdx", "memory", "cc"
+                 : moved, aborted);
+    goto out;
+moved:
+    commit = RSM_COMMIT_MOVED;
+    goto out;
+aborted:
+    commit = RSM_COMMIT_ABORTED;
+out:
+    *(volatile uint64_t *)&area->rseq_cs = 0; /* before the frame that may hold the descriptor goes */
+    return commit;
+}
+
+/* Where a thread is that rsm_section_spin() holds: for a signal handler that looks at the interrupted address. */
+struct rsm_section_range {
+    uint64_t start;
+    uint64_t end;
+    uint64_t abort;
+};
+
+/* Spins inside a critical section until *release is not 0, and does not end otherwise. Returns RSM_COMMIT_ABORTED if
+ * the kernel aborted the section, RSM_COMMIT_DONE if the section ran on. Without a registered area (null) it spins just
+ * the same. */
+static inline enum rsm_commit rsm_section_spin(struct rsm_rseq_area *area, struct rsm_section_range *range,
+                                               const uint32_t *release)
+{
+    struct rsm_rseq_descriptor descriptor = {0};
+    struct rsm_rseq_area unused = {0, 0, 0, 0, 0};
+    enum rsm_commit commit = RSM_COMMIT_DONE;
+    if (!area)
+        area = &unused;
+    __asm__ goto("leaq 772f(%%rip), %%rax\n\t"
+                 "movq %%rax, 0(%[range])\n\t"
+                 "leaq 773f(%%rip), %%rax\n\t"
+                 "movq %%rax, 8(%[range])\n\t"
+                 "leaq 774f(%%rip), %%rax\n\t"
+                 "movq %%rax, 16(%[range])\n\t" RSM_SECTION_OPEN "772: cmpl $0, %[release]\n\t"
+                 "je 772b\n\t"
+                 "773:\n\t" RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [range] "r"(range), [release] "m"(*release), [descriptor] "m"(descriptor)
+                 : "rax", "rdx", "memory", "cc"
+                 : aborted);
+    goto out;
+aborted:
+    commit = RSM_COMMIT_ABORTED;
+out:
+    *(volatile uint64_t *)&area->rseq_cs = 0;
+    return commit;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/* getauxval() for code that runs before libc, or without it: asks the kernel. */
+#ifndef RSM_AUXILIARY_VECTOR_H
+#define RSM_AUXILIARY_VECTOR_H
+
+#include "arch.h"
+
+#define RSM_AT_PHDR 3
+#define RSM_AT_BASE 7
+#define RSM_AT_RSEQ_FEATURE_SIZE 27 /* Linux 6.3, commit 317c8194e6ae */
+#define RSM_AT_RSEQ_ALIGN 28
+
+struct rsm_auxiliary_vector {
+    uint64_t entry[2 * 64]; /* type, value; ended by type AT_NULL (0) */
+};
+
+/* PR_GET_AUXV is Linux 6.4 (commit ddc65971bb67) and needs no file system; /proc is for older kernels. */
+static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector)
+{
+    enum { PR_GET_AUXV_OPTION = 0x41555856 };
+    static const char path[] = "/proc/self/auxv";
+    long size = rsm_syscall(RSM_SYS_PRCTL, PR_GET_AUXV_OPTION, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
+    if (size < 0) {
+        long fd = rsm_syscall(RSM_SYS_OPEN, (long)path, 0, 0, 0, 0, 0);
+        size = 0;
+        if (fd >= 0) {
+            size = rsm_syscall(RSM_SYS_READ, fd, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
+            rsm_syscall(RSM_SYS_CLOSE, fd, 0, 0, 0, 0, 0);
+        }
+    }
+    if (size < 16 || size > (long)sizeof(vector->entry))
+        size = size < 16 ? 16 : (long)sizeof(vector->entry);
+    vector->entry[size / 16 * 2 - 2] = 0; /* ended, whatever came */
+}
+
+static inline uint64_t rsm_auxiliary_vector_value(const struct rsm_auxiliary_vector *vector, uint64_t type)
+{
+    for (const uint64_t *entry = vector->entry; entry[0] != 0; entry += 2)
+        if (entry[0] == type)
+            return entry[1];
+    return 0;
+}
+
+#endif

@@ -1,0 +1,50 @@
+/* What the executable does in main() to let other objects' code run: calls, dlopen(), dlmopen(). Fires no stage itself.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "steps.h"
+
+void rsm_library_indirect(void);
+void rsm_preload_indirect(void);
+
+void rsm_carry_library_ifunc(void)
+{
+    rsm_library_indirect();
+}
+
+void rsm_carry_preload_ifunc(void)
+{
+    rsm_preload_indirect();
+}
+
+static void *nothing(void *argument)
+{
+    return argument;
+}
+
+void rsm_carry_interposed_function(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, nothing, NULL) == 0)
+        pthread_join(thread, NULL);
+}
+
+/* The object is found through the executable's run path, $ORIGIN. */
+void rsm_carry_opened_object(void)
+{
+    void *object = dlopen("rsm_opened.so", RTLD_LAZY);
+    if (object)
+        dlclose(object);
+    else
+        fprintf(stderr, "%s\n", dlerror());
+}
+
+void rsm_carry_new_namespace(void)
+{
+    if (!dlmopen(LM_ID_NEWLM, "rsm_new_namespace.so", RTLD_LAZY))
+        fprintf(stderr, "%s\n", dlerror());
+}

@@ -1,0 +1,25 @@
+/* What host programs share. A host is the program of a scenario: it brings about its stages, one after the other, and
+ * only those that are wanted, so that a stage that crashes can be left out. */
+#ifndef RSM_HOST_H
+#define RSM_HOST_H
+
+#include <stddef.h>
+
+#include "log.h"
+#include "registry.h"
+
+struct rsm_step {
+    enum rsm_stage stage;
+    void (*bring_about)(void);
+};
+
+static inline void rsm_take_steps(const struct rsm_step *step, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (rsm_stage_enabled(step[i].stage))
+            step[i].bring_about();
+}
+
+#define RSM_TAKE_STEPS(steps) rsm_take_steps(steps, sizeof(steps) / sizeof((steps)[0]))
+
+#endif

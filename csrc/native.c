@@ -1,0 +1,29 @@
+/* The C half of the driver. Part of Python's extension module, not of any probe. */
+#define _GNU_SOURCE
+#include <sys/auxv.h>
+
+#include "native.h"
+#include "kernel_query.h"
+#include "subject_split.h"
+
+extern const char *rsm_weak_libc_version(void) __asm__("gnu_get_libc_version") __attribute__((weak));
+
+uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter)
+{
+    return rsm_split_sum(log, counter);
+}
+
+int rsm_native_query_control(void)
+{
+    return rsm_query_control();
+}
+
+unsigned long rsm_native_auxiliary_value(unsigned long type)
+{
+    return getauxval(type);
+}
+
+const char *rsm_native_libc_version(void)
+{
+    return rsm_weak_libc_version ? rsm_weak_libc_version() : 0;
+}

@@ -1,0 +1,11 @@
+/* The C half of the driver, for C. */
+#ifndef RSM_NATIVE_H
+#define RSM_NATIVE_H
+
+#include "record.h"
+#include "registry.h"
+#include "tracer_layout.h"
+
+#include "native_layout.h"
+
+#endif

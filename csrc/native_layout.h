@@ -1,0 +1,16 @@
+/* What Python calls in C, through cffi. In the subset of C that cffi's cdef() accepts: no include, no guard. */
+
+extern const struct rsm_stage_info rsm_stage_table[];
+extern const unsigned int rsm_stage_count;
+
+/* The built-in subject's sum of a counter, over the fast path's and the fallback's parts. */
+uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter);
+
+/* errno of rseq(2) for a query about no area: EINVAL where the kernel has rseq, ENOSYS where not, else a filter's answer. */
+int rsm_native_query_control(void);
+
+/* getauxval(3). */
+unsigned long rsm_native_auxiliary_value(unsigned long type);
+
+/* gnu_get_libc_version(3), or null where the libc that Python runs on is not glibc. */
+const char *rsm_native_libc_version(void);

@@ -1,0 +1,172 @@
+/* The one probe. Every stage only arranges to be called and then calls it:
+ *
+ *     RSM_PROBE(carrier, hook)         where libc may not be called
+ *     RSM_PROBE_LIBC(carrier, hook)    where it may; observes sched_getcpu() and the libc version too
+ *
+ * Which of the two is right is checked against the registry when the stage is compiled. The probe uses raw system calls
+ * only and leaves no undefined symbol and no relocation in code, so it runs before its own object is relocated and
+ * without a thread pointer. */
+#ifndef RSM_PROBE_H
+#define RSM_PROBE_H
+
+#include "log.h"
+#include "registry.h"
+#include "subject_split.h"
+
+#define RSM_PROBE_ADDS 8 /* adds at each firing */
+#define RSM_STABLE_READS 16
+
+struct rsm_surroundings {      /* what only the stage's code can pass on */
+    int (*sched_getcpu)(void); /* libc's, null where libc may not be called */
+    const char *(*libc_version)(void);
+    uint32_t section; /* enum rsm_section */
+};
+
+/* Reads the CPU from the area, the kernel and libc until the thread was not migrated between the reads. */
+static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_registration *registration,
+                                   const struct rsm_surroundings *surroundings)
+{
+    for (int tries = 0; tries < RSM_STABLE_READS; tries++) {
+        uint32_t before = 0, after = 0;
+        rsm_syscall(RSM_SYS_GETCPU, (long)&before, 0, 0, 0, 0, 0);
+        if (registration->area) {
+            record->area_cpu_id_start = *(volatile uint32_t *)&registration->area->cpu_id_start;
+            record->area_cpu_id = (int32_t)rsm_area_cpu_id(registration->area);
+            record->known |= RSM_KNOWN_AREA;
+        }
+        if (surroundings->sched_getcpu)
+            record->sched_getcpu = surroundings->sched_getcpu();
+        rsm_syscall(RSM_SYS_GETCPU, (long)&after, 0, 0, 0, 0, 0);
+        record->getcpu = (int32_t)after;
+        if (before == after)
+            return;
+    }
+}
+
+static inline void rsm_observe_libc(struct rsm_record *record, const struct rsm_registration *registration,
+                                    const struct rsm_surroundings *surroundings)
+{
+    const struct rsm_libc_symbols *symbols = &registration->symbols;
+    record->thread_pointer = registration->thread_pointer;
+    record->area_address = (uint64_t)registration->area;
+    if (symbols->rseq_offset && symbols->rseq_size && symbols->rseq_flags) {
+        record->rseq_offset = *symbols->rseq_offset;
+        record->rseq_size = *symbols->rseq_size;
+        record->rseq_flags = *symbols->rseq_flags;
+        record->known |= RSM_KNOWN_SYMBOLS;
+    }
+    if (symbols->has_build_id) {
+        for (int i = 0; i < RSM_BUILD_ID_SIZE; i++)
+            record->build_id[i] = symbols->build_id[i];
+        record->known |= RSM_KNOWN_BUILD_ID;
+    }
+    if (!surroundings->libc_version)
+        return;
+    const char *version = surroundings->libc_version();
+    for (int i = 0; i < RSM_VERSION_SIZE - 1 && version[i]; i++)
+        record->libc_version[i] = version[i];
+}
+
+static inline void rsm_observe_kernel(struct rsm_record *record, const struct rsm_registration *registration,
+                                      uint32_t sabotage)
+{
+    record->query_size = rsm_query_area(registration->area, &record->query_errno);
+    record->kernel_registered = record->query_size != 0;
+    record->trial_errno = RSM_UNKNOWN;
+    if (!record->query_size && record->query_errno == RSM_EINVAL) {
+        record->trial_errno = rsm_trial_registration();
+        record->kernel_registered = record->trial_errno == RSM_EINVAL;
+    }
+    if (record->query_size || record->query_errno == RSM_ENOSYS || record->trial_errno == 0 ||
+        record->trial_errno == RSM_EINVAL)
+        record->known |= RSM_KNOWN_KERNEL;
+    if (rsm_sabotaged(sabotage, RSM_SABOTAGE_ORACLE))
+        record->kernel_registered = !record->kernel_registered;
+}
+
+static inline void rsm_let_subject_add(struct rsm_log *log, uint32_t stage, struct rsm_record *record,
+                                       const struct rsm_registration *registration, uint32_t sabotage)
+{
+    for (uint32_t i = 0; i < RSM_PROBE_ADDS; i++) {
+        __atomic_fetch_add(&log->stage[stage].attempted, 1, __ATOMIC_RELAXED);
+        if (i == 3 && rsm_sabotaged(sabotage, RSM_SABOTAGE_LOSE_ADD))
+            continue;
+        uint64_t n = i == 3 && rsm_sabotaged(sabotage, RSM_SABOTAGE_DOUBLE_ADD) ? 2 : 1;
+        struct rsm_split_add add = rsm_split_add(log, registration, stage, n, sabotage);
+        record->subject_path = add.path;
+        record->subject_aborts += add.aborts;
+        record->subject_attempted++;
+    }
+}
+
+/* Takes the record of `stage` unless it was taken before. */
+static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const struct rsm_surroundings *surroundings)
+{
+    uint32_t sabotage = log->stage[stage].sabotage;
+    struct rsm_registration registration;
+    if (rsm_sabotaged(sabotage, RSM_SABOTAGE_SILENT))
+        return;
+    if (rsm_sabotaged(sabotage, RSM_SABOTAGE_WRONG_STAGE))
+        stage++;
+    struct rsm_record *record = &log->record[stage];
+    if (__atomic_fetch_add(&log->stage[stage].firings, 1, __ATOMIC_RELAXED) != 0)
+        return;
+    record->stage = stage;
+    record->sequence = __atomic_add_fetch(&log->sequence, 1, __ATOMIC_RELAXED);
+    record->pid = (int32_t)rsm_syscall(RSM_SYS_GETPID, 0, 0, 0, 0, 0, 0);
+    record->tid = (int32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0);
+    record->relocated = rsm_own_relocations_done();
+    record->section = surroundings->section;
+    record->sched_getcpu = RSM_UNKNOWN;
+    __atomic_store_n(&record->state, RSM_RECORD_BEGUN, __ATOMIC_RELEASE);
+    rsm_sabotage_strike(sabotage);
+    rsm_registration_find(&registration);
+    rsm_observe_libc(record, &registration, surroundings);
+    rsm_observe_cpu(record, &registration, surroundings);
+    rsm_observe_kernel(record, &registration, sabotage);
+    if (log->traced)
+        rsm_stop_for_tracer(stage);
+    rsm_let_subject_add(log, stage, record, &registration, sabotage);
+    if (!rsm_sabotaged(sabotage, RSM_SABOTAGE_SHORT))
+        __atomic_store_n(&record->state, RSM_RECORD_COMPLETE, __ATOMIC_RELEASE);
+}
+
+static inline void rsm_probe(uint32_t stage, struct rsm_surroundings surroundings)
+{
+    struct rsm_log *log = rsm_log_map();
+    if (!log)
+        return;
+    if (log->stage[stage].enabled) {
+        rsm_record_take(log, stage, &surroundings);
+        if (rsm_sabotaged(log->stage[stage].sabotage, RSM_SABOTAGE_TWICE))
+            rsm_record_take(log, stage, &surroundings);
+    }
+    rsm_log_unmap(log);
+}
+
+/* Writes the stage's number into the section rsm_stages of the object file, where the tests read which stages it holds.
+ */
+#define RSM_DECLARE_STAGE(carrier, hook)                                                                               \
+    static const uint32_t rsm_declared_##carrier##_##hook __attribute__((section("rsm_stages"), used)) =               \
+        RSM_STAGE_##carrier##_##hook
+
+#define RSM_PROBE(carrier, hook)                                                                                       \
+    do {                                                                                                               \
+        _Static_assert((int)RSM_STAGE_MAY_##carrier##_##hook != RSM_MAY_LIBC,                                          \
+                       "libc may be used here: RSM_PROBE_LIBC");                                                       \
+        RSM_DECLARE_STAGE(carrier, hook);                                                                              \
+        rsm_probe(RSM_STAGE_##carrier##_##hook, (struct rsm_surroundings){0, 0, RSM_SECTION_NONE});                    \
+    } while (0)
+
+/* gnu_get_libc_version() and sched_getcpu(): whoever uses this includes probe_libc.h, so that the others cannot. */
+#define RSM_PROBE_LIBC_SECTION(carrier, hook, section)                                                                 \
+    do {                                                                                                               \
+        _Static_assert((int)RSM_STAGE_MAY_##carrier##_##hook == RSM_MAY_LIBC, "libc may not be used here: RSM_PROBE"); \
+        RSM_DECLARE_STAGE(carrier, hook);                                                                              \
+        rsm_probe(RSM_STAGE_##carrier##_##hook,                                                                        \
+                  (struct rsm_surroundings){rsm_libc_sched_getcpu, rsm_libc_version, section});                        \
+    } while (0)
+
+#define RSM_PROBE_LIBC(carrier, hook) RSM_PROBE_LIBC_SECTION(carrier, hook, RSM_SECTION_NONE)
+
+#endif

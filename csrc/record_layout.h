@@ -1,0 +1,113 @@
+/* Layout of the log: the memory that a scenario's processes, the tracer and the driver share. Stated only here, in
+ * the subset of C that cffi's cdef() accepts: no include, no guard. Include record.h instead of this file. */
+
+#define RSM_LOG_MAGIC 0x314d5352
+#define RSM_LOG_FD 199 /* the log is inherited at this descriptor: early code has no other way to find it */
+#define RSM_STAGE_MAX 128
+#define RSM_CPU_MAX 1024
+#define RSM_BUILD_ID_SIZE 20
+#define RSM_VERSION_SIZE 16
+#define RSM_UNKNOWN -1000000 /* an int field that was not observed */
+
+/* rax of the probe's breakpoint: tells the tracer that a record is being taken ("rseq_mtx", little-endian) */
+#define RSM_TRAP_MAGIC 0x78746d5f71657372
+
+enum rsm_record_state {
+    RSM_RECORD_NONE,
+    RSM_RECORD_BEGUN,
+    RSM_RECORD_COMPLETE,
+};
+
+enum rsm_known {                         /* bits of rsm_record.known: which parts were observed */
+                 RSM_KNOWN_SYMBOLS = 1,  /* libc has __rseq_offset, __rseq_size and __rseq_flags; they were read */
+                 RSM_KNOWN_AREA = 2,     /* the area at thread pointer + __rseq_offset was read */
+                 RSM_KNOWN_KERNEL = 4,   /* rseq(2) told whether an area is registered */
+                 RSM_KNOWN_BUILD_ID = 8, /* build id of the dynamic linker */
+};
+
+enum rsm_section {                   /* what became of the critical section that a signal interrupted */
+                   RSM_SECTION_NONE, /* none was interrupted */
+                   RSM_SECTION_ABORTED,
+                   RSM_SECTION_CONTINUED,
+};
+
+enum rsm_path { /* how a subject's add was done */
+                RSM_PATH_NONE,
+                RSM_PATH_FAST,
+                RSM_PATH_FALLBACK,
+};
+
+struct rsm_record {    /* one a stage; written by the probe, the oracle_* fields by the tracer */
+    uint32_t state;    /* enum rsm_record_state */
+    uint32_t stage;    /* enum rsm_stage */
+    uint32_t sequence; /* order of the records in this log, from 1 */
+    uint32_t known;    /* set of enum rsm_known */
+    int32_t pid;
+    int32_t tid;
+    uint32_t relocated;      /* 1: the relocations of the object that holds the probe are done */
+    uint32_t section;        /* enum rsm_section */
+    uint64_t thread_pointer; /* FS base; 0: not set */
+    int64_t rseq_offset;     /* bytes from the thread pointer */
+    uint32_t rseq_size;      /* bytes */
+    uint32_t rseq_flags;
+    uint64_t area_address;
+    uint32_t area_cpu_id_start;
+    int32_t area_cpu_id;  /* -1 uninitialized, -2 registration failed (enum rseq_cpu_id_state of linux/rseq.h) */
+    int32_t getcpu;       /* CPU, from the system call */
+    int32_t sched_getcpu; /* CPU, from libc's function; RSM_UNKNOWN where calling libc is not allowed */
+    int32_t query_errno;  /* rseq(area, length, UNREGISTER, signature + 1): EPERM registered, EINVAL not */
+    uint32_t query_size;  /* the length that was answered with EPERM; 0: none was */
+    int32_t trial_errno;  /* registration of a scratch area: 0 means that none was registered; RSM_UNKNOWN: not tried */
+    uint32_t kernel_registered;
+    uint32_t oracle_present; /* 1: the tracer read PTRACE_GET_RSEQ_CONFIGURATION */
+    int32_t oracle_errno;    /* why it could not */
+    uint64_t oracle_address; /* 0: not registered */
+    uint32_t oracle_size;
+    uint32_t oracle_signature;
+    uint32_t subject_path;      /* enum rsm_path, of the last add */
+    uint32_t subject_attempted; /* adds */
+    uint32_t subject_aborts;    /* critical sections that the kernel aborted */
+    uint8_t build_id[RSM_BUILD_ID_SIZE];
+    char libc_version[RSM_VERSION_SIZE]; /* gnu_get_libc_version(); empty where calling libc is not allowed */
+};
+
+struct rsm_stage_slot {
+    uint32_t enabled;   /* 1: this stage is wanted in this process; others do nothing */
+    uint32_t firings;   /* how often its code ran */
+    uint32_t attempted; /* adds that the subject began, over all firings */
+    uint32_t sabotage;  /* enum rsm_sabotage, obeyed only by probes built for testing the tester */
+};
+
+struct rsm_counters { /* of one CPU in the first, of everybody in the second use; one counter a stage */
+    uint64_t add[RSM_STAGE_MAX];
+};
+
+struct rsm_log {
+    uint32_t magic;
+    uint32_t size;        /* sizeof(struct rsm_log) of who made it */
+    uint32_t traced;      /* 1: a tracer waits for the probe's breakpoint */
+    uint32_t sequence;    /* the last one given */
+    uint32_t padding[12]; /* to a cache line */
+    struct rsm_stage_slot stage[RSM_STAGE_MAX];
+    struct rsm_record record[RSM_STAGE_MAX];
+    struct rsm_counters shared;           /* added to with atomics, by the fallback */
+    struct rsm_counters cpu[RSM_CPU_MAX]; /* added to inside critical sections, by the fast path */
+};
+
+enum rsm_sabotage { /* defects that the tests plant */
+                    RSM_SABOTAGE_NONE,
+                    RSM_SABOTAGE_WRONG_STAGE, /* the record names the next stage */
+                    RSM_SABOTAGE_SILENT,      /* the stage leaves no record */
+                    RSM_SABOTAGE_SHORT,       /* the record is begun and never completed */
+                    RSM_SABOTAGE_CRASH,
+                    RSM_SABOTAGE_HANG,
+                    RSM_SABOTAGE_GARBAGE,     /* bytes on standard output */
+                    RSM_SABOTAGE_STRAY_CHILD, /* a child in a session of its own that never ends */
+                    RSM_SABOTAGE_EARLY_EXIT,
+                    RSM_SABOTAGE_TWICE, /* the stage fires again */
+                    RSM_SABOTAGE_LOSE_ADD,
+                    RSM_SABOTAGE_DOUBLE_ADD,
+                    RSM_SABOTAGE_TRUST_USER, /* the subject believes cpu_id without asking the kernel */
+                    RSM_SABOTAGE_FALLBACK,   /* the subject never takes the fast path */
+                    RSM_SABOTAGE_ORACLE,     /* the in-process oracle says the opposite */
+};

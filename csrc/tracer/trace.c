@@ -1,0 +1,60 @@
+/* ptrace: follow every new task, look at the rseq registration at each record, and stay out of the way otherwise. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "arch/x86_64_ptrace.h"
+#include "tracer/tracer.h"
+
+/* Linux 5.13, commit 90f093fa8ea4; libc headers may be older. */
+#define REQUEST_GET_RSEQ_CONFIGURATION 0x420f
+
+struct rseq_configuration {
+    uint64_t address;
+    uint32_t size;
+    uint32_t signature;
+    uint32_t flags;
+    uint32_t padding;
+};
+
+int rsm_trace_seize(pid_t pid)
+{
+    unsigned long options =
+        PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+    return ptrace(PTRACE_SEIZE, pid, 0, options) == 0 ? 0 : errno;
+}
+
+static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
+{
+    struct rsm_record *record = &job->log->record[stage];
+    struct rseq_configuration configuration = {0};
+    errno = 0;
+    if (ptrace(REQUEST_GET_RSEQ_CONFIGURATION, tid, sizeof(configuration), &configuration) < 0) {
+        record->oracle_errno = errno;
+        return;
+    }
+    record->oracle_address = configuration.address;
+    record->oracle_size = configuration.size;
+    record->oracle_signature = configuration.signature;
+    record->oracle_present = 1;
+    job->reply.stops++;
+}
+
+void rsm_trace_event(struct rsm_job *job, pid_t tid, int status)
+{
+    int event = status >> 16, signal = WSTOPSIG(status);
+    uint32_t stage;
+    if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
+        ptrace(PTRACE_LISTEN, tid, 0, 0); /* a group stop: it stays stopped until SIGCONT */
+        return;
+    }
+    if (event != 0) {
+        signal = 0; /* a new task, or an exec */
+    } else if (signal == SIGTRAP && rsm_stopped_for_record(tid, &stage)) {
+        look_at_registration(job, tid, stage);
+        signal = 0;
+    }
+    ptrace(PTRACE_CONT, tid, 0, signal);
+}

@@ -1,0 +1,37 @@
+/* The tracer: a small process between the driver and the scenarios. It starts them, looks at the kernel's rseq
+ * registration of the thread at each record, enforces the time limit, and leaves no process behind. Its files: main.c
+ * (messages), spawn.c (start of a process), trace.c (ptrace), reap.c (end of all processes). */
+#ifndef RSM_TRACER_H
+#define RSM_TRACER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "record.h"
+#include "tracer_layout.h"
+
+enum { RSM_DESCRIPTOR_LOG, RSM_DESCRIPTOR_OUTPUT, RSM_DESCRIPTOR_ERROR, RSM_DESCRIPTOR_COUNT };
+
+struct rsm_job {
+    const struct rsm_request *request;
+    const char *directory;
+    char **arguments;   /* null-terminated */
+    char **environment; /* null-terminated */
+    int descriptor[RSM_DESCRIPTOR_COUNT];
+    struct rsm_log *log;
+    struct rsm_reply reply;
+};
+
+/* Starts the job's process, seized if that is wanted and allowed. Returns 0, or -1 with reply.error set. */
+int rsm_spawn(struct rsm_job *job);
+
+/* Handles one wait status of a traced task and lets it go on. */
+void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
+
+/* Seizes `pid`. Returns 0 or errno. */
+int rsm_trace_seize(pid_t pid);
+
+/* Kills and waits for every descendant that is left. Returns how many were alive. */
+uint32_t rsm_reap_all(void);
+
+#endif

@@ -1,0 +1,185 @@
+"""Builds what the matrix runs: CMake and Ninja, into a cache that is keyed by content and trusted only when finished."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rseq_matrix.errors import MissingError
+from rseq_matrix.registry import LINKS
+
+PACKAGES = {
+    "compiler": "Debian: apt install gcc libc6-dev; Fedora: dnf install gcc glibc-devel; Alpine: apk add gcc musl-dev",
+    "static libc": "Debian: apt install libc6-dev; Fedora: dnf install glibc-static; Alpine: apk add musl-dev",
+}
+STAMP = "finished.json"
+SOURCE_PATTERNS = ("csrc/**/*", "preload/*", "auditlib/*", "ifunc/*")
+SOURCE_SUFFIXES = (".c", ".h", ".def", ".txt")
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build. `failures` maps each file that could not be made to the command that failed and its output."""
+
+    directory: Path
+    failures: dict[str, str] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    """Links that this machine cannot link, and why."""
+
+
+def cache_directory() -> Path:
+    """Return the project's part of XDG's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "rseq-matrix"
+
+
+def source_root() -> Path:
+    """Return the directory that holds csrc/, preload/, auditlib/ and ifunc/: the checkout, or the installed copy."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent.parent
+    return checkout if (checkout / "csrc" / "CMakeLists.txt").is_file() else package / "sources"
+
+
+def source_files(root: Path) -> list[Path]:
+    """Return every source file, sorted."""
+    return sorted(
+        path for pattern in SOURCE_PATTERNS for path in root.glob(pattern) if path.suffix in SOURCE_SUFFIXES
+    )
+
+
+def find_compiler() -> list[str]:
+    """Return the C compiler's command: $CC, or cc, or gcc. Without one it is a MissingError."""
+    wanted = os.environ.get("CC", "").split()
+    for command in [wanted] if wanted else [["cc"], ["gcc"]]:
+        path = shutil.which(command[0])
+        if path:
+            return [path, *command[1:]]
+    name = wanted[0] if wanted else "cc"
+    raise MissingError(f"no C compiler: '{name}' is not on the PATH; install one ({PACKAGES['compiler']})")
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _find_file(compiler: list[str], name: str) -> Path | None:
+    """Ask the compiler where a start file or library is; it answers with the bare name if it has none."""
+    path = Path(_output([*compiler, f"-print-file-name={name}"]))
+    return path if path.is_absolute() and path.exists() else None
+
+
+def unsupported_links(compiler: list[str]) -> dict[str, str]:
+    """Return the links that cannot be linked for want of a file, with the reason and the package."""
+    missing = {}
+    for link, names in (("static", ("libc.a",)), ("static-pie", ("libc.a", "rcrt1.o"))):
+        lost = [name for name in names if _find_file(compiler, name) is None]
+        if lost and _output([*compiler, "-dumpmachine"]):
+            missing[link] = f"{' and '.join(lost)} not found; install it ({PACKAGES['static libc']})"
+    return missing
+
+
+def _key(root: Path, compiler: list[str], options: list[str]) -> str:
+    """Name the build by everything that goes into it: sources, compiler, options, and the libc that is linked."""
+    digest = hashlib.sha256()
+    for path in source_files(root):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    program = Path(compiler[0]).resolve()
+    for file in (program, *(_find_file(compiler, name) for name in ("libc.so.6", "libc.so", "libc.a", "crt1.o"))):
+        if file:
+            state = file.resolve().stat()
+            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\0".encode())
+    flags = [os.environ.get(name, "") for name in ("CFLAGS", "LDFLAGS")]
+    digest.update(json.dumps([compiler, options, flags]).encode())
+    return digest.hexdigest()[:20]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _tool(name: str) -> str:
+    """Return a build tool: the one that was installed with this package, else the system's."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise MissingError(f"no {name}: it is installed with rseq-matrix, so reinstall that (pip install rseq-matrix)")
+    return found
+
+
+def _configure(root: Path, directory: Path, compiler: list[str], options: list[str]) -> None:
+    command = [_tool("cmake"), "-G", "Ninja", "-S", str(root / "csrc"), "-B", str(directory), *options]
+    command += [f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", "-DCMAKE_C_COMPILER_WORKS=1", "-DCMAKE_BUILD_TYPE="]
+    environment = {**os.environ, "CC": " ".join(compiler)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise MissingError(f"cmake cannot use the C compiler '{' '.join(compiler)}': {' '.join(lines)[:300]}")
+
+
+def _failures(ninja: list[str], output: str) -> dict[str, str]:
+    """Read from Ninja's output which files failed, with the command and what it said; and whatever is made from them."""
+    failed: dict[str, str] = {}
+    for block in re.split(r"^FAILED: ", output, flags=re.MULTILINE)[1:]:
+        head, _, rest = block.partition("\n")
+        command, _, said = rest.partition("\n")
+        said = " ".join(said.partition("\n[")[0].split())
+        for name in re.sub(r"^\[code=\d+\] ", "", head).split():
+            failed[name] = f"{command.strip()} ({said[:300]})" if said else command.strip()
+    targets = re.findall(r"^(\S+/\S+): ", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
+    for target in targets:
+        if target not in failed and "CMakeFiles" not in target:
+            for made_from in _output([*ninja, "-t", "inputs", target]).splitlines():
+                if made_from in failed:
+                    failed[target] = failed[made_from]
+                    break
+    return failed
+
+
+def _make(directory: Path) -> dict[str, str]:
+    ninja = [_tool("ninja"), "-C", str(directory)]
+    done = subprocess.run([*ninja, "-k", "0"], capture_output=True, text=True, check=False)
+    failures = _failures(ninja, done.stdout) if done.returncode != 0 else {}
+    if done.returncode != 0 and not failures:
+        raise MissingError(f"ninja cannot build the probes: {' '.join((done.stdout + done.stderr).split())[-300:]}")
+    return failures
+
+
+def build(sabotage: bool = False, werror: bool = False) -> Build:
+    """Build, or find what was built before. A build with failures is returned, and tried again the next time."""
+    compiler = find_compiler()
+    root = source_root()
+    unsupported = unsupported_links(compiler)
+    links = ";".join(link for link in LINKS if link not in unsupported)
+    options = [f"-DRSM_LINKS={links}", f"-DRSM_SABOTAGE={sabotage:d}", f"-DRSM_WERROR={werror:d}"]
+    directory = cache_directory() / "build" / _key(root, compiler, options)
+    if (directory / STAMP).is_file():
+        return Build(directory, {}, unsupported)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory.with_suffix(".lock")):
+            if not (directory / STAMP).is_file():
+                _configure(root, directory, compiler, options)
+                failures = _make(directory)
+                if failures:
+                    return Build(directory, failures, unsupported)
+                (directory / STAMP).write_text("{}")
+    except OSError as error:
+        raise MissingError(f"cannot build in the cache directory {directory}: {error.strerror}") from error
+    return Build(directory, {}, unsupported)

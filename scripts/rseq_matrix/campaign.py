@@ -1,0 +1,149 @@
+"""One run of the matrix, from what is asked for to the document: build, select, run, judge, keep."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rseq_matrix.build import Build, build
+from rseq_matrix.document import Document, cell_document, host_document, libc_document, run_document
+from rseq_matrix.errors import UsageError
+from rseq_matrix.journal import Journal
+from rseq_matrix.judge import Identity, Judged, judge, unsupported
+from rseq_matrix.lives import LIVES
+from rseq_matrix.matrix import ENVIRONMENTS, Cell, Process, all_cells, processes, select
+from rseq_matrix.registry import LINKS
+from rseq_matrix.run import Finding, Options, Runner
+from rseq_matrix.surroundings import Kernel, Libc, kernel, require_platform, system_libc, world
+from rseq_matrix.timeline import Expectation, expectations
+
+DEFAULT_ENVIRONMENTS = ("default",)
+KNOWN_LIBCS = ("system",)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for. Empty means all, or the default."""
+
+    globs: tuple[str, ...] = ()
+    libcs: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    options: Options = field(default_factory=Options)
+    resume: bool = False
+    sabotage: bool = False
+    """Use the build that obeys planted defects."""
+
+
+def _known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown {what} '{name}': known are {', '.join(known)}")
+
+
+def _axes(wanted: Wanted) -> tuple[list[str], list[str]]:
+    """Return the links and environments, in the order of the axes. A five-part glob may name another environment."""
+    _known("libc", wanted.libcs, KNOWN_LIBCS)
+    _known("link", wanted.links, tuple(LINKS))
+    _known("environment", wanted.environments, tuple(ENVIRONMENTS))
+    named = [parts[3] for parts in (glob.split("/") for glob in wanted.globs) if len(parts) == 5]
+    named = [name for name in named if name in ENVIRONMENTS]
+    environments = wanted.environments or (*DEFAULT_ENVIRONMENTS, *named)
+    links = wanted.links or tuple(LINKS)
+    return [link for link in LINKS if link in links], [name for name in ENVIRONMENTS if name in environments]
+
+
+class Campaign:
+    """A run that is ready to go: everything that can be wrong with the request has been said by now."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        """Build what is needed and select the cells."""
+        require_platform()
+        links, environments = _axes(wanted)
+        self.wanted = wanted
+        self.kernel: Kernel = kernel()
+        self.build: Build = build(sabotage=wanted.sabotage)
+        self.libc: Libc = system_libc(self.build)
+        self.cells: list[Cell] = select(all_cells(self.libc.id, links, environments), wanted.globs)
+        self.processes: list[Process] = processes(self.cells)
+        self._done: dict[str, Document] = {}
+        self._trace_errors: set[int] = set()
+        self._oracle_errors: set[int] = set()
+
+    def _expected(self, process: Process) -> dict[str, Expectation]:
+        surroundings = world(self.libc, process.link, process.environment, self.kernel)
+        return expectations(LIVES[process.scenario](surroundings), surroundings)
+
+    def judge(self, finding: Finding) -> list[Judged]:
+        """Judge the cells of one process."""
+        expected = self._expected(finding.process)
+        order = {name: expectation.order for name, expectation in expected.items()}
+        identity = Identity(self.libc.version, self.libc.build_id)
+        if finding.unsupported:
+            return [unsupported(cell, expected[cell.stage], finding.unsupported) for cell in finding.process.cells]
+        return [
+            judge(cell, expected[cell.stage], finding.runs.get(cell.stage), order, identity, finding.obstacle)
+            for cell in finding.process.cells
+        ]
+
+    def _observe_oracle(self, finding: Finding) -> None:
+        for run in finding.runs.values():
+            if run.trace_error:
+                self._trace_errors.add(run.trace_error)
+            elif run.traced:
+                self._oracle_errors |= {record.oracle_errno for record in run.records.values()} - {0}
+
+    def go(self, journal: Journal) -> Iterator[Process]:
+        """Run every process that the journal does not hold, and yield each when its cells are judged and kept."""
+        finished = journal.finished
+        rest = [process for process in self.processes if not all(cell.id in finished for cell in process.cells)]
+        self._done = {cell.id: finished[cell.id] for cell in self.cells if cell.id in finished}
+        done = set(map(id, self.processes)) - set(map(id, rest))
+        yield from (process for process in self.processes if id(process) in done)
+        for finding in Runner(self.build, self.wanted.options).findings(rest):
+            self._observe_oracle(finding)
+            documents = [cell_document(judged) for judged in self.judge(finding)]
+            self._done.update({document["id"]: document for document in documents})
+            journal.add(documents)
+            yield finding.process
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two runs must share for the cells of one to stand for the other's."""
+        options = self.wanted.options
+        return {
+            "cells": [cell.id for cell in self.cells],
+            "build": self.build.directory.name,
+            "kernel": self.kernel.release,
+            "traced": options.traced,
+            "sabotage": dict(options.sabotage),
+        }
+
+    def _notes(self) -> Iterator[str]:
+        if not self.kernel.has_rseq:
+            yield (
+                f"this kernel answers rseq(2) with {self.kernel.rseq}, so no area can be registered "
+                "and rseq is not usable at any stage"
+            )
+        elif not self.libc.registers_dynamic:
+            yield f"{self.libc.id} has no rseq support: nothing is registered unless a library does it itself"
+        if not self.wanted.options.traced:
+            yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"
+        for error in sorted(self._trace_errors):
+            yield (
+                f"ptrace is not permitted here ({errno.errorcode.get(error, error)}: {os.strerror(error)}): "
+                "the in-process oracle alone was asked, observed.oracle is null"
+            )
+        for error in sorted(self._oracle_errors):
+            yield (
+                f"this kernel does not tell PTRACE_GET_RSEQ_CONFIGURATION ({errno.errorcode.get(error, error)}; "
+                "Linux 5.13 does): observed.oracle is null"
+            )
+
+    def document(self) -> Document:
+        """Return what has been judged so far."""
+        cells = [self._done[cell.id] for cell in self.cells if cell.id in self._done]
+        complete = len(cells) == len(self.cells)
+        return run_document(host_document(self.kernel), [libc_document(self.libc)], cells, self._notes(), complete)

@@ -1,0 +1,153 @@
+"""The JSON document of a run. Every table and every other file is rendered from it; its schema is schema/run-1.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rseq_matrix.errors import UsageError
+from rseq_matrix.judge import RESULTS, Judged, kernel_registered, user_registered
+from rseq_matrix.matrix import KERNEL
+from rseq_matrix.record import Record
+from rseq_matrix.surroundings import Kernel, Libc
+
+SCHEMA = 1
+SUBJECT = "split"
+
+Document = dict[str, Any]
+
+
+def _oracle(record: Record) -> Document | None:
+    oracle = record.oracle
+    if oracle is None:
+        return None
+    registered = oracle.registered
+    return {
+        "registered": registered,
+        "address": oracle.address if registered else None,
+        "size": oracle.size if registered else None,
+        "signature": oracle.signature if registered else None,
+    }
+
+
+def _observed(judged: Judged) -> Document | None:
+    record = judged.record
+    if record is None:
+        return None
+    return {
+        "class": judged.name,
+        "owner": judged.owner,
+        "thread_pointer": bool(record.thread_pointer),
+        "kernel_registered": kernel_registered(record),
+        "user_registered": user_registered(record),
+        "rseq_size": record.rseq_size,
+        "rseq_offset": record.rseq_offset,
+        "rseq_flags": record.rseq_flags,
+        "area_address": record.area_address,
+        "cpu_id": record.cpu_id,
+        "cpu_id_start": record.cpu_id_start,
+        "getcpu": record.getcpu,
+        "sched_getcpu": record.sched_getcpu,
+        "relocated": record.relocated,
+        "critical_section": record.section,
+        "libc_version": record.libc_version,
+        "oracle": _oracle(record),
+    }
+
+
+def cell_document(judged: Judged) -> Document:
+    """Return one cell as the document holds it. What could not be known is null."""
+    cell, expected, record = judged.cell, judged.expected, judged.record
+    return {
+        "id": cell.id,
+        "kernel": cell.kernel,
+        "libc": cell.libc,
+        "link": cell.link,
+        "environment": cell.environment,
+        "stage": cell.stage,
+        "scenario": cell.scenario,
+        "sequence": record.sequence if record else None,
+        "observed": _observed(judged),
+        "expected": {
+            "class": expected.name,
+            "owner": expected.owner,
+            "because": expected.because,
+            "reference": expected.reference,
+        },
+        "subject": {
+            "name": SUBJECT,
+            "path": record.path if record else "none",
+            "attempted": record.attempted if record else None,
+            "committed": judged.committed,
+            "aborts": record.aborts if record else None,
+        },
+        "result": judged.result,
+        "reason": judged.reason,
+    }
+
+
+def host_document(running: Kernel) -> Document:
+    """Return the kernel as the document holds it."""
+    return {"kernel": KERNEL, **asdict(running)}
+
+
+def libc_document(libc: Libc) -> Document:
+    """Return a libc as the document holds it."""
+    return {"id": libc.id, "version": libc.version, "build_id": libc.build_id, "loader": libc.loader}
+
+
+def run_document(
+    host: Mapping[str, Any], libcs: Iterable[Document], cells: Iterable[Document], notes: Iterable[str], complete: bool
+) -> Document:
+    """Assemble the document of a run; `complete` is false where the run was interrupted."""
+    cells = list(cells)
+    counts = Counter(cell["result"] for cell in cells)
+    return {
+        "schema": SCHEMA,
+        "complete": complete,
+        "host": dict(host),
+        "libcs": list(libcs),
+        "notes": list(notes),
+        "cells": cells,
+        "summary": {word: counts.get(word, 0) for word in RESULTS},
+    }
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError now, before anything runs, if `path` cannot be written later."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a directory")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        problem = "is not writable" if path.parent.is_dir() else "does not exist"
+        raise UsageError(f"cannot write {path}: the directory {path.parent} {problem}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside it, then renamed over it."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod(0o666 & ~mask)  # mkstemp() makes it private, a report is not
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def to_json(document: Document) -> str:
+    """Return the document as text."""
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

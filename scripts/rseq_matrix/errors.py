@@ -1,0 +1,36 @@
+"""The one error tree. A class has one exit code; cli.main() is the one place that catches."""
+
+from __future__ import annotations
+
+EXIT_AS_EXPECTED = 0
+EXIT_DIFFERENT = 1
+
+
+class RseqMatrixError(Exception):
+    """Something that a person is told in one sentence. The message is that sentence."""
+
+    exit_code = EXIT_DIFFERENT
+
+
+class UsageError(RseqMatrixError):
+    """The command line asks for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class MissingError(RseqMatrixError):
+    """A tool or a feature of this machine is missing. The message names the package to install."""
+
+    exit_code = 3
+
+
+class InputError(RseqMatrixError):
+    """A file that was given cannot be used."""
+
+    exit_code = 4
+
+
+class InterruptedRunError(RseqMatrixError):
+    """The person stopped the run. What was finished has been kept."""
+
+    exit_code = 5

@@ -1,0 +1,166 @@
+"""The life of each scenario's process. The order of the steps is what the sources say; the references stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rseq_matrix.timeline import Apply, Branch, Step, World, at
+
+Steps = tuple[Step, ...]
+
+
+def start(world: World, loading: Steps = (), relocation: Steps = ()) -> Steps:
+    """Return the steps from execve() to the end of relocation.
+
+    Dynamic: glibc elf/rtld.c dl_main sets up TLS, and registers, before it loads audit libraries (load_audit_modules), maps
+    the rest and relocates. Static: glibc csu/libc-start.c applied IRELATIVE relocations before TLS was set up (static-pie:
+    elf/dl-reloc-static-pie.c); commit b75ad99d45b7 turned that round.
+    """
+    set_up: Steps = (Apply("thread pointer"), Apply("registration"))
+    if world.dynamic:
+        return (Apply("exec"), *set_up, *loading, *relocation)
+    if world.static_thread_pointer_first:
+        return (Apply("exec"), *set_up, *relocation)
+    return (Apply("exec"), *relocation, *set_up)
+
+
+def _thread(*steps: Step) -> Branch:
+    return Branch((Apply("new thread"), Apply("thread registration"), *steps))
+
+
+def audited(world: World) -> Steps:
+    """First calls: elf/rtld.c load_audit_modules and dl_main. la_preinit: csu/libc-start.c, after all constructors."""
+    loading = (
+        at("audit.ifunc_resolver"),  # elf/dl-open.c: relocated, then initialized, then la_version is looked up
+        at("audit.constructor"),
+        at("audit.la_version"),
+        at("audit.la_objopen"),  # of the executable, which the kernel mapped; nobody searched for it
+        at("audit.la_activity"),
+        at("audit.la_objsearch"),
+    )
+    return (
+        *start(world, loading, (at("audit.la_symbind", only="now"),)),  # bug 23734: also for eager binding
+        at("audit.la_preinit"),
+        at("audit.la_symbind", only="lazy"),
+        at("audit.la_objclose"),
+        at("audit.destructor"),  # elf/dl-fini.c: audit namespaces last
+    )
+
+
+def audited_calls(world: World) -> Steps:
+    """An audit library with these hooks makes binding lazy, whatever the link says: elf/dl-reloc.c."""
+    return (*start(world), at("audit.la_pltenter"), at("audit.la_pltexit"))
+
+
+def life(world: World) -> Steps:
+    """Relocation and constructors go from the last object of elf/dl-deps.c's order to the first, destructors back.
+
+    That order is executable, preloaded object, needed library.
+    """
+    relocation = (
+        at("ifunc.interposed", relocated=False),  # the needed library's turn, before the preloaded object's
+        at("ifunc.library", "ifunc.preload", only="now", relocated=True),
+        at("ifunc.executable"),  # bug 30976: IRELATIVE comes last
+    )
+    return (
+        *start(world, (), relocation),
+        at("executable.preinit_array"),
+        at("library.constructor"),
+        at("preload.init"),
+        at("preload.constructor"),
+        at("executable.constructor"),
+        at("executable.main"),
+        at("ifunc.library", only="lazy", relocated=True),
+        at("ifunc.preload", only="lazy", relocated=True),
+        at("preload.interposed_function"),
+        at("ifunc.dlopen"),
+        at("library.dlopen_constructor"),
+        at("library.dlclose_destructor"),
+        at("library.dlmopen_constructor"),
+        at("executable.on_exit"),  # stdlib/exit.c: the last one registered first
+        at("executable.atexit"),
+        at("executable.destructor"),
+        at("preload.destructor"),
+        at("preload.fini"),  # elf/dl-fini.c: DT_FINI after DT_FINI_ARRAY
+    )
+
+
+def allocating(world: World) -> Steps:
+    """The first malloc() after relocation (elf/dl-minimal.c __rtld_malloc_init_real), whoever calls it."""
+    return (*start(world), at("preload.malloc"))
+
+
+def quick_exit(world: World) -> Steps:
+    """stdlib/quick_exit.c: the handlers, then _exit()."""
+    return (*start(world), at("executable.quick_exit"))
+
+
+def threads(world: World) -> Steps:
+    """nptl/pthread_create.c start_thread: cleanup handlers, then thread_local objects, then keys in rounds."""
+    return (
+        *start(world),
+        _thread(at("thread.start")),
+        _thread(at("thread.recycled_stack")),
+        _thread(at("thread.cleanup_handler")),
+        _thread(at("thread.cancelled")),
+        _thread(at("thread.tls_destructor")),
+        _thread(at("thread.detached")),
+        _thread(at("thread.key_destructor"), at("thread.key_destructor_last_round")),
+    )
+
+
+def main_exit(world: World) -> Steps:
+    """The main thread is gone, the process goes on."""
+    return (*start(world), _thread(at("thread.after_main_exit")))
+
+
+def signals(world: World) -> Steps:
+    """A handler runs in the state of the code that it interrupts; a section is aborted first (kernel/rseq.c)."""
+    return (
+        *start(world, (), (at("signal.ifunc_resolver"),)),
+        at("signal.constructor"),
+        at("signal.main"),
+        at("signal.alternate_stack"),
+        _thread(at("signal.thread")),
+        _thread(at("signal.key_destructor")),
+        at("signal.critical_section", section=True),
+    )
+
+
+def children(world: World) -> Steps:
+    """Tasks that are not POSIX threads, and a coroutine that changes threads (its thread pointer is the thread's)."""
+    return (
+        *start(world),
+        Branch((Apply("fork"), at("process.fork_child"))),
+        Branch((Apply("fork"), at("process.atfork_child"))),
+        Branch((Apply("shared-memory clone"), at("process.vfork_child"))),
+        Branch((Apply("shared-memory clone"), at("process.clone_vm_child"))),
+        Branch((Apply("initialized TLS block"), at("process.clone_thread"))),
+        Branch((Apply("zeroed TLS block"), at("process.clone_thread_zeroed"))),
+        _thread(at("process.coroutine")),
+    )
+
+
+def exec_(world: World) -> Steps:
+    """One process, two images."""
+    return (*start(world), *start(world), at("process.exec"))
+
+
+def unregister(world: World) -> Steps:
+    """The raw unregistration that a library may attempt."""
+    return (*start(world), Apply("unregistration"), at("process.after_unregister"))
+
+
+LIVES: dict[str, Callable[[World], Steps]] = {
+    "audited": audited,
+    "audited_calls": audited_calls,
+    "life": life,
+    "allocating": allocating,
+    "quick_exit": quick_exit,
+    "threads": threads,
+    "main_exit": main_exit,
+    "signals": signals,
+    "children": children,
+    "exec": exec_,
+    "unregister": unregister,
+}

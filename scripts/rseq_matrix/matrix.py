@@ -1,0 +1,154 @@
+"""Scenarios, cells, and which of them are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from rseq_matrix.errors import UsageError
+from rseq_matrix.lives import LIVES
+from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.timeline import Expectation, World, expectations
+
+KERNEL = "host"
+REGISTERING_WORLD = {"libc_registers": True, "kernel_has_rseq": True, "static_thread_pointer_first": False}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One process execution that passes through many stages. Its name is that of its life and of its entry here."""
+
+    program: str
+    preload: tuple[str, ...] = ()
+    audit: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
+    """Objects that the program needs or opens by itself."""
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "audited": Scenario("audited", audit=("rsm_audit.so",), opens=("rsm_audited.so", "rsm_audited_plugin.so")),
+    "audited_calls": Scenario("audited", audit=("rsm_audit_calls.so",), opens=("rsm_audited.so",)),
+    "life": Scenario(
+        "life", preload=("rsm_preload.so",), opens=("rsm_needed.so", "rsm_opened.so", "rsm_new_namespace.so")
+    ),
+    "allocating": Scenario("allocating", preload=("rsm_malloc.so",)),
+    "quick_exit": Scenario("quick_exit"),
+    "threads": Scenario("threads"),
+    "main_exit": Scenario("main_exit"),
+    "signals": Scenario("signals", preload=("rsm_signal_constructor.so",)),
+    "children": Scenario("children"),
+    "exec": Scenario("exec"),
+    "unregister": Scenario("unregister"),
+}
+
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "default": {},
+    "tunable-off": {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stage under one kernel, libc, link and environment."""
+
+    libc: str
+    link: str
+    environment: str
+    stage: str
+    scenario: str
+    kernel: str = KERNEL
+
+    @property
+    def id(self) -> str:
+        """Return the name that can be given back to `run`."""
+        return "/".join((self.kernel, self.libc, self.link, self.environment, self.stage))
+
+
+@dataclass(frozen=True)
+class Process:
+    """One execution of a scenario, with the cells that are wanted of it."""
+
+    scenario: str
+    link: str
+    environment: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Return the names of the wanted stages."""
+        return tuple(cell.stage for cell in self.cells)
+
+
+def scenario_stages(scenario: str, link: str) -> dict[str, Expectation]:
+    """Return which stages a scenario passes through in a link, in their order; the classes in it are not the point."""
+    world = World(link=link, environment="default", **REGISTERING_WORLD)
+    return expectations(LIVES[scenario](world), world)
+
+
+def all_cells(libc: str, links: Iterable[str], environments: Iterable[str]) -> list[Cell]:
+    """Return every cell of these axes, in the order in which a table shows them."""
+    where = {
+        (link, stage): scenario for link in LINKS for scenario in LIVES for stage in scenario_stages(scenario, link)
+    }
+    return [
+        Cell(libc, link, environment, stage, where[link, stage])
+        for environment in environments
+        for link in links
+        for stage in STAGES
+        if (link, stage) in where
+    ]
+
+
+def _matches(cell: Cell, pattern: str) -> bool:
+    parts = pattern.split("/")
+    if len(parts) == 1:
+        return fnmatchcase(cell.stage, pattern)
+    values = cell.id.split("/")
+    return len(parts) == len(values) and all(map(fnmatchcase, values, parts))
+
+
+def select(cells: Sequence[Cell], patterns: Iterable[str]) -> list[Cell]:
+    """Return the cells that any of the globs names; all without a glob. A glob that names none is a UsageError."""
+    wanted: set[str] = set()
+    for pattern in patterns:
+        found = {cell.id for cell in cells if _matches(cell, pattern)}
+        if not found:
+            example = cells[0].id if cells else "host/LIBC/LINK/ENVIRONMENT/STAGE"
+            raise UsageError(
+                f"no cell matches '{pattern}': a glob is a stage, like 'ifunc.*', or five parts, like '{example}' "
+                "(`rseq-matrix stages` lists the stages)"
+            )
+        wanted |= found
+    return [cell for cell in cells if cell.id in wanted] if wanted else list(cells)
+
+
+def processes(cells: Iterable[Cell]) -> list[Process]:
+    """Group cells into the processes that pass through them."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.environment, cell.link, cell.scenario), []).append(cell)
+    return [Process(key[2], key[1], key[0], tuple(group)) for key, group in groups.items()]
+
+
+def artifacts(process: Process) -> tuple[str, ...]:
+    """Return the built files that the process needs, relative to the build directory."""
+    scenario = SCENARIOS[process.scenario]
+    names = (scenario.program,)
+    if process.link.startswith("dynamic"):
+        names += scenario.preload + scenario.audit + scenario.opens
+    return tuple(f"{process.link}/{name}" for name in names)
+
+
+def command(process: Process) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments and the environment, for a working directory that is the link's build directory.
+
+    Relative paths with a slash, because LD_PRELOAD splits at spaces and colons, and a home directory may have them.
+    """
+    scenario = SCENARIOS[process.scenario]
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **ENVIRONMENTS[process.environment]}
+    if process.link.startswith("dynamic"):
+        for variable, objects in (("LD_PRELOAD", scenario.preload), ("LD_AUDIT", scenario.audit)):
+            if objects:
+                environment[variable] = ":".join(f"./{name}" for name in objects)
+    return [f"./{scenario.program}"], environment

@@ -1,0 +1,172 @@
+"""The tables and the words that a person sees, drawn with rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rseq_matrix.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
+from rseq_matrix.judge import PASS, UNSUPPORTED
+from rseq_matrix.registry import ALLOWANCES, LINKS, STAGES, Stage
+from rseq_matrix.report.words import ADVICE, hazards, repeat, summary
+
+STYLES = {
+    REGISTERED: "green",
+    UNREGISTERED: "yellow",
+    BLIND: "magenta",
+    HIDDEN: "cyan",
+    STALE: "bold red",
+    DEAD: "bold red",
+}
+ABSENT = Text("-", style="dim")
+SHOWN_PROBLEMS = 20
+
+Cell = dict[str, Any]
+
+
+class _Reasons:
+    """Numbers the distinct reasons in the order in which they are first needed."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[str, str], int] = {}
+
+    def number(self, cell: Cell) -> int:
+        expected = cell["expected"]
+        return self.numbers.setdefault((expected["because"], expected["reference"]), len(self.numbers) + 1)
+
+    def lines(self) -> Iterator[Text]:
+        for (because, reference), number in self.numbers.items():
+            yield Text.assemble(f"{number}  {because} ", (f"[{reference}]", "dim"))
+
+
+def _verdict(cell: Cell) -> Text:
+    """Return the class, marked where it is a hazard, or what went wrong. Colour is never the only sign."""
+    name = cell["observed"]["class"] if cell["observed"] else None
+    if cell["result"] == UNSUPPORTED:
+        return Text("unsupported", style="dim")
+    if cell["result"] != PASS:
+        seen = f" {name}" if name and name != cell["expected"]["class"] else ""
+        return Text(f"{cell['result']}{seen}", style="bold white on red")
+    return Text(f"{name} !" if name in HAZARDS else f"{name}", style=STYLES.get(name or "", ""))
+
+
+def _group(cell: Cell) -> tuple[str, str]:
+    return cell["libc"], cell["environment"]
+
+
+def _why(row: dict[str, Cell], reasons: _Reasons) -> str:
+    numbers = dict.fromkeys(reasons.number(row[link]) for link in LINKS if link in row)
+    return " ".join(map(str, numbers))
+
+
+def _matrix(title: str, cells: list[Cell], reasons: _Reasons) -> Table:
+    links = [link for link in LINKS if any(cell["link"] == link for cell in cells)]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("stage", no_wrap=True)
+    for link in links:
+        table.add_column(link, no_wrap=True)
+    table.add_column("why", no_wrap=True, style="dim")
+    rows: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault(cell["stage"], {})[cell["link"]] = cell
+    ordered = [(name, rows[name]) for name in STAGES if name in rows]
+    for carrier, members in groupby(ordered, key=lambda row: STAGES[row[0]].carrier):
+        table.add_row(Text(carrier, style="bold"))
+        for name, row in members:
+            verdicts = [_verdict(row[link]) if link in row else ABSENT for link in links]
+            table.add_row(f"  {STAGES[name].hook}", *verdicts, _why(row, reasons))
+    return table
+
+
+def _legend(cells: list[Cell]) -> Iterator[Text]:
+    seen = {cell["observed"]["class"] for cell in cells if cell["observed"]}
+    for name, meaning in MEANING.items():
+        if name in seen:
+            yield Text.assemble((name, STYLES[name]), " " * (14 - len(name)), meaning)
+
+
+def show_tables(console: Console, document: dict[str, Any]) -> None:
+    """Draw a table for each libc and environment, then the reasons that its last column numbers."""
+    reasons = _Reasons()
+    host = document["host"]
+    where = f"Linux {host['release']}, rseq {host['rseq']}"
+    if host["feature_size"]:
+        where += f" (feature size {host['feature_size']}, alignment {host['align']})"
+    for (libc, environment), cells in groupby(sorted(document["cells"], key=_group), key=_group):
+        console.print(_matrix(f"{libc}, environment {environment}, {where}", list(cells), reasons))
+        console.print()
+    for heading, lines in (("why", reasons.lines()), ("classes", _legend(document["cells"]))):
+        console.print(Text(heading, style="bold"))
+        for line in lines:
+            console.print(Padding(line, (0, 0, 0, 2)))
+        console.print()
+
+
+def show_hazards(console: Console, document: dict[str, Any]) -> None:
+    """Say in words where a library is misled."""
+    found = hazards(document["cells"])
+    if not found:
+        return
+    console.print(Text("hazards", style="bold"))
+    for sentence, places in found:
+        console.print(Padding(Text.assemble(("! ", "bold red"), sentence, (f"  ({', '.join(places)})", "dim")), (0, 2)))
+    for name, advice in ADVICE.items():
+        if any(cell["observed"] and cell["observed"]["class"] == name for cell in document["cells"]):
+            console.print(Padding(Text(f"{name}: {advice}; use the fallback there", style="dim"), (0, 2)))
+    console.print()
+
+
+def show_problems(console: Console, document: dict[str, Any]) -> None:
+    """Say what is not as expected, and how to repeat it."""
+    problems = [cell for cell in document["cells"] if cell["result"] not in (PASS, UNSUPPORTED)]
+    for cell in problems[:SHOWN_PROBLEMS]:
+        console.print(Text.assemble((cell["result"], "bold red"), f" {cell['id']}: {cell['reason']}"), soft_wrap=True)
+        console.print(Text(f"  repeat: {repeat(cell)}", style="dim"), soft_wrap=True)
+    if len(problems) > SHOWN_PROBLEMS:
+        console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more (--json FILE has them all)")
+    unsupported = {cell["reason"] for cell in document["cells"] if cell["result"] == UNSUPPORTED}
+    for reason in sorted(unsupported):
+        console.print(Text.assemble(("UNSUPPORTED", "bold"), f" {reason}"), soft_wrap=True)
+
+
+def show_summary(console: Console, document: dict[str, Any], seconds: float) -> None:
+    """Count, and say how to repeat one cell."""
+    for note in document["notes"]:
+        console.print(Text.assemble(("note: ", "bold"), note), soft_wrap=True)
+    console.print(f"{summary(document)}, in {seconds:.1f} s", highlight=False)
+    if document["cells"]:
+        example = next((c for c in document["cells"] if c["result"] != PASS), document["cells"][0])
+        console.print(f"repeat one cell: {repeat(example)}", highlight=False, soft_wrap=True)
+
+
+def _stage_row(stage: Stage) -> tuple[str, ...]:
+    links = "all" if len(stage.links) == len(LINKS) else "dynamic"
+    return f"  {stage.hook}", stage.phase, links, stage.may, stage.fires
+
+
+def show_stages(console: Console) -> None:
+    """List the stages with their phase, what may be used there and what fires each."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("stage", "phase", "links", "may use"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("fired by")
+    for carrier, stages in groupby(STAGES.values(), key=lambda stage: stage.carrier):
+        table.add_row(Text(carrier, style="bold"))
+        for stage in stages:
+            table.add_row(*_stage_row(stage))
+    console.print(table)
+    console.print()
+    meaning = {
+        "raw": "raw system calls only: own relocations and the thread pointer may be missing",
+        "relocated": "own functions and data; libc is not initialized, not re-entrant or not this thread's",
+        "libc": "libc functions (in a signal handler and in a vfork child the async-signal-safe ones)",
+    }
+    for name in ALLOWANCES.values():
+        console.print(f"{name:10} {meaning[name]}", highlight=False)
+    console.print("phase binding: during relocation, or at the first call where binding is lazy", highlight=False)

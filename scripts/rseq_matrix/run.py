@@ -1,0 +1,144 @@
+"""Runs the processes of the matrix and says which run speaks for which stage."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rseq_matrix.build import Build
+from rseq_matrix.matrix import Process, artifacts, command
+from rseq_matrix.record import Log
+from rseq_matrix.session import Run, Session
+
+TIME_LIMIT = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run."""
+
+    traced: bool = True
+    time_limit: float = TIME_LIMIT
+    """Seconds that a process may take."""
+    jobs: int = 0
+    """Processes side by side; 0: as many as there are CPUs to run on."""
+    sabotage: Mapping[str, str] = field(default_factory=dict)
+    """Stage to defect, for testing the tester; only a build made for it obeys."""
+    extra_environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> int:
+        """Return how many processes run side by side."""
+        return self.jobs or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one process's cells: a run for each stage, or why there is none."""
+
+    process: Process
+    runs: Mapping[str, Run]
+    obstacle: str = ""
+    """Why the process could not be run at all: its build failed."""
+    unsupported: str = ""
+    """Why the link does not exist on this machine."""
+
+
+Launch = Callable[[Sequence[str]], Run]
+
+
+def is_clean(run: Run) -> bool:
+    """Return whether the process ended as it should and every record in it is complete."""
+    return not run.ending and not run.unruly and all(record.complete for record in run.records.values())
+
+
+def attribute(stages: Sequence[str], launch: Launch) -> dict[str, Run]:
+    """Run a scenario and find for each stage the run to judge it by, so that one stage's defect costs no other.
+
+    Stages that a crash left without a record are run again alone. So is every stage if the process misbehaved and no
+    unfinished record tells which stage it was.
+    """
+    first = launch(stages)
+    unfinished = {name for name, record in first.records.items() if not record.complete}
+    missing = [name for name in stages if name not in first.records]
+    if len(stages) == 1 or (is_clean(first) and not missing):
+        return dict.fromkeys(stages, first)
+    known = bool(unfinished) or bool(missing)
+    again = missing if known and not first.unruly else [name for name in stages if name not in unfinished]
+    return {**dict.fromkeys(stages, first), **{name: launch([name]) for name in again}}
+
+
+def _obstacle(process: Process, build: Build) -> str:
+    for name in artifacts(process):
+        if name in build.failures:
+            return f"{name} could not be built: {build.failures[name]}"
+    return ""
+
+
+class Runner:
+    """Runs processes on a few tracers side by side."""
+
+    def __init__(self, build: Build, options: Options) -> None:
+        """Start nothing yet."""
+        self._build = build
+        self._options = options
+        self._sessions: list[Session] = []
+        self._stopped = threading.Event()
+
+    def _launcher(self, process: Process, session: Session) -> Launch:
+        arguments, environment = command(process)
+        environment = {**environment, **self._options.extra_environment}
+        directory: Path = self._build.directory / process.link
+
+        def launch(stages: Sequence[str]) -> Run:
+            with Log(stages, {k: v for k, v in self._options.sabotage.items() if k in stages}) as log:
+                traced = self._options.traced
+                return session.run(directory, arguments, environment, log, traced, self._options.time_limit)
+
+        return launch
+
+    def _find(self, process: Process, session: Session) -> Finding:
+        if process.link in self._build.unsupported:
+            return Finding(process, {}, unsupported=self._build.unsupported[process.link])
+        obstacle = _obstacle(process, self._build)
+        if obstacle:
+            return Finding(process, {}, obstacle=obstacle)
+        return Finding(process, attribute(process.stages, self._launcher(process, session)))
+
+    def _work(self, session: Session, waiting: queue.SimpleQueue[Process], done: queue.SimpleQueue[object]) -> None:
+        try:
+            while not self._stopped.is_set():
+                done.put(self._find(waiting.get_nowait(), session))
+        except queue.Empty:
+            pass
+        except Exception as error:  # handed to the thread that waits
+            done.put(error)
+
+    def findings(self, processes: Sequence[Process]) -> Iterator[Finding]:
+        """Yield the finding of each process as it comes. Closing the iterator ends everything that runs."""
+        waiting: queue.SimpleQueue[Process] = queue.SimpleQueue()
+        done: queue.SimpleQueue[object] = queue.SimpleQueue()
+        for process in processes:
+            waiting.put(process)
+        threads = []
+        try:
+            for _ in range(min(self._options.workers, len(processes))):
+                session = Session(self._build.directory / "tracer")
+                self._sessions.append(session)
+                threads.append(threading.Thread(target=self._work, args=(session, waiting, done), daemon=True))
+                threads[-1].start()
+            for _ in processes:
+                finding = done.get()
+                if not isinstance(finding, Finding):
+                    raise finding if isinstance(finding, BaseException) else AssertionError(finding)
+                yield finding
+        finally:
+            self._stopped.set()
+            for session in self._sessions:
+                session.close()
+            for thread in threads:
+                thread.join()

@@ -1,0 +1,1 @@
+"""The JSON schemas of what the program writes."""
