@@ -52,9 +52,7 @@ def source_root() -> Path:
 
 def source_files(root: Path) -> list[Path]:
     """Return every source file, sorted."""
-    return sorted(
-        path for pattern in SOURCE_PATTERNS for path in root.glob(pattern) if path.suffix in SOURCE_SUFFIXES
-    )
+    return sorted(path for pattern in SOURCE_PATTERNS for path in root.glob(pattern) if path.suffix in SOURCE_SUFFIXES)
 
 
 def find_compiler() -> list[str]:

@@ -67,11 +67,11 @@ def _why(row: dict[str, Cell], reasons: _Reasons) -> str:
 
 def _matrix(title: str, cells: list[Cell], reasons: _Reasons) -> Table:
     links = [link for link in LINKS if any(cell["link"] == link for cell in cells)]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("stage", no_wrap=True)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("stage", overflow="fold")  # gives way first: a long name is folded, a class never
     for link in links:
-        table.add_column(link, no_wrap=True)
-    table.add_column("why", no_wrap=True, style="dim")
+        table.add_column(link, no_wrap=True, min_width=len("unregistered"))
+    table.add_column("why", no_wrap=True, min_width=4, style="dim")
     rows: dict[str, dict[str, Cell]] = {}
     for cell in cells:
         rows.setdefault(cell["stage"], {})[cell["link"]] = cell
@@ -80,7 +80,7 @@ def _matrix(title: str, cells: list[Cell], reasons: _Reasons) -> Table:
         table.add_row(Text(carrier, style="bold"))
         for name, row in members:
             verdicts = [_verdict(row[link]) if link in row else ABSENT for link in links]
-            table.add_row(f"  {STAGES[name].hook}", *verdicts, _why(row, reasons))
+            table.add_row(f" {STAGES[name].hook}", *verdicts, _why(row, reasons))
     return table
 
 

@@ -1,0 +1,30 @@
+# Sourced by scripts/rseq-matrix and scripts/test: makes the virtual environment, once, and sets $environment to it.
+# Usage: . scripts/environment.sh; need_environment run|test
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+environment=${RSEQ_MATRIX_VENV:-$root/.venv}
+
+find_python() {
+    for python in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            return 0
+        fi
+    done
+    echo "rseq-matrix: Python 3.10 or later is needed and none was found; install it" \
+        "(Debian: apt install python3 python3-venv python3-dev; Fedora: dnf install python3 python3-devel;" \
+        "Alpine: apk add python3 python3-dev py3-pip)" >&2
+    exit 3
+}
+
+# Nothing to do if the environment is newer than everything that is compiled or installed into it.
+is_current() {
+    [ -f "$environment/ready-$1" ] && [ -x "$environment/bin/rseq-matrix" ] &&
+        [ -z "$(find "$root/pyproject.toml" "$root/scripts/build_backend.py" "$root"/csrc/*.h "$root"/csrc/*.def \
+            "$root"/csrc/*.c "$root/csrc/arch" -newer "$environment/ready-$1" -print 2>/dev/null | head -n 1)" ]
+}
+
+need_environment() {
+    is_current "$1" && return 0
+    find_python
+    "$python" "$root/scripts/make_environment.py" "$environment" "$1" || exit
+}
