@@ -1,6 +1,6 @@
-/* audit.la_pltenter and audit.la_pltexit. Fired around a call through the PLT. They are in an audit library of their own, because an
- * audit library that has them makes the dynamic linker bind lazily even what was linked with -z now (glibc
- * elf/dl-reloc.c, _dl_relocate_object). libc of the audit namespace may be used. */
+/* audit.la_pltenter and audit.la_pltexit. Fired around a call through the PLT. They are in an audit library of their
+ * own, because an audit library that has them makes the dynamic linker bind lazily even what was linked with -z now
+ * (glibc elf/dl-reloc.c, _dl_relocate_object). libc of the audit namespace may be used. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The two hooks that an audit library needs before any other is called. For the library that has only la_pltenter and la_pltexit besides; fires
- * no stage itself. */
+/* The two hooks that an audit library needs before any other is called. For the library that has only la_pltenter and
+ * la_pltexit besides; fires no stage itself. */
 #define _GNU_SOURCE
 #include <link.h>
 

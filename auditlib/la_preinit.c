@@ -1,5 +1,5 @@
-/* audit.la_preinit. Fired when all constructors have run, those of the executable included, directly before main() (glibc
- * csu/libc-start.c). libc of the audit namespace may be used. */
+/* audit.la_preinit. Fired when all constructors have run, those of the executable included, directly before main()
+ * (glibc csu/libc-start.c). libc of the audit namespace may be used. */
 #define _GNU_SOURCE
 #include <link.h>
 

@@ -6,7 +6,8 @@ extern const unsigned int rsm_stage_count;
 /* The built-in subject's sum of a counter, over the fast path's and the fallback's parts. */
 uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter);
 
-/* errno of rseq(2) for a query about no area: EINVAL where the kernel has rseq, ENOSYS where not, else a filter's answer. */
+/* errno of rseq(2) for a query about no area: EINVAL where the kernel has rseq, ENOSYS where not, else a filter's
+ * answer. */
 int rsm_native_query_control(void);
 
 /* getauxval(3). */

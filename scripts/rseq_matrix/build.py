@@ -1,4 +1,4 @@
-"""Builds what the matrix runs: CMake and Ninja, into a cache that is keyed by content and trusted only when finished."""
+"""Builds what the matrix runs, with CMake and Ninja, into a cache keyed by content and trusted only when finished."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _configure(root: Path, directory: Path, compiler: list[str], options: list[s
 
 
 def _failures(ninja: list[str], output: str) -> dict[str, str]:
-    """Read from Ninja's output which files failed, with the command and what it said; and whatever is made from them."""
+    """Read from Ninja's output what failed, with the command and what it said; what is made from it fails too."""
     failed: dict[str, str] = {}
     for block in re.split(r"^FAILED: ", output, flags=re.MULTILINE)[1:]:
         head, _, rest = block.partition("\n")

@@ -216,8 +216,8 @@ def judge(
 ) -> Judged:
     """Judge one cell.
 
-    run: the run that speaks for the cell, None if there was none, for the reason in `obstacle`; order: the place of every
-    stage of the scenario in the timeline.
+    run: the run that speaks for the cell, None if there was none, for the reason in `obstacle`; order: the place of
+    every stage of the scenario in the timeline.
     """
     record = run.records.get(cell.stage) if run else None
     if run is None:

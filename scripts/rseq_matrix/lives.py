@@ -12,9 +12,9 @@ Steps = tuple[Step, ...]
 def start(world: World, loading: Steps = (), relocation: Steps = ()) -> Steps:
     """Return the steps from execve() to the end of relocation.
 
-    Dynamic: glibc elf/rtld.c dl_main sets up TLS, and registers, before it loads audit libraries (load_audit_modules), maps
-    the rest and relocates. Static: glibc csu/libc-start.c applied IRELATIVE relocations before TLS was set up (static-pie:
-    elf/dl-reloc-static-pie.c); commit b75ad99d45b7 turned that round.
+    Dynamic: glibc elf/rtld.c dl_main sets up TLS, and registers, before it loads audit libraries (load_audit_modules),
+    maps the rest and relocates. Static: glibc csu/libc-start.c applied IRELATIVE relocations before TLS was set up
+    (static-pie: elf/dl-reloc-static-pie.c); commit b75ad99d45b7 turned that round.
     """
     set_up: Steps = (Apply("thread pointer"), Apply("registration"))
     if world.dynamic:

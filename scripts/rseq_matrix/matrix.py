@@ -134,7 +134,7 @@ def processes(cells: Iterable[Cell]) -> list[Process]:
 def artifacts(process: Process) -> tuple[str, ...]:
     """Return the built files that the process needs, relative to the build directory."""
     scenario = SCENARIOS[process.scenario]
-    names = (scenario.program,)
+    names: tuple[str, ...] = (scenario.program,)
     if process.link.startswith("dynamic"):
         names += scenario.preload + scenario.audit + scenario.opens
     return tuple(f"{process.link}/{name}" for name in names)

@@ -7,12 +7,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.matrix import Process, artifacts, command
 from rseq_matrix.record import Log
-from rseq_matrix.session import Run, Session
+from rseq_matrix.session import Plan, Run, Session
 
 TIME_LIMIT = 20.0
 
@@ -92,12 +91,12 @@ class Runner:
     def _launcher(self, process: Process, session: Session) -> Launch:
         arguments, environment = command(process)
         environment = {**environment, **self._options.extra_environment}
-        directory: Path = self._build.directory / process.link
+        directory = self._build.directory / process.link
+        plan = Plan(directory, arguments, environment, self._options.traced, self._options.time_limit)
 
         def launch(stages: Sequence[str]) -> Run:
             with Log(stages, {k: v for k, v in self._options.sabotage.items() if k in stages}) as log:
-                traced = self._options.traced
-                return session.run(directory, arguments, environment, log, traced, self._options.time_limit)
+                return session.run(plan, log)
 
         return launch
 

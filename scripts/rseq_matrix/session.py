@@ -70,7 +70,19 @@ class Run:
     @property
     def last_stage(self) -> str | None:
         """Return the last stage that was reached."""
-        return next(reversed(self.records), None) if self.records else None
+        return tuple(self.records)[-1] if self.records else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to start, and how."""
+
+    directory: Path
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    traced: bool
+    time_limit: float
+    """Seconds; then the process and all that it started are killed."""
 
 
 class Session:
@@ -118,32 +130,25 @@ class Session:
         except OSError:
             return b""
 
-    def run(
-        self,
-        directory: Path,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        log: Log,
-        traced: bool,
-        time_limit: float,
-    ) -> Run:
-        """Run one process to its end, or to the time limit in seconds, and read its log."""
+    def run(self, plan: Plan, log: Log) -> Run:
+        """Run one process to its end, or to the time limit, and read its log."""
         request = ffi.new(
             "struct rsm_request *",
             {
                 "magic": lib.RSM_REQUEST_MAGIC,
-                "traced": traced,
-                "time_limit": max(1, int(time_limit * 1000)),
-                "argument_count": len(arguments),
-                "environment_count": len(environment),
+                "traced": plan.traced,
+                "time_limit": max(1, int(plan.time_limit * 1000)),
+                "argument_count": len(plan.arguments),
+                "environment_count": len(plan.environment),
             },
         )
-        strings = [str(directory), *arguments, *(f"{name}={value}" for name, value in environment.items())]
+        variables = [f"{name}={value}" for name, value in plan.environment.items()]
+        strings = [str(plan.directory), *plan.arguments, *variables]
         message = bytes(ffi.buffer(request)) + b"".join(os.fsencode(text) + b"\0" for text in strings)
         output, complaints = (os.memfd_create(f"rseq-matrix-{name}") for name in ("output", "complaints"))
         try:
             answer = self._exchange(message, [log.descriptor, output, complaints])
-            return self._read(answer, log, traced, _text(output), _text(complaints))
+            return self._read(answer, log, plan.traced, _text(output), _text(complaints))
         finally:
             os.close(output)
             os.close(complaints)

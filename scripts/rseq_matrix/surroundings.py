@@ -15,7 +15,8 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from elftools.elf.sections import NoteSection, SymbolTableSection
+from elftools.elf.segments import InterpSegment
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.build import Build
@@ -97,14 +98,15 @@ def _defines(elf: ELFFile, section: str) -> bool:
 
 def _build_id(elf: ELFFile) -> str | None:
     section = elf.get_section_by_name(".note.gnu.build-id")
-    notes = section.iter_notes() if section else ()
+    notes = section.iter_notes() if isinstance(section, NoteSection) else ()
     return next((str(note["n_desc"]) for note in notes if note["n_type"] == "NT_GNU_BUILD_ID"), None)
 
 
 def _loader_of(program: Path) -> str | None:
     with program.open("rb") as file:
-        for segment in ELFFile(file).iter_segments("PT_INTERP"):
-            return str(segment.get_interp_name())
+        for segment in ELFFile(file).iter_segments():
+            if isinstance(segment, InterpSegment):
+                return str(segment.get_interp_name())
     return None
 
 

@@ -1,8 +1,8 @@
 """The timeline model: what the state of a thread is, event by event, and why. It never looks at an observation.
 
 A life is a list of steps: rules, which change the state, stages, which fall where they stand, and branches, which are
-other tasks that start from a state. Unfolding a life in a world gives, for every stage, the state at that point. The lives
-themselves are in lives.py.
+other tasks that start from a state. Unfolding a life in a world gives, for every stage, the state at that point. The
+lives themselves are in lives.py.
 """
 
 from __future__ import annotations
