@@ -1,18 +1,11 @@
-/* The scenario `exec` and its stage process.exec. Fired in main() of the image that execve() starts in the same
- * process; libc may be used. */
-#define _GNU_SOURCE
+/* The scenario `exec`: a program that puts another one, exec_image, in its place. Fires no stage itself. */
+#include <stddef.h>
 #include <unistd.h>
 
-#include "probe_libc.h"
-
-int main(int argc, char **argv)
+int main(void)
 {
-    static char second[] = "second";
-    char *arguments[] = {argv[0], second, NULL};
-    if (argc < 2) {
-        execv("/proc/self/exe", arguments);
-        return 1;
-    }
-    RSM_PROBE_LIBC(process, exec);
-    return 0;
+    static char name[] = "./exec_image"; /* beside it: the working directory is the build's */
+    char *arguments[] = {name, NULL};
+    execv(name, arguments);
+    return 1;
 }

@@ -137,17 +137,24 @@ def _failures(ninja: list[str], output: str) -> dict[str, str]:
     for block in re.split(r"^FAILED: ", output, flags=re.MULTILINE)[1:]:
         head, _, rest = block.partition("\n")
         command, _, said = rest.partition("\n")
-        said = " ".join(said.partition("\n[")[0].split())
+        said = " ".join(("\n" + said).partition("\n[")[0].split())
         for name in re.sub(r"^\[code=\d+\] ", "", head).split():
             failed[name] = f"{command.strip()} ({said[:300]})" if said else command.strip()
-    targets = re.findall(r"^(\S+/\S+): ", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
-    for target in targets:
-        if target not in failed and "CMakeFiles" not in target:
-            for made_from in _output([*ninja, "-t", "inputs", target]).splitlines():
-                if made_from in failed:
-                    failed[target] = failed[made_from]
-                    break
+    files = re.findall(r"^([^:\s]+): C_\w+_LINKER", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
+    for file in set(files) - set(failed):
+        inputs = _output([*ninja, "-t", "inputs", file]).splitlines()
+        cause = next((name for name in inputs if name in failed), None)
+        if cause:
+            failed[file] = failed[cause]
     return failed
+
+
+def _require_headers(failures: dict[str, str]) -> None:
+    """Raise MissingError if what failed is that the system's headers are not there."""
+    for problem in failures.values():
+        header = re.search(r"fatal error: (\S+\.h): No such file", problem)
+        if header:
+            raise MissingError(f"the header {header[1]} is missing; install it ({PACKAGES['compiler']})")
 
 
 def _make(directory: Path) -> dict[str, str]:
@@ -175,6 +182,7 @@ def build(sabotage: bool = False, werror: bool = False) -> Build:
             if not (directory / STAMP).is_file():
                 _configure(root, directory, compiler, options)
                 failures = _make(directory)
+                _require_headers(failures)
                 if failures:
                     return Build(directory, failures, unsupported)
                 (directory / STAMP).write_text("{}")

@@ -127,7 +127,7 @@ class Campaign:
                 f"this kernel answers rseq(2) with {self.kernel.rseq}, so no area can be registered "
                 "and rseq is not usable at any stage"
             )
-        elif not self.libc.registers_dynamic:
+        elif self.libc.loader and not self.libc.registers_dynamic:
             yield f"{self.libc.id} has no rseq support: nothing is registered unless a library does it itself"
         if not self.wanted.options.traced:
             yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"

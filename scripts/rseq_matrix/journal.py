@@ -1,7 +1,7 @@
 """Keeps what a run has finished, so that an interrupted run can be resumed.
 
-One file a selection, in the cache: a line a process, appended when its cells are judged. It goes when the run is complete.
-A line that was cut off, because the driver was killed, is not used.
+One file a selection, in the cache: a line a process, appended when its cells are judged. It goes when the run is
+complete. A line that was cut off, because the driver was killed, is not used.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def children(world: World) -> Steps:
 
 def exec_(world: World) -> Steps:
     """One process, two images."""
-    return (*start(world), *start(world), at("process.exec"))
+    return (*start(world), *start(world, (), (at("ifunc.after_exec"),)), at("process.exec"))
 
 
 def unregister(world: World) -> Steps:

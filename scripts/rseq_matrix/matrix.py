@@ -24,6 +24,8 @@ class Scenario:
     audit: tuple[str, ...] = ()
     opens: tuple[str, ...] = ()
     """Objects that the program needs or opens by itself."""
+    executes: tuple[str, ...] = ()
+    """Programs that it puts in its place."""
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -38,7 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
     "main_exit": Scenario("main_exit"),
     "signals": Scenario("signals", preload=("rsm_signal_constructor.so",)),
     "children": Scenario("children"),
-    "exec": Scenario("exec"),
+    "exec": Scenario("exec", executes=("exec_image",)),
     "unregister": Scenario("unregister"),
 }
 
@@ -134,7 +136,7 @@ def processes(cells: Iterable[Cell]) -> list[Process]:
 def artifacts(process: Process) -> tuple[str, ...]:
     """Return the built files that the process needs, relative to the build directory."""
     scenario = SCENARIOS[process.scenario]
-    names: tuple[str, ...] = (scenario.program,)
+    names: tuple[str, ...] = (scenario.program, *scenario.executes)
     if process.link.startswith("dynamic"):
         names += scenario.preload + scenario.audit + scenario.opens
     return tuple(f"{process.link}/{name}" for name in names)

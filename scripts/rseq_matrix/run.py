@@ -14,6 +14,7 @@ from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
 
 TIME_LIMIT = 20.0
+TRACER = "tracer"
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,14 @@ def attribute(stages: Sequence[str], launch: Launch) -> dict[str, Run]:
     return {**dict.fromkeys(stages, first), **{name: launch([name]) for name in again}}
 
 
-def _obstacle(process: Process, build: Build) -> str:
-    for name in artifacts(process):
+def _hindered(process: Process, build: Build) -> Finding | None:
+    """Return the finding of a process that cannot be run here; None if it can."""
+    if process.link in build.unsupported:
+        return Finding(process, {}, unsupported=build.unsupported[process.link])
+    for name in (TRACER, *artifacts(process)):
         if name in build.failures:
-            return f"{name} could not be built: {build.failures[name]}"
-    return ""
+            return Finding(process, {}, obstacle=f"{name} could not be built: {build.failures[name]}")
+    return None
 
 
 class Runner:
@@ -101,11 +105,6 @@ class Runner:
         return launch
 
     def _find(self, process: Process, session: Session) -> Finding:
-        if process.link in self._build.unsupported:
-            return Finding(process, {}, unsupported=self._build.unsupported[process.link])
-        obstacle = _obstacle(process, self._build)
-        if obstacle:
-            return Finding(process, {}, obstacle=obstacle)
         return Finding(process, attribute(process.stages, self._launcher(process, session)))
 
     def _work(self, session: Session, waiting: queue.SimpleQueue[Process], done: queue.SimpleQueue[object]) -> None:
@@ -119,6 +118,11 @@ class Runner:
 
     def findings(self, processes: Sequence[Process]) -> Iterator[Finding]:
         """Yield the finding of each process as it comes. Closing the iterator ends everything that runs."""
+        hindered = {process: _hindered(process, self._build) for process in processes}
+        yield from (finding for finding in hindered.values() if finding)
+        yield from self._side_by_side([process for process in processes if not hindered[process]])
+
+    def _side_by_side(self, processes: Sequence[Process]) -> Iterator[Finding]:
         waiting: queue.SimpleQueue[Process] = queue.SimpleQueue()
         done: queue.SimpleQueue[object] = queue.SimpleQueue()
         for process in processes:
@@ -126,7 +130,7 @@ class Runner:
         threads = []
         try:
             for _ in range(min(self._options.workers, len(processes))):
-                session = Session(self._build.directory / "tracer")
+                session = Session(self._build.directory / TRACER)
                 self._sessions.append(session)
                 threads.append(threading.Thread(target=self._work, args=(session, waiting, done), daemon=True))
                 threads[-1].start()

@@ -124,12 +124,16 @@ def show_hazards(console: Console, document: dict[str, Any]) -> None:
 
 def show_problems(console: Console, document: dict[str, Any]) -> None:
     """Say what is not as expected, and how to repeat it."""
-    problems = [cell for cell in document["cells"] if cell["result"] not in (PASS, UNSUPPORTED)]
-    for cell in problems[:SHOWN_PROBLEMS]:
-        console.print(Text.assemble((cell["result"], "bold red"), f" {cell['id']}: {cell['reason']}"), soft_wrap=True)
+    problems: dict[str, list[Cell]] = {}
+    for cell in document["cells"]:
+        if cell["result"] not in (PASS, UNSUPPORTED):
+            problems.setdefault(cell["reason"], []).append(cell)
+    for reason, (cell, *more) in list(problems.items())[:SHOWN_PROBLEMS]:
+        also = f" (and {len(more)} more)" if more else ""
+        console.print(Text.assemble((cell["result"], "bold red"), f" {cell['id']}{also}: {reason}"), soft_wrap=True)
         console.print(Text(f"  repeat: {repeat(cell)}", style="dim"), soft_wrap=True)
     if len(problems) > SHOWN_PROBLEMS:
-        console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more (--json FILE has them all)")
+        console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more reasons (--json FILE has them all)")
     unsupported = {cell["reason"] for cell in document["cells"] if cell["result"] == UNSUPPORTED}
     for reason in sorted(unsupported):
         console.print(Text.assemble(("UNSUPPORTED", "bold"), f" {reason}"), soft_wrap=True)

@@ -1,0 +1,110 @@
+"""What the tests share: the command as a user types it, the live matrix, the build that obeys planted defects."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rseq_matrix.build import Build, build, find_compiler, unsupported_links
+from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.journal import Journal
+from rseq_matrix.run import Options
+
+ROOT = Path(__file__).resolve().parent.parent
+HELPERS = Path(__file__).resolve().parent / "helpers"
+COMMAND = [sys.executable, "-m", "rseq_matrix"]
+
+Document = dict[str, Any]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Where every tool is promised (RSEQ_MATRIX_REQUIRE_ALL, in CI), a skip is a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("RSEQ_MATRIX_REQUIRE_ALL") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {item.nodeid}: {report.longrepr}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what this machine cannot do."""
+    if item.get_closest_marker("strace") and not shutil.which("strace"):
+        pytest.skip("strace(1) is not installed (Debian, Fedora, Alpine: the package strace)")
+    if item.get_closest_marker("libc_a") and unsupported_links(find_compiler()):
+        pytest.skip("no static libc (Debian: libc6-dev; Fedora: glibc-static)")
+
+
+def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run rseq-matrix as a user would."""
+    wrapper = options.pop("wrapper", [])
+    options.setdefault("timeout", 300)
+    return subprocess.run([*wrapper, *COMMAND, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """Return the live matrix on the system's glibc, in every environment, as the command wrote it."""
+    path = tmp_path_factory.mktemp("matrix") / "out.json"
+    done = run_command("run", "--environment", "default", "--environment", "tunable-off", "--json", str(path))
+    assert path.exists(), done.stderr
+    result: Document = json.loads(path.read_text())
+    return result
+
+
+@pytest.fixture(scope="session")
+def cells(document: Document) -> dict[str, Document]:
+    """Return the live cells by link/environment/stage."""
+    return {"/".join(cell["id"].split("/")[2:]): cell for cell in document["cells"]}
+
+
+@pytest.fixture(scope="session")
+def built() -> Build:
+    """Return the build, with warnings as errors."""
+    return build(werror=True)
+
+
+@pytest.fixture(scope="session")
+def deny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the helper that makes a system call fail."""
+    program = tmp_path_factory.mktemp("helpers") / "deny"
+    subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, HELPERS / "deny.c"], check=True)
+    return program
+
+
+Sabotage = Callable[..., Document]
+
+
+@pytest.fixture(scope="session")
+def sabotaged() -> Sabotage:
+    """Return a function that runs cells with planted defects and returns the document."""
+
+    def go(globs: tuple[str, ...], sabotage: Mapping[str, str], **options: Any) -> Document:
+        wanted = Wanted(globs, options=Options(sabotage=sabotage, **options), sabotage=True)
+        campaign = Campaign(wanted)
+        with Journal(campaign.identity(), resume=False) as journal:
+            for _ in campaign.go(journal):
+                pass
+            journal.discard()
+        return campaign.document()
+
+    return go
+
+
+def not_passed(document: Document) -> dict[str, str]:
+    """Return link/stage -> result of all cells that are not PASS."""
+    return {f"{c['link']}/{c['stage']}": c["result"] for c in document["cells"] if c["result"] != "PASS"}
