@@ -8,9 +8,9 @@
 
 extern const char *rsm_weak_libc_version(void) __asm__("gnu_get_libc_version") __attribute__((weak));
 
-uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter)
+uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigned int cpus)
 {
-    return rsm_split_sum(log, counter);
+    return rsm_split_sum(log, counter, cpus);
 }
 
 int rsm_native_query_control(void)

@@ -3,8 +3,9 @@
 extern const struct rsm_stage_info rsm_stage_table[];
 extern const unsigned int rsm_stage_count;
 
-/* The built-in subject's sum of a counter, over the fast path's and the fallback's parts. */
-uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter);
+/* The built-in subject's sum of a counter, over the fast path's parts, one for each of the first `cpus` CPUs, and the
+ * fallback's. */
+uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigned int cpus);
 
 /* errno of rseq(2) for a query about no area: EINVAL where the kernel has rseq, ENOSYS where not, else a filter's
  * answer. */

@@ -50,10 +50,11 @@ static inline struct rsm_split_add rsm_split_add(struct rsm_log *log, const stru
     return done;
 }
 
-static inline uint64_t rsm_split_sum(const struct rsm_log *log, unsigned counter)
+/* cpus: how many CPUs there can be; those behind them have never been touched and take no memory. */
+static inline uint64_t rsm_split_sum(const struct rsm_log *log, unsigned counter, unsigned cpus)
 {
     uint64_t sum = log->shared.add[counter];
-    for (unsigned cpu = 0; cpu < RSM_CPU_MAX; cpu++)
+    for (unsigned cpu = 0; cpu < cpus && cpu < RSM_CPU_MAX; cpu++)
         sum += log->cpu[cpu].add[counter];
     return sum;
 }

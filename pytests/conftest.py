@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -16,7 +16,7 @@ import pytest
 from rseq_matrix.build import Build, build, find_compiler, unsupported_links
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.journal import Journal
-from rseq_matrix.run import Options
+from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
@@ -36,10 +36,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
         report.longrepr = f"skipped where nothing may be: {item.nodeid}: {report.longrepr}"
 
 
+@functools.cache
+def _ptrace_error() -> int:
+    """Return the errno with which this machine refuses to trace; 0 if it does not."""
+    campaign = Campaign(Wanted(("host/*/dynamic-now/default/executable.quick_exit",)))
+    return next(
+        run.trace_error
+        for f in Runner(campaign.build, Options()).findings(campaign.processes)
+        for run in f.runs.values()
+    )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what this machine cannot do."""
-    if item.get_closest_marker("strace") and not shutil.which("strace"):
-        pytest.skip("strace(1) is not installed (Debian, Fedora, Alpine: the package strace)")
+    if item.get_closest_marker("ptrace") and (error := _ptrace_error()):
+        pytest.skip(f"one process may not trace another here: {os.strerror(error)}")
     if item.get_closest_marker("libc_a") and unsupported_links(find_compiler()):
         pytest.skip("no static libc (Debian: libc6-dev; Fedora: glibc-static)")
 
@@ -68,8 +79,9 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 @pytest.fixture(scope="session")
 def cells(document: Document) -> dict[str, Document]:
-    """Return the live cells by link/environment/stage."""
-    return {"/".join(cell["id"].split("/")[2:]): cell for cell in document["cells"]}
+    """Return the live cells by link/environment/stage, without those that this machine cannot link."""
+    found = [cell for cell in document["cells"] if cell["result"] != "UNSUPPORTED"]
+    return {"/".join(cell["id"].split("/")[2:]): cell for cell in found}
 
 
 @pytest.fixture(scope="session")

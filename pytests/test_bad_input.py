@@ -109,6 +109,7 @@ def test_a_missing_header_names_the_package(command: Command, tmp_path: Path) ->
     assert "is missing; install it (Debian: apt install gcc libc6-dev" in sentence(done)
 
 
+@pytest.mark.libc_a
 def test_a_missing_static_libc_is_unsupported_with_the_package(command: Command, tmp_path: Path) -> None:
     script = 'case "$*" in *-print-file-name=libc.a*) echo libc.a; exit;; esac; exec cc "$@"'
     path = tmp_path / "out.json"
@@ -163,14 +164,6 @@ def test_forbidden_ptrace_is_said_and_the_run_goes_on(command: Command, deny: Pa
     assert not_passed(document) == {}
     assert all(cell["observed"]["oracle"] is None for cell in document["cells"])
     assert any("ptrace is not permitted" in note for note in document["notes"])
-
-
-@pytest.mark.strace
-def test_a_run_that_is_traced_by_another_goes_on_with_one_oracle(command: Command, tmp_path: Path) -> None:
-    wrapper = ["strace", "-f", "-qq", "-e", "trace=none", "-o", str(tmp_path / "strace.txt")]
-    done = command("run", "host/*/dynamic-now/default/executable.main", wrapper=wrapper)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "ptrace is not permitted here" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -19,9 +19,14 @@ CELLS = all_cells(f"glibc-{own_libc_version()}", LINKS, ENVIRONMENTS)
 SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def by_id(document: Document) -> dict[str, Document]:
+    return {cell["id"]: cell for cell in document["cells"]}
+
+
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
-def test_cell(cell: Any, cells: dict[str, Document]) -> None:
-    found = cells[f"{cell.link}/{cell.environment}/{cell.stage}"]
+def test_cell(cell: Any, by_id: dict[str, Document]) -> None:
+    found = by_id[cell.id]
     if found["result"] == "UNSUPPORTED":
         pytest.skip(found["reason"])
     assert found["result"] == "PASS", found["reason"]
@@ -44,12 +49,14 @@ def test_every_cell_of_the_axes_is_there_once(document: Document) -> None:
     assert set(document["summary"]) == set(RESULTS)
 
 
+@pytest.mark.libc_a
 def test_every_stage_was_recorded_in_every_link_that_it_exists_in(cells: dict[str, Document]) -> None:
     for stage in STAGES.values():
         for link in stage.links:
             assert cells[f"{link}/default/{stage.name}"]["sequence"]
 
 
+@pytest.mark.libc_a
 def test_untraced_run_sees_the_same_classes(command: Command, cells: dict[str, Document], tmp_path: Any) -> None:
     path = tmp_path / "untraced.json"
     done = command(
@@ -64,6 +71,7 @@ def test_untraced_run_sees_the_same_classes(command: Command, cells: dict[str, D
     assert all(observed["oracle"] is None for observed in untraced.values())
 
 
+@pytest.mark.ptrace
 def test_both_oracles_are_in_every_cell(cells: dict[str, Document]) -> None:
     for name, cell in cells.items():
         observed = cell["observed"]
@@ -80,6 +88,7 @@ def test_subject_path_is_right_everywhere(cells: dict[str, Document]) -> None:
         assert cell["subject"]["attempted"] == cell["subject"]["committed"] > 0, name
 
 
+@pytest.mark.libc_a
 def test_vfork_child_is_a_hazard_that_sched_getcpu_shares(cells: dict[str, Document]) -> None:
     """The child is pinned to another CPU than the parent; one CPU alone cannot show it."""
     for link in LINKS:
@@ -106,6 +115,7 @@ def test_lazy_binding_runs_a_resolver_after_the_preload_constructor_and_eager_be
         assert sequence("dynamic-now", stage) < sequence("dynamic-now", "preload.constructor")
 
 
+@pytest.mark.libc_a
 def test_critical_section_is_aborted_where_it_is_protected(cells: dict[str, Document]) -> None:
     for link in LINKS:
         for environment in ENVIRONMENTS:

@@ -20,8 +20,8 @@ from rseq_matrix.registry import STAGES
 NAMES = list(STAGES)
 RELOCATION_NAMES = {number: name for name, number in ENUM_RELOC_TYPE_x64.items() if isinstance(number, int)}
 
-# Code before relocation may refer to what lies in its own object, by a distance that the linker knows; __rseq_offset and
-# its like are named only by static programs, weakly, and the linker settles that too.
+# Code before relocation may refer to what lies in its own object, by a distance that the linker knows; __rseq_offset
+# and its like are named only by static programs, weakly, and the linker settles that too.
 CODE_RELOCATIONS = {"R_X86_64_PC32", "R_X86_64_PLT32"}
 STATIC_SYMBOLS = {"__rseq_offset", "__rseq_size", "__rseq_flags"}
 STATIC_RELOCATIONS = {"R_X86_64_REX_GOTPCRELX", "R_X86_64_GOTPCRELX", "R_X86_64_GOTPCREL"}

@@ -45,7 +45,9 @@ def test_without_a_defect_the_build_for_defects_is_green(sabotaged: Sabotage) ->
         ("garbage", ["printed", "garbage"]),
         ("stray-child", ["left 1 stray process behind"]),
         ("twice", ["the stage fired 2 times, want once"]),
-        ("oracle", ["oracle: the process says registered=False, the tracer True"]),
+        pytest.param(
+            "oracle", ["oracle: the process says registered=False, the tracer True"], marks=pytest.mark.ptrace
+        ),
     ],
 )
 def test_a_defect_costs_its_own_cell(defect: str, words: list[str], sabotaged: Sabotage) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -114,7 +114,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(oracle: str, tmp_path:
     assert {cell["id"] for cell in json.loads(path.read_text())["cells"]} >= finished
 
 
-def test_resume_runs_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_runs_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from rseq_matrix.campaign import Campaign, Wanted  # noqa: PLC0415
     from rseq_matrix.journal import Journal  # noqa: PLC0415
 
@@ -204,8 +204,8 @@ def test_a_run_whose_tracer_dies_is_an_error_and_the_next_goes_on(monkeypatch: p
 def test_attribution_runs_again_only_what_is_needed() -> None:
     launched: list[tuple[str, ...]] = []
 
-    def launch(stages: object) -> Run:
-        names = tuple(stages)  # type: ignore[arg-type]
+    def launch(stages: Sequence[str]) -> Run:
+        names = tuple(stages)
         launched.append(names)
         return Run(names, "ended", 0, 0, True, 0, 0, 1, 0.0, "", "", {}, {})
 

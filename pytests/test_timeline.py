@@ -86,6 +86,7 @@ def unchanged(state: State, _world: World) -> State:
     return state
 
 
+@pytest.mark.libc_a
 @pytest.mark.parametrize("rule", RULES)
 def test_without_any_one_rule_a_live_cell_would_fail(rule: str, cells: dict[str, Document]) -> None:
     if not cells["dynamic-now/default/executable.main"]["observed"]["user_registered"]:

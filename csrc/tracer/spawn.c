@@ -27,10 +27,9 @@ static int descriptors_set(const struct rsm_job *job)
            dup2(job->descriptor[RSM_DESCRIPTOR_LOG], RSM_LOG_FD) >= 0;
 }
 
-/* In the child. Does not return; what went wrong goes to `problem`, which an exec closes. */
-static void become(const struct rsm_job *job, int gate, int problem)
+/* In the child. Returns errno if the program could not be executed. */
+static int become(const struct rsm_job *job)
 {
-    char go;
     sigset_t none;
     sigemptyset(&none);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -38,12 +37,18 @@ static void become(const struct rsm_job *job, int gate, int problem)
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, OUTPUT_LIMIT);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (read(gate, &go, 1) == 1 && chdir(job->directory) == 0 && descriptors_set(job))
+    if (chdir(job->directory) == 0 && descriptors_set(job))
         execve(job->arguments[0], job->arguments, job->environment);
-    int error = errno;
-    if (write(problem, &error, sizeof(error)) != sizeof(error))
-        _exit(126);
-    _exit(127);
+    return errno;
+}
+
+/* In the child that is to be seized: waits at the gate until it is. What goes wrong goes to `problem`, which an exec
+ * closes. */
+static void become_seized(const struct rsm_job *job, int gate, int problem)
+{
+    char go;
+    int error = read(gate, &go, 1) == 1 ? become(job) : EPIPE;
+    _exit(write(problem, &error, sizeof(error)) == sizeof(error) ? 127 : 126);
 }
 
 /* Lets the child through the gate and hears whether its exec failed. Returns 0 or errno. */
@@ -55,40 +60,57 @@ static int let_go(int gate, int problem)
     return read(problem, &error, sizeof(error)) == sizeof(error) ? error : 0;
 }
 
-static int give_up(struct rsm_job *job, int error)
-{
-    job->reply.outcome = RSM_OUTCOME_NOT_STARTED;
-    job->reply.error = error;
-    return -1;
-}
-
-/* The child stopped in an event of the seize may not be able to report; so the events are served only after the exec,
- * which a seized task does not stop at before it has succeeded. */
-int rsm_spawn(struct rsm_job *job)
+static int spawn_seized(struct rsm_job *job)
 {
     int gate[2], problem[2], error = 0;
     if (pipe2(gate, O_CLOEXEC) != 0)
-        return give_up(job, errno);
+        return errno;
     if (pipe2(problem, O_CLOEXEC) != 0) {
         error = errno;
         close(gate[0]);
         close(gate[1]);
-        return give_up(job, error);
+        return error;
     }
     pid_t child = fork();
     if (child == 0)
-        become(job, gate[0], problem[1]);
+        become_seized(job, gate[0], problem[1]);
     close(gate[0]);
     close(problem[1]);
     if (child < 0) {
         error = errno;
     } else {
         job->reply.pid = child;
-        job->reply.trace_error = job->request->traced ? rsm_trace_seize(child) : 0;
-        job->log->traced = job->request->traced && job->reply.trace_error == 0;
+        job->reply.trace_error = rsm_trace_seize(child);
+        job->log->traced = job->reply.trace_error == 0;
         error = let_go(gate[1], problem[0]);
     }
     close(gate[1]);
     close(problem[0]);
-    return error ? give_up(job, error) : 0;
+    return error;
+}
+
+/* vfork(): nothing is copied, and the parent goes on only when the child has executed the program or failed to. */
+static int spawn_untraced(struct rsm_job *job)
+{
+    volatile int error = 0; /* written by the child, in the parent's memory */
+    job->log->traced = 0;
+    pid_t child = vfork();
+    if (child == 0) {
+        error = become(job);
+        _exit(127);
+    }
+    if (child < 0)
+        return errno;
+    job->reply.pid = child;
+    return error;
+}
+
+int rsm_spawn(struct rsm_job *job)
+{
+    int error = job->request->traced ? spawn_seized(job) : spawn_untraced(job);
+    if (!error)
+        return 0;
+    job->reply.outcome = RSM_OUTCOME_NOT_STARTED;
+    job->reply.error = error;
+    return -1;
 }

@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,18 @@ SABOTAGE: dict[str, int] = {
     for name in dir(lib)
     if name.startswith("RSM_SABOTAGE_")
 }
+
+
+def _possible_cpus() -> int:
+    """Return how many CPU numbers this kernel can give; all that the log has room for, if it does not say."""
+    try:
+        last = Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2].rpartition(",")[2]
+        return min(int(last) + 1, int(lib.RSM_CPU_MAX))
+    except (OSError, ValueError):
+        return int(lib.RSM_CPU_MAX)
+
+
+CPUS = _possible_cpus()
 
 
 @dataclass(frozen=True)
@@ -151,5 +164,5 @@ class Log:
         for name in self.stages:
             number = STAGES[name].number
             slot = self._log.stage[number]
-            result[name] = Tally(slot.firings, slot.attempted, int(lib.rsm_native_sum(self._log, number)))
+            result[name] = Tally(slot.firings, slot.attempted, int(lib.rsm_native_sum(self._log, number, CPUS)))
         return result
