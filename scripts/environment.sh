@@ -6,11 +6,13 @@ environment=${RSEQ_MATRIX_VENV:-$root/.venv}
 
 find_python() {
     for python in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
-        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        # A minimal Python (Debian's python3-minimal) lacks most of the standard library: it does not count.
+        if "$python" -c 'import sys, fcntl, shutil, sysconfig, tempfile; sys.exit(sys.version_info < (3, 10))' \
+            2>/dev/null; then
             return 0
         fi
     done
-    echo "rseq-matrix: Python 3.10 or later is needed and none was found; install it" \
+    echo "rseq-matrix: Python 3.10 or later with its standard library is needed and none was found; install it" \
         "(Debian: apt install python3 python3-venv python3-dev; Fedora: dnf install python3 python3-devel;" \
         "Alpine: apk add python3 python3-dev py3-pip)" >&2
     exit 3

@@ -36,8 +36,8 @@ def missing(what: str) -> None:
     """End with the sentence that names the package to install."""
     debian, fedora, alpine = PACKAGES[what]
     give_up(
-        f"{what} cannot be found; install it "
-        f"(Debian: apt install {debian}; Fedora: dnf install {fedora}; Alpine: apk add {alpine})"
+        f"{what} cannot be found (to install: Debian: apt install {debian}; Fedora: dnf install {fedora}; "
+        f"Alpine: apk add {alpine})"
     )
 
 
@@ -69,8 +69,11 @@ def check_machine() -> None:
 
 def make(directory: Path, purpose: str) -> None:
     """Make or renew the environment. What is not finished has no mark and is made again."""
-    python = directory / "bin" / "python"
-    if not python.exists() or subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode:
+    python = str(directory / "bin" / "python")
+    if (
+        not Path(python).exists()
+        or subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode
+    ):
         done = subprocess.run([sys.executable, "-m", "venv", "--clear", directory], capture_output=True, check=False)
         if done.returncode != 0:
             missing("Python's venv and pip")

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "arch/x86_64_clone.h"
+#include "cpu_pair.h"
 #include "probe.h"
 #include "steps.h"
 
@@ -44,8 +45,11 @@ static void run(void (*start)(void), int initialize)
     rsm_thread_block_prepare(thread_pointer);
     if (initialize && offset)
         ((struct rsm_rseq_area *)(thread_pointer + offset))->cpu_id = RSM_CPU_ID_UNINITIALIZED;
+    struct rsm_cpu_pair pair = rsm_cpu_pair_pin();
+    rsm_pin(pair.there); /* not CPU 0, if that can be: 0 is what a zeroed area says */
     if (rsm_raw_thread(start, memory + STACK_SIZE, thread_pointer, &alive) > 0)
         wait_until_ended(&alive);
+    rsm_cpu_pair_unpin(&pair);
     munmap(memory, STACK_SIZE + 2 * side);
 }
 

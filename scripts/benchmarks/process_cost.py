@@ -82,10 +82,11 @@ def measure(made: Build, process: Process, session: Session, rounds: int) -> lis
 
 def whole_matrix(rounds: int = 5) -> float:
     """Return the median time of the whole warm matrix, traced, as a user starts it, in seconds."""
-    arguments = [sys.executable, "-m", "rseq_matrix", "run"]
-    return statistics.median(
-        seconds(lambda: subprocess.run(arguments, check=True, capture_output=True) and None) for _ in range(rounds)
-    )
+
+    def once() -> None:
+        subprocess.run([sys.executable, "-m", "rseq_matrix", "run"], check=True, capture_output=True)
+
+    return statistics.median(seconds(once) for _ in range(rounds))
 
 
 def main() -> None:

@@ -130,7 +130,10 @@ def run(
     if on_stdout > 1:
         raise UsageError("only one of --json -, --junit - and --tap can have standard output")
     options = Options(traced=oracle, jobs=jobs or 0, time_limit=time_limit)
-    campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
+    with Console(stderr=True).status("building the probes") as status:
+        if not sys.stderr.isatty():
+            status.stop()
+        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
     finished = _drive(campaign, resume)
     document = campaign.document()
     if json_path:

@@ -17,25 +17,25 @@ PLACES = {
 def _hazard(cell: dict[str, Any]) -> str:
     observed = cell["observed"]
     place = PLACES.get(cell["stage"], f"at {cell['stage']}")
-    cpu, said, libc = observed["getcpu"], observed["cpu_id"], observed["sched_getcpu"]
-    where = f"on CPU {cpu}"
+    said, libc, cpu = observed["cpu_id"], observed["sched_getcpu"], observed["getcpu"]
     if observed["class"] == DEAD:
-        return f"{place} the area is registered, but cpu_id says {said} {where}"
-    sentence = f"{place} rseq looks registered and is not: cpu_id said {said} {where}"
-    if libc is not None and libc != cpu:
-        return f"{sentence}, and libc's own sched_getcpu() returned {libc} {where}"
-    if libc is not None:
-        return f"{sentence}, and sched_getcpu() returned {libc}"
-    return sentence
+        return f"{place} cpu_id said {said} on CPU {cpu}: the area is registered, but does not follow the thread"
+    looks = "rseq looks registered there and is not"
+    if libc is None:
+        return f"{place} cpu_id said {said} on CPU {cpu}: {looks}"
+    return f"{place} sched_getcpu() returned {libc} on CPU {cpu}: {looks} (cpu_id said {said})"
 
 
 def hazards(cells: Iterable[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return each hazard that was seen, in words, with where (environment/link) it was."""
-    found: dict[str, list[str]] = {}
+    """Return each hazard that was seen, in words, as its first cell has it, and where it was seen."""
+    cells = list(cells)
+    several = len({(cell["libc"], cell["environment"]) for cell in cells}) > 1
+    found: dict[str, tuple[str, list[str]]] = {}
     for cell in cells:
         if cell["observed"] and cell["observed"]["class"] in HAZARDS:
-            found.setdefault(_hazard(cell), []).append(f"{cell['libc']}/{cell['link']}/{cell['environment']}")
-    return list(found.items())
+            where = f"{cell['libc']}/{cell['link']}/{cell['environment']}" if several else cell["link"]
+            found.setdefault(cell["stage"], (_hazard(cell), []))[1].append(where)
+    return list(found.values())
 
 
 ADVICE = {
