@@ -27,6 +27,12 @@ STYLES = {
 ABSENT = Text("-", style="dim")
 SHOWN_PROBLEMS = 20
 
+ALLOWANCE_MEANING = {
+    "raw": "may use raw system calls only: own relocations and the thread pointer may be missing",
+    "relocated": "may use its own functions and data; libc is not initialized, not re-entrant or not this thread's",
+    "libc": "may use libc (in a signal handler and in a vfork child what is async-signal-safe)",
+}
+
 Cell = dict[str, Any]
 
 
@@ -151,26 +157,18 @@ def show_summary(console: Console, document: dict[str, Any], seconds: float) -> 
 
 def _stage_row(stage: Stage) -> tuple[str, ...]:
     links = "all" if len(stage.links) == len(LINKS) else "dynamic"
-    return f"  {stage.hook}", stage.phase, links, stage.may, stage.fires
+    return f" {stage.hook}", stage.phase, links, stage.may
 
 
 def show_stages(console: Console) -> None:
-    """List the stages with their phase, what may be used there and what fires each."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("stage", "phase", "links", "may use"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("fired by")
+    """List the stages with their phase, what may be used there and, on a line of its own, what fires each."""
     for carrier, stages in groupby(STAGES.values(), key=lambda stage: stage.carrier):
-        table.add_row(Text(carrier, style="bold"))
+        console.print(Text(carrier, style="bold"))
         for stage in stages:
-            table.add_row(*_stage_row(stage))
-    console.print(table)
+            hook, *rest = _stage_row(stage)
+            console.print(Text.assemble((f"{hook:28}", "cyan"), "{:22}{:9}{}".format(*rest)))
+            console.print(Padding(Text(stage.fires, style="dim"), (0, 0, 0, 4)))
     console.print()
-    meaning = {
-        "raw": "raw system calls only: own relocations and the thread pointer may be missing",
-        "relocated": "own functions and data; libc is not initialized, not re-entrant or not this thread's",
-        "libc": "libc functions (in a signal handler and in a vfork child the async-signal-safe ones)",
-    }
     for name in ALLOWANCES.values():
-        console.print(f"{name:10} {meaning[name]}", highlight=False)
-    console.print("phase binding: during relocation, or at the first call where binding is lazy", highlight=False)
+        console.print(Text.assemble((f"{name:11}", "bold"), ALLOWANCE_MEANING[name]))
+    console.print(Text.assemble(("binding    ", "bold"), "during relocation; where binding is lazy, at the first call"))
