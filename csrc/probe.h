@@ -124,11 +124,13 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
     rsm_observe_libc(record, &registration, surroundings);
     rsm_observe_cpu(record, &registration, surroundings);
     rsm_observe_kernel(record, &registration, sabotage);
-    if (log->traced)
+    if (log->traced && !rsm_sabotaged(sabotage, RSM_SABOTAGE_NO_STOP))
         rsm_stop_for_tracer(stage);
     rsm_let_subject_add(log, stage, record, &registration, sabotage);
     if (!rsm_sabotaged(sabotage, RSM_SABOTAGE_SHORT))
         __atomic_store_n(&record->state, RSM_RECORD_COMPLETE, __ATOMIC_RELEASE);
+    if (rsm_sabotaged(sabotage, RSM_SABOTAGE_KILLED))
+        rsm_sabotage_kill();
 }
 
 static inline void rsm_probe(uint32_t stage, struct rsm_surroundings surroundings)

@@ -18,26 +18,30 @@ enum rsm_record_state {
     RSM_RECORD_COMPLETE,
 };
 
-enum rsm_known {                         /* bits of rsm_record.known: which parts were observed */
-                 RSM_KNOWN_SYMBOLS = 1,  /* libc has __rseq_offset, __rseq_size and __rseq_flags; they were read */
-                 RSM_KNOWN_AREA = 2,     /* the area at thread pointer + __rseq_offset was read */
-                 RSM_KNOWN_KERNEL = 4,   /* rseq(2) told whether an area is registered */
-                 RSM_KNOWN_BUILD_ID = 8, /* build id of the dynamic linker */
+/* bits of rsm_record.known: which parts were observed */
+enum rsm_known {
+    RSM_KNOWN_SYMBOLS = 1,  /* libc has __rseq_offset, __rseq_size and __rseq_flags; they were read */
+    RSM_KNOWN_AREA = 2,     /* the area at thread pointer + __rseq_offset was read */
+    RSM_KNOWN_KERNEL = 4,   /* rseq(2) told whether an area is registered */
+    RSM_KNOWN_BUILD_ID = 8, /* build id of the dynamic linker */
 };
 
-enum rsm_section {                   /* what became of the critical section that a signal interrupted */
-                   RSM_SECTION_NONE, /* none was interrupted */
-                   RSM_SECTION_ABORTED,
-                   RSM_SECTION_CONTINUED,
+/* what became of the critical section that a signal interrupted */
+enum rsm_section {
+    RSM_SECTION_NONE, /* none was interrupted */
+    RSM_SECTION_ABORTED,
+    RSM_SECTION_CONTINUED,
 };
 
-enum rsm_path { /* how a subject's add was done */
-                RSM_PATH_NONE,
-                RSM_PATH_FAST,
-                RSM_PATH_FALLBACK,
+/* how a subject's add was done */
+enum rsm_path {
+    RSM_PATH_NONE,
+    RSM_PATH_FAST,
+    RSM_PATH_FALLBACK,
 };
 
-struct rsm_record {    /* one a stage; written by the probe, the oracle_* fields by the tracer */
+/* one a stage; written by the probe, the oracle_* fields by the tracer */
+struct rsm_record {
     uint32_t state;    /* enum rsm_record_state */
     uint32_t stage;    /* enum rsm_stage */
     uint32_t sequence; /* order of the records in this log, from 1 */
@@ -78,7 +82,8 @@ struct rsm_stage_slot {
     uint32_t sabotage;  /* enum rsm_sabotage, obeyed only by probes built for testing the tester */
 };
 
-struct rsm_counters { /* of one CPU in the first, of everybody in the second use; one counter a stage */
+/* of one CPU in the first, of everybody in the second use; one counter a stage */
+struct rsm_counters {
     uint64_t add[RSM_STAGE_MAX];
 };
 
@@ -94,20 +99,23 @@ struct rsm_log {
     struct rsm_counters cpu[RSM_CPU_MAX]; /* added to inside critical sections, by the fast path */
 };
 
-enum rsm_sabotage { /* defects that the tests plant */
-                    RSM_SABOTAGE_NONE,
-                    RSM_SABOTAGE_WRONG_STAGE, /* the record names the next stage */
-                    RSM_SABOTAGE_SILENT,      /* the stage leaves no record */
-                    RSM_SABOTAGE_SHORT,       /* the record is begun and never completed */
-                    RSM_SABOTAGE_CRASH,
-                    RSM_SABOTAGE_HANG,
-                    RSM_SABOTAGE_GARBAGE,     /* bytes on standard output */
-                    RSM_SABOTAGE_STRAY_CHILD, /* a child in a session of its own that never ends */
-                    RSM_SABOTAGE_EARLY_EXIT,
-                    RSM_SABOTAGE_TWICE, /* the stage fires again */
-                    RSM_SABOTAGE_LOSE_ADD,
-                    RSM_SABOTAGE_DOUBLE_ADD,
-                    RSM_SABOTAGE_TRUST_USER, /* the subject believes cpu_id without asking the kernel */
-                    RSM_SABOTAGE_FALLBACK,   /* the subject never takes the fast path */
-                    RSM_SABOTAGE_ORACLE,     /* the in-process oracle says the opposite */
+/* defects that the tests plant */
+enum rsm_sabotage {
+    RSM_SABOTAGE_NONE,
+    RSM_SABOTAGE_WRONG_STAGE, /* the record names the next stage */
+    RSM_SABOTAGE_SILENT,      /* the stage leaves no record */
+    RSM_SABOTAGE_SHORT,       /* the record is begun and never completed */
+    RSM_SABOTAGE_CRASH,
+    RSM_SABOTAGE_HANG,
+    RSM_SABOTAGE_GARBAGE,     /* bytes on standard output */
+    RSM_SABOTAGE_STRAY_CHILD, /* a child in a session of its own that never ends */
+    RSM_SABOTAGE_EARLY_EXIT,
+    RSM_SABOTAGE_KILLED, /* SIGKILL in the instruction after the record is complete */
+    RSM_SABOTAGE_TWICE,  /* the stage fires again */
+    RSM_SABOTAGE_LOSE_ADD,
+    RSM_SABOTAGE_DOUBLE_ADD,
+    RSM_SABOTAGE_TRUST_USER, /* the subject believes cpu_id without asking the kernel */
+    RSM_SABOTAGE_FALLBACK,   /* the subject never takes the fast path */
+    RSM_SABOTAGE_ORACLE,     /* the in-process oracle says the opposite */
+    RSM_SABOTAGE_NO_STOP,    /* the probe does not stop for the tracer */
 };

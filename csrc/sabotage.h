@@ -37,6 +37,13 @@ static inline void rsm_sabotage_stray_child(void)
     rsm_sabotage_hang();
 }
 
+static inline void rsm_sabotage_kill(void)
+{
+    enum { SIGKILL_NUMBER = 9 };
+    long pid = rsm_syscall(RSM_SYS_GETPID, 0, 0, 0, 0, 0, 0);
+    rsm_syscall(RSM_SYS_KILL, pid, SIGKILL_NUMBER, 0, 0, 0, 0);
+}
+
 /* The defects that strike while a record is begun and not yet complete. */
 static inline void rsm_sabotage_strike(uint32_t planted)
 {
@@ -64,6 +71,10 @@ static inline int rsm_sabotaged(uint32_t planted, enum rsm_sabotage kind)
 static inline void rsm_sabotage_strike(uint32_t planted)
 {
     (void)planted;
+}
+
+static inline void rsm_sabotage_kill(void)
+{
 }
 
 #endif

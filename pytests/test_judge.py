@@ -57,6 +57,8 @@ def test_what_is_as_expected_passes() -> None:
         (a_run(stages=(STAGE,), strays=1), "stray"),
         (a_run(tallies={STAGE: Tally(2, 8, 8)}), "fired 2 times"),
         (a_run(replace(RECORD, oracle=Oracle(0, 0, 0))), "oracle"),
+        (a_run(replace(RECORD, oracle=None)), "the tracer did not see"),
+        (a_run(wait_status=int(signal.SIGKILL)), "killed by SIGKILL (last stage reached: executable.main)"),
         (a_run(replace(RECORD, oracle=Oracle(0x2000, 32, 0))), "oracle"),
         (a_run(replace(RECORD, libc_version="2.41")), "another libc"),
         (a_run(replace(RECORD, build_id="cd" * 20)), "build id"),

@@ -44,6 +44,8 @@ def test_without_a_defect_the_build_for_defects_is_green(sabotaged: Sabotage) ->
         ("early-exit", ["the record is not complete", f"last stage reached: {VICTIM}"]),
         ("garbage", ["printed", "garbage"]),
         ("stray-child", ["left 1 stray process behind"]),
+        ("killed", ["killed by SIGKILL", f"last stage reached: {VICTIM}"]),
+        pytest.param("no-stop", ["the tracer did not see the record"], marks=pytest.mark.ptrace),
         ("twice", ["the stage fired 2 times, want once"]),
         pytest.param(
             "oracle", ["oracle: the process says registered=False, the tracer True"], marks=pytest.mark.ptrace
@@ -55,6 +57,14 @@ def test_a_defect_costs_its_own_cell(defect: str, words: list[str], sabotaged: S
     assert not_passed(document) == errors(VICTIM)
     for word in words:
         assert word in reason(document, VICTIM)
+
+
+def test_a_record_survives_the_process_being_killed_in_the_next_instruction(sabotaged: Sabotage) -> None:
+    document = sabotaged(LINK, {VICTIM: "killed"})
+    (cell,) = (cell for cell in document["cells"] if cell["stage"] == VICTIM)
+    assert cell["result"] == "ERROR"
+    assert cell["observed"]["class"] == cell["expected"]["class"]
+    assert cell["subject"]["attempted"] == cell["subject"]["committed"] == 8
 
 
 def test_a_hanging_stage_costs_its_own_cell(sabotaged: Sabotage) -> None:

@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from conftest import COMMAND, Command
 from rseq_matrix.build import build
 from rseq_matrix.matrix import Process, all_cells
+from rseq_matrix.record import Record
 from rseq_matrix.run import Options, Runner, attribute
 from rseq_matrix.session import Run
 
@@ -211,6 +214,20 @@ def test_attribution_runs_again_only_what_is_needed() -> None:
 
     attribute(["a", "b"], launch)
     assert launched == [("a", "b"), ("a",), ("b",)]
+
+
+def test_a_bad_end_that_no_stage_shows_alone_stays_with_the_last_one() -> None:
+    record = cast("Record", SimpleNamespace(complete=True))
+
+    def launch(stages: Sequence[str]) -> Run:
+        names = tuple(stages)
+        bad = len(names) > 1
+        return Run(
+            names, "ended", int(signal.SIGSEGV) * bad, 0, True, 0, 0, 1, 0.0, "", "", dict.fromkeys(names, record), {}
+        )
+
+    runs = attribute(["a", "b"], launch)
+    assert [runs["a"].ending, runs["b"].ending] == ["", "killed by SIGSEGV"]
 
 
 def test_two_runs_at_once_do_not_disturb_each_other() -> None:

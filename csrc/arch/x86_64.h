@@ -32,6 +32,7 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_CLONE 56
 #define RSM_SYS_FORK 57
 #define RSM_SYS_EXIT 60
+#define RSM_SYS_KILL 62
 #define RSM_SYS_SETSID 112
 #define RSM_SYS_PRCTL 157
 #define RSM_SYS_ARCH_PRCTL 158

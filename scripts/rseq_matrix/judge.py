@@ -114,9 +114,11 @@ def _number(value: int) -> str:
     return errno.errorcode.get(value, str(value))
 
 
-def _oracles(record: Record) -> str:
+def _oracles(record: Record, traced: bool) -> str:
     """Say how the two oracles differ; empty if they agree or one is missing."""
     inside, outside = record.kernel_registered, record.oracle
+    if traced and outside is None and not record.oracle_errno:
+        return "oracle: the tracer did not see the record being taken"
     if inside is None or outside is None:
         return ""
     if inside != outside.registered:
@@ -160,7 +162,7 @@ def _unobserved(cell: Cell, run: Run) -> str:
     """Say why there is no complete record."""
     record = run.records.get(cell.stage)
     what = "the record is not complete" if record else "no record"
-    details = [run.ending, run.unruly]
+    details = [run.misbehaved]
     if run.last_stage:
         details.append(f"last stage reached: {run.last_stage}")
     complaints = [line for line in run.complaints.splitlines() if EXPECTED_COMPLAINT not in line]
@@ -173,14 +175,14 @@ def _error(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int]
     record = run.records.get(cell.stage)
     if record is None or not record.complete:
         return _unobserved(cell, run)
-    if run.stages == (cell.stage,) and (run.ending or run.unruly):
-        return "; ".join(filter(None, (run.ending, run.unruly)))
+    if run.misbehaved and (run.stages == (cell.stage,) or run.last_stage == cell.stage):
+        return f"{run.misbehaved} (last stage reached: {run.last_stage})"
     firings = run.tallies[cell.stage].firings
     if firings > 1 and not STAGES[cell.stage].repeats:
         return f"the stage fired {firings} times, want once"
     if observed_class(record) is None:
         return f"rseq(2) tells nothing here: the query was answered with {_number(record.query_errno)}"
-    return _oracles(record) or _identity(record, libc) or _misplaced(record, expected, run, order)
+    return _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, expected, run, order)
 
 
 def _lost(run: Run) -> str:

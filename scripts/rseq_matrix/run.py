@@ -51,25 +51,35 @@ class Finding:
 Launch = Callable[[Sequence[str]], Run]
 
 
-def is_clean(run: Run) -> bool:
-    """Return whether the process ended as it should and every record in it is complete."""
-    return not run.ending and not run.unruly and all(record.complete for record in run.records.values())
+def _suspects(stages: Sequence[str], first: Run, unfinished: set[str]) -> list[str]:
+    """Return the stages to run again alone.
+
+    Those that were not reached; the last that was, if the process ended badly behind it; and all, if the process
+    misbehaved with no sign of where.
+    """
+    missing = [name for name in stages if name not in first.records]
+    if first.unruly or (first.ending and not missing):
+        return [name for name in stages if name not in unfinished]
+    last = [first.last_stage] if first.ending and not unfinished and first.last_stage else []
+    return missing + last
 
 
 def attribute(stages: Sequence[str], launch: Launch) -> dict[str, Run]:
     """Run a scenario and find for each stage the run to judge it by, so that one stage's defect costs no other.
 
-    Stages that a crash left without a record are run again alone. So is every stage if the process misbehaved and no
-    unfinished record tells which stage it was.
+    A bad end that no stage shows alone stays with the last stage that the process reached.
     """
     first = launch(stages)
+    runs = dict.fromkeys(stages, first)
+    if len(stages) == 1:
+        return runs
     unfinished = {name for name, record in first.records.items() if not record.complete}
-    missing = [name for name in stages if name not in first.records]
-    if len(stages) == 1 or (is_clean(first) and not missing):
-        return dict.fromkeys(stages, first)
-    known = bool(unfinished) or bool(missing)
-    again = missing if known and not first.unruly else [name for name in stages if name not in unfinished]
-    return {**dict.fromkeys(stages, first), **{name: launch([name]) for name in again}}
+    alone = {name: launch([name]) for name in _suspects(stages, first, unfinished)}
+    runs.update(alone)
+    shown = unfinished or any(run.misbehaved or not run.records for run in alone.values())
+    if first.misbehaved and not shown and first.last_stage:
+        runs[first.last_stage] = first
+    return runs
 
 
 def _hindered(process: Process, build: Build) -> Finding | None:

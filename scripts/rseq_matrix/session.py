@@ -68,6 +68,11 @@ class Run:
         return ""
 
     @property
+    def misbehaved(self) -> str:
+        """Say what was wrong with the process as a whole; empty if nothing."""
+        return "; ".join(filter(None, (self.ending, self.unruly)))
+
+    @property
     def last_stage(self) -> str | None:
         """Return the last stage that was reached."""
         return tuple(self.records)[-1] if self.records else None
