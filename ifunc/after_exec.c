@@ -1,5 +1,5 @@
-/* ifunc.after_exec. Fired like ifunc.executable, in the image that execve() starts: the kernel has dropped the first image's
- * registration, and in a static program the second has no thread pointer yet. Raw system calls only. */
+/* ifunc.after_exec. Fired like ifunc.executable, in the image that execve() starts: the kernel has dropped the first
+ * image's registration, and in a static program the second has no thread pointer yet. Raw system calls only. */
 #include "indirect.h"
 
 static rsm_function *resolve(void)
