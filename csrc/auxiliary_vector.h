@@ -13,11 +13,12 @@ struct rsm_auxiliary_vector {
     uint64_t entry[2 * 64]; /* type, value; ended by type AT_NULL (0) */
 };
 
-/* PR_GET_AUXV is Linux 6.4 (commit ddc65971bb67) and needs no file system; /proc is for older kernels. */
+/* PR_GET_AUXV is Linux 6.4 (commit ddc65971bb67) and needs no file system; /proc is for older kernels. thread-self and
+ * not self: that is the main thread's, which is empty once main() has called pthread_exit(). */
 static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector)
 {
     enum { PR_GET_AUXV_OPTION = 0x41555856 };
-    static const char path[] = "/proc/self/auxv";
+    static const char path[] = "/proc/thread-self/auxv";
     long size = rsm_syscall(RSM_SYS_PRCTL, PR_GET_AUXV_OPTION, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
     if (size < 0) {
         long fd = rsm_syscall(RSM_SYS_OPEN, (long)path, 0, 0, 0, 0, 0);

@@ -13,8 +13,8 @@ import pytest
 
 from conftest import COMMAND, Command, not_passed
 
-RSEQ, PTRACE = 334, 101
-ENOSYS, EPERM = 38, 1
+RSEQ, PTRACE, PRCTL = 334, 101, 157
+ENOSYS, EPERM, EINVAL = 38, 1, 22
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -153,6 +153,12 @@ def test_a_kernel_without_rseq(command: Command, deny: Path, tmp_path: Path) -> 
     assert blind <= {"ifunc.executable", "ifunc.after_exec", "signal.ifunc_resolver"}
     because = {cell["expected"]["because"] for cell in document["cells"] if cell["stage"] not in blind}
     assert because == {"this kernel has no rseq(2)"}
+
+
+def test_a_kernel_without_pr_get_auxv(command: Command, deny: Path) -> None:
+    """Before Linux 6.4 the auxiliary vector is read from /proc, also by a thread that outlives the main thread."""
+    done = command("run", wrapper=[deny, str(PRCTL), str(EINVAL)])
+    assert done.returncode == 0, done.stdout
 
 
 def test_forbidden_ptrace_is_said_and_the_run_goes_on(command: Command, deny: Path, tmp_path: Path) -> None:
