@@ -152,6 +152,7 @@ int main(int argc, char **argv)
     static char message[MESSAGE_SIZE];
     sigset_t child;
     int driver = argc == 2 ? atoi(argv[1]) : -1, driver_there = driver > 2;
+    signal(SIGCHLD, SIG_DFL); /* ignored, as a caller may have left it, children would vanish unseen */
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);

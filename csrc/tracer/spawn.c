@@ -32,6 +32,8 @@ static int become(const struct rsm_job *job)
 {
     sigset_t none;
     sigemptyset(&none);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL); /* what the caller ignores is not the scenario's business */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);
     limit(RLIMIT_CORE, 0);

@@ -172,8 +172,10 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and turn every error into one sentence and its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as a caller may have left it, no child could be waited for
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     try:
         command.main(prog_name="rseq-matrix", standalone_mode=False)
     except RseqMatrixError as error:
