@@ -7,4 +7,7 @@
 /* The function of csrc/library/audited.c whose binding and calls are recorded: others come at uninteresting times. */
 #define RSM_AUDITED_FUNCTION "rsm_audited_function"
 
+/* The object whose closing is recorded, csrc/library/audited_plugin.c. */
+#define RSM_AUDITED_PLUGIN "rsm_audited_plugin.so"
+
 #endif

@@ -2,6 +2,7 @@
  * is about to unmap an object. libc of the audit namespace may be used. */
 #define _GNU_SOURCE
 #include <link.h>
+#include <string.h>
 
 #include "audit.h"
 #include "probe_libc.h"
@@ -16,16 +17,16 @@ RSM_AUDIT_HOOK char *la_objsearch(const char *name, uintptr_t *cookie, unsigned 
 
 RSM_AUDIT_HOOK unsigned int la_objopen(struct link_map *map, Lmid_t lmid, uintptr_t *cookie)
 {
-    (void)map;
     (void)lmid;
-    (void)cookie;
+    *cookie = (uintptr_t)map;
     RSM_PROBE_LIBC(audit, la_objopen);
     return LA_FLG_BINDTO | LA_FLG_BINDFROM; /* asks for la_symbind64 */
 }
 
 RSM_AUDIT_HOOK unsigned int la_objclose(uintptr_t *cookie)
 {
-    (void)cookie;
-    RSM_PROBE_LIBC(audit, la_objclose);
+    const struct link_map *map = (const struct link_map *)*cookie;
+    if (strstr(map->l_name, RSM_AUDITED_PLUGIN)) /* others are closed at exit */
+        RSM_PROBE_LIBC(audit, la_objclose);
     return 0;
 }

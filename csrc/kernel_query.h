@@ -22,7 +22,7 @@ static inline int rsm_rseq(void *area, uint32_t length, int flags, uint32_t sign
 }
 
 /* The lengths that a libc may have registered: the original one, the kernel's feature size as it is, and rounded up to
- * the alignment (glibc 2.41 and later, commit d2123d682715). A length not wanted is 0. */
+ * the alignment (glibc 2.41 and later, commits c813c1490d and 93d0bfbe8f). A length not wanted is 0. */
 static inline void rsm_registration_lengths(uint32_t length[3])
 {
     struct rsm_auxiliary_vector vector;

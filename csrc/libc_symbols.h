@@ -1,4 +1,4 @@
-/* Where libc keeps __rseq_offset, __rseq_size and __rseq_flags (glibc 2.35, commit 6e29cb3f61ff).
+/* Where libc keeps __rseq_offset, __rseq_size and __rseq_flags (glibc 2.35, commit c901c3e764d7).
  *
  * A library would name these symbols and let the dynamic linker fill its GOT. Early code cannot: its own relocations
  * may not be done. So in a dynamic process the symbols are looked up by hand in the dynamic linker that the kernel

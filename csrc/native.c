@@ -8,6 +8,9 @@
 
 extern const char *rsm_weak_libc_version(void) __asm__("gnu_get_libc_version") __attribute__((weak));
 
+const char *const rsm_native_subject_name = RSM_SPLIT_NAME;
+const unsigned int rsm_native_signature = RSM_RSEQ_SIGNATURE;
+
 uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigned int cpus)
 {
     return rsm_split_sum(log, counter, cpus);

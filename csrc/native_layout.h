@@ -7,6 +7,10 @@ extern const unsigned int rsm_stage_count;
  * fallback's. */
 uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigned int cpus);
 
+/* What the built-in subject is called, and the signature that libc registers with. */
+extern const char *const rsm_native_subject_name;
+extern const unsigned int rsm_native_signature;
+
 /* errno of rseq(2) for a query about no area: EINVAL where the kernel has rseq, ENOSYS where not, else a filter's
  * answer. */
 int rsm_native_query_control(void);

@@ -117,6 +117,7 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
     record->tid = (int32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0);
     record->relocated = rsm_own_relocations_done();
     record->section = surroundings->section;
+    record->reached = __atomic_load_n(&log->reached, __ATOMIC_RELAXED);
     record->sched_getcpu = RSM_UNKNOWN;
     __atomic_store_n(&record->state, RSM_RECORD_BEGUN, __ATOMIC_RELEASE);
     rsm_sabotage_strike(sabotage);

@@ -40,6 +40,13 @@ enum rsm_path {
     RSM_PATH_FALLBACK,
 };
 
+/* how far the main program had come when a record was taken; the hosts say so */
+enum rsm_reached {
+    RSM_REACHED_START,
+    RSM_REACHED_MAIN, /* main() has been entered */
+    RSM_REACHED_EXIT, /* main() is about to return or to call an exit function */
+};
+
 /* one a stage; written by the probe, the oracle_* fields by the tracer */
 struct rsm_record {
     uint32_t state;    /* enum rsm_record_state */
@@ -71,8 +78,10 @@ struct rsm_record {
     uint32_t subject_path;      /* enum rsm_path, of the last add */
     uint32_t subject_attempted; /* adds */
     uint32_t subject_aborts;    /* critical sections that the kernel aborted */
+    uint32_t reached;           /* enum rsm_reached, of the main program */
     uint8_t build_id[RSM_BUILD_ID_SIZE];
     char libc_version[RSM_VERSION_SIZE]; /* gnu_get_libc_version(); empty where calling libc is not allowed */
+    uint32_t reserved;
 };
 
 struct rsm_stage_slot {
@@ -92,7 +101,8 @@ struct rsm_log {
     uint32_t size;        /* sizeof(struct rsm_log) of who made it */
     uint32_t traced;      /* 1: a tracer waits for the probe's breakpoint */
     uint32_t sequence;    /* the last one given */
-    uint32_t padding[12]; /* to a cache line */
+    uint32_t reached;     /* enum rsm_reached */
+    uint32_t padding[11]; /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_counters shared;           /* added to with atomics, by the fallback */

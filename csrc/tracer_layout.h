@@ -21,13 +21,11 @@ enum rsm_outcome {
 };
 
 struct rsm_reply {
-    uint32_t outcome;    /* enum rsm_outcome */
-    int32_t wait_status; /* of the process that was started, wait(2) */
-    int32_t error;       /* errno */
-    int32_t trace_error; /* errno of PTRACE_SEIZE; 0 if traced or not asked for */
-    uint32_t strays;     /* processes that were still alive when the started one had ended */
-    uint32_t stops;      /* records that the tracer looked at */
-    int32_t pid;         /* of the process that was started */
-    uint32_t padding;
+    uint32_t outcome;     /* enum rsm_outcome */
+    int32_t wait_status;  /* of the process that was started, wait(2) */
+    int32_t error;        /* errno */
+    int32_t trace_error;  /* errno of PTRACE_SEIZE; 0 if traced or not asked for */
+    uint32_t strays;      /* processes that were still alive when the started one had ended */
+    int32_t pid;          /* of the process that was started */
     uint64_t nanoseconds; /* from its start to its end */
 };

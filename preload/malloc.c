@@ -1,5 +1,6 @@
-/* preload.malloc. Fired by the first call of malloc() in the process, from wherever it comes. The object's relocations
- * are done, but libc may not be called: it may not be initialized yet, and it may call malloc() in turn.
+/* preload.malloc. Fired by the first call of malloc() in the process, from wherever it comes; csrc/host/allocating.c
+ * sees to it that this is before any constructor. The object's relocations are done, but libc may not be called: it may
+ * not be initialized yet, and it may call malloc() in turn.
  *
  * The allocator hands out pieces of one static arena and never takes one back, which is enough for the short program
  * that is run with it. */

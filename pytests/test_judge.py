@@ -22,7 +22,7 @@ RECORD = Record(
     stage=STAGE, complete=True, sequence=1, pid=10, tid=10, relocated=True, section=None, thread_pointer=0x1000,
     rseq_size=20, rseq_offset=64, rseq_flags=0, area_address=0x1040, cpu_id=1, cpu_id_start=1, getcpu=1, sched_getcpu=1,
     query_size=32, query_errno=1, kernel_registered=True, oracle=Oracle(0x1040, 32, 0x53053053), oracle_errno=0,
-    path="fast", attempted=8, aborts=0, build_id="ab" * 20, libc_version="2.36",
+    path="fast", attempted=8, aborts=0, build_id="ab" * 20, libc_version="2.36", reached="main",
 )  # fmt: skip
 UNREGISTERED = replace(RECORD, kernel_registered=False, query_size=0, query_errno=22, oracle=Oracle(0, 0, 0))
 
@@ -62,6 +62,9 @@ def test_what_is_as_expected_passes() -> None:
         (a_run(replace(RECORD, oracle=Oracle(0x2000, 32, 0))), "oracle"),
         (a_run(replace(RECORD, libc_version="2.41")), "another libc"),
         (a_run(replace(RECORD, build_id="cd" * 20)), "build id"),
+        (a_run(replace(RECORD, reached="start")), "phase: the main program had reached start, want main"),
+        (a_run(replace(RECORD, oracle=Oracle(0x1040, 32, 0))), "signature"),
+        (a_run(replace(RECORD, oracle=None, oracle_errno=3)), "ESRCH"),
         (a_run(replace(RECORD, tid=11)), "task"),
         (a_run(replace(RECORD, pid=12, tid=12)), "task"),
         (a_run(replace(RECORD, kernel_registered=None, oracle=None)), "tells nothing"),

@@ -187,12 +187,12 @@ def test_a_run_whose_tracer_dies_is_an_error_and_the_next_goes_on(monkeypatch: p
     original = Session._exchange
     killed: list[int] = []
 
-    def kill_once(self: Session, message: bytes, descriptors: list[int]) -> bytes:
+    def kill_once(self: Session, message: bytes, descriptors: list[int], deadline: float) -> bytes:
         if not killed:
             killed.append(self._process.pid)
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        return original(self, message, descriptors)
+        return original(self, message, descriptors, deadline)
 
     monkeypatch.setattr(Session, "_exchange", kill_once)
     cells = [cell for cell in all_cells("glibc", ["dynamic-now"], ["default"]) if cell.scenario == "quick_exit"]
@@ -212,7 +212,7 @@ def test_attribution_runs_again_only_what_is_needed() -> None:
         launched.append(names)
         return Run(names, "ended", 0, 0, True, 0, 0, 1, 0.0, "", "", {}, {})
 
-    attribute(["a", "b"], launch)
+    attribute(["a", "b"], ["a", "b"], launch)
     assert launched == [("a", "b"), ("a",), ("b",)]
 
 
@@ -226,7 +226,7 @@ def test_a_bad_end_that_no_stage_shows_alone_stays_with_the_last_one() -> None:
             names, "ended", int(signal.SIGSEGV) * bad, 0, True, 0, 0, 1, 0.0, "", "", dict.fromkeys(names, record), {}
         )
 
-    runs = attribute(["a", "b"], launch)
+    runs = attribute(["a", "b"], ["a", "b"], launch)
     assert [runs["a"].ending, runs["b"].ending] == ["", "killed by SIGSEGV"]
 
 

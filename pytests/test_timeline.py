@@ -13,7 +13,7 @@ from rseq_matrix.matrix import all_cells
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.timeline import RULES, Rule, State, World, expectations, unfold
 
-MODERN = World("dynamic-now", "default", True, True, False)
+MODERN = World("dynamic-now", "default", True, "present", False)
 OLD_GLIBC = replace(MODERN, libc_registers=False)
 
 
@@ -47,7 +47,8 @@ def test_children_that_share_memory_are_stale() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"environment": "tunable-off"}, {"kernel_has_rseq": False}, {"libc_registers": False}]
+    "change",
+    [{"environment": "tunable-off"}, {"kernel_rseq": "ENOSYS"}, {"kernel_rseq": "EPERM"}, {"libc_registers": False}],
 )
 def test_where_nothing_is_registered_the_reason_says_so(change: dict[str, Any]) -> None:
     world = replace(MODERN, **change)
@@ -73,7 +74,7 @@ def test_moments_are_in_order_and_name_their_event() -> None:
 
 
 def predicted(link: str, environment: str, first: bool, rules: dict[str, Rule]) -> dict[str, tuple[str, str, str]]:
-    world = World(link, environment, True, True, first)
+    world = World(link, environment, True, "present", first)
     result = {}
     for life in LIVES.values():
         for moment in unfold(life(world), world, rules):

@@ -1,10 +1,19 @@
-/* The scenario `allocating`: a program that calls malloc(), should nobody have called it before. Fires no stage itself.
- */
+/* The scenario `allocating`: a program that calls malloc() as early as ordinary code can, from DT_PREINIT_ARRAY, before
+ * any constructor has run. Fires no stage itself. */
 #include <stdlib.h>
 
-int main(void)
+#include "host.h"
+
+static void preinit(void)
 {
     void *volatile piece = malloc(1);
     free(piece);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const preinit_entry)(void) = preinit;
+
+int main(void)
+{
+    rsm_reach(RSM_REACHED_MAIN);
     return 0;
 }

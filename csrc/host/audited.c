@@ -3,17 +3,20 @@
 #include <dlfcn.h>
 #include <stdio.h>
 
+#include "host.h"
+
 int rsm_audited_function(int value);
 
 int main(void)
 {
-    void *object;
+    rsm_reach(RSM_REACHED_MAIN);
     if (rsm_audited_function(1) != 2)
         return 1;
-    object = dlopen("rsm_audited_plugin.so", RTLD_LAZY);
+    void *object = dlopen("rsm_audited_plugin.so", RTLD_LAZY);
     if (object)
         dlclose(object);
     else
         fprintf(stderr, "%s\n", dlerror());
+    rsm_reach(RSM_REACHED_EXIT);
     return 0;
 }

@@ -13,6 +13,7 @@ int main(void)
         {RSM_STAGE_process_clone_thread_zeroed, rsm_process_clone_thread_zeroed},
         {RSM_STAGE_process_coroutine, rsm_process_coroutine},
     };
+    rsm_reach(RSM_REACHED_MAIN);
     RSM_TAKE_STEPS(steps);
     return 0;
 }

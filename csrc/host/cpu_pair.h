@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <stddef.h>
 
+#include "arch.h"
+
 struct rsm_cpu_pair {
     cpu_set_t allowed; /* to go back to */
     int here;
@@ -37,6 +39,13 @@ static inline struct rsm_cpu_pair rsm_cpu_pair_pin(void)
         pair.there = pair.here;
     rsm_pin(pair.here);
     return pair;
+}
+
+/* Asks the kernel, not libc: sched_getcpu() may read the very area that is in question. */
+static inline int rsm_is_on(int cpu)
+{
+    unsigned now = 0;
+    return rsm_syscall(RSM_SYS_GETCPU, (long)&now, 0, 0, 0, 0, 0) == 0 && (int)now == cpu;
 }
 
 static inline void rsm_cpu_pair_unpin(const struct rsm_cpu_pair *pair)

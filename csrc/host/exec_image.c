@@ -1,11 +1,13 @@
 /* process.exec. Fired in main() of the image that execve() starts in the same process; libc may be used. */
 #define _GNU_SOURCE
+#include "host.h"
 #include "probe_libc.h"
 
 void rsm_after_exec_indirect(void);
 
 int main(void)
 {
+    rsm_reach(RSM_REACHED_MAIN);
     rsm_after_exec_indirect();
     RSM_PROBE_LIBC(process, exec);
     return 0;

@@ -15,6 +15,7 @@ int main(void)
         {RSM_STAGE_preload_interposed_function, rsm_carry_interposed_function},
     };
 #endif
+    rsm_reach(RSM_REACHED_MAIN);
     RSM_PROBE_LIBC(executable, main);
     rsm_executable_indirect();
 #ifndef RSM_STATIC
@@ -23,5 +24,6 @@ int main(void)
     rsm_carry_new_namespace();
 #endif
     rsm_exit_handlers_register();
+    rsm_reach(RSM_REACHED_EXIT);
     return 0;
 }

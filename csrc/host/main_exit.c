@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "host.h"
 #include "probe_libc.h"
 
 static pthread_t main_thread;
@@ -20,6 +21,7 @@ static void *start(void *argument)
 int main(void)
 {
     pthread_t thread;
+    rsm_reach(RSM_REACHED_MAIN);
     main_thread = pthread_self();
     if (pthread_create(&thread, NULL, start, NULL) != 0)
         return 1;

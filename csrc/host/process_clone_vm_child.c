@@ -17,7 +17,8 @@ static int start(void *argument)
 {
     const struct rsm_cpu_pair *pair = argument;
     rsm_pin(pair->there);
-    RSM_PROBE_LIBC(process, clone_vm_child);
+    if (rsm_is_on(pair->there))
+        RSM_PROBE_LIBC(process, clone_vm_child);
     return 0;
 }
 

@@ -13,7 +13,8 @@
 static __attribute__((noinline)) void in_child(int cpu)
 {
     rsm_pin(cpu);
-    RSM_PROBE_LIBC(process, vfork_child);
+    if (rsm_is_on(cpu))
+        RSM_PROBE_LIBC(process, vfork_child);
 }
 
 void rsm_process_vfork_child(void)

@@ -25,8 +25,11 @@ static void *start(void *argument)
 void rsm_thread_cancelled(void)
 {
     pthread_t thread;
+    void *result = NULL;
     if (pthread_create(&thread, NULL, start, NULL) != 0)
         return;
     pthread_cancel(thread);
-    pthread_join(thread, NULL);
+    pthread_join(thread, &result);
+    if (result != PTHREAD_CANCELED)
+        _exit(1); /* the handler ran for another reason */
 }

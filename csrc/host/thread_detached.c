@@ -1,4 +1,5 @@
-/* thread.detached. Fired by pthread_create() of a detached thread, which nobody joins; libc may be used. */
+/* thread.detached. Fired by pthread_create() of a detached thread, which nobody joins; that it is detached is
+ * read back before the record is taken. libc may be used. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
@@ -8,9 +9,21 @@
 
 static sem_t done;
 
+static int is_detached(void)
+{
+    pthread_attr_t attributes;
+    int state = PTHREAD_CREATE_JOINABLE;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return 0;
+    pthread_attr_getdetachstate(&attributes, &state);
+    pthread_attr_destroy(&attributes);
+    return state == PTHREAD_CREATE_DETACHED;
+}
+
 static void *start(void *argument)
 {
-    RSM_PROBE_LIBC(thread, detached);
+    if (is_detached())
+        RSM_PROBE_LIBC(thread, detached);
     sem_post(&done);
     return argument;
 }

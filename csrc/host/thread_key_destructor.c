@@ -4,21 +4,24 @@
 #define _GNU_SOURCE
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
 static pthread_key_t key;
-static int round_number;
+static int round_number, recorded_round;
 
 static void destructor(void *value)
 {
     round_number++;
-    if (round_number == 1)
+    if (round_number == 1) {
         RSM_PROBE_LIBC(thread, key_destructor);
-    else if (round_number == PTHREAD_DESTRUCTOR_ITERATIONS)
+    } else if (round_number == PTHREAD_DESTRUCTOR_ITERATIONS) {
         RSM_PROBE_LIBC(thread, key_destructor_last_round);
+        recorded_round = round_number;
+    }
     pthread_setspecific(key, value);
 }
 
@@ -38,5 +41,7 @@ void rsm_thread_key_destructor(void)
         return;
     if (pthread_create(&thread, NULL, start, NULL) == 0)
         pthread_join(thread, NULL);
+    if (recorded_round != round_number)
+        _Exit(EXIT_FAILURE); /* there was another round: what was recorded was not the last */
     pthread_key_delete(key);
 }

@@ -12,6 +12,7 @@ int main(void)
         {RSM_STAGE_thread_tls_destructor, rsm_thread_tls_destructor},
         {RSM_STAGE_thread_detached, rsm_thread_detached},
     };
+    rsm_reach(RSM_REACHED_MAIN);
     RSM_TAKE_STEPS(steps);
     rsm_thread_key_destructor(); /* two stages: each round looks for itself whether it is wanted */
     return 0;

@@ -2,12 +2,14 @@
  * rseq(RSEQ_FLAG_UNREGISTER) of the area that libc registered: __rseq_size still says that rseq is in use, only cpu_id
  * tells. Where libc registered none there is nothing to undo. libc may be used. */
 #define _GNU_SOURCE
+#include "host.h"
 #include "probe_libc.h"
 
 int main(void)
 {
     struct rsm_registration registration;
     int error;
+    rsm_reach(RSM_REACHED_MAIN);
     rsm_registration_find(&registration);
     uint32_t size = rsm_query_area(registration.area, &error);
     if (size && rsm_rseq(registration.area, size, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE) != 0)

@@ -1,6 +1,7 @@
 /* The tracer's messages: takes a request from the driver, runs it, replies; ends when the driver is gone. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -74,7 +75,7 @@ static int run(struct rsm_job *job, int driver, int child_signal)
     if (rsm_spawn(job) == 0)
         driver_there = serve(job, driver, child_signal, start + job->request->time_limit * (uint64_t)1000000);
     job->reply.nanoseconds = now() - start;
-    uint32_t left = rsm_reap_all();
+    uint32_t left = rsm_reap_all(job->reply.pid);
     if (job->reply.outcome == RSM_OUTCOME_ENDED)
         job->reply.strays = left;
     return driver_there;
@@ -158,6 +159,9 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &child, NULL);
     int child_signal = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (driver_there)
+        fcntl(driver, F_SETFD,
+              FD_CLOEXEC); /* a scenario that held it could speak for us, and keep the driver waiting */
     while (driver_there) {
         struct rsm_job job = {.descriptor = {-1, -1, -1}};
         size_t size = message_receive(driver, message, &job);

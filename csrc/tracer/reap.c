@@ -30,13 +30,13 @@ static int parent_of(const char *pid, char *state)
     return parent;
 }
 
-static uint32_t kill_children(void)
+static uint32_t kill_children(pid_t group)
 {
     uint32_t alive = 0;
     struct dirent *entry;
     DIR *directory = opendir("/proc");
-    if (!directory)
-        return 0;
+    if (!directory) /* no /proc: the group is all that can be named */
+        return group > 0 && kill(-group, SIGKILL) == 0;
     while ((entry = readdir(directory))) {
         char state = 0;
         if (!isdigit((unsigned char)entry->d_name[0]) || parent_of(entry->d_name, &state) != getpid())
@@ -48,7 +48,7 @@ static uint32_t kill_children(void)
     return alive;
 }
 
-uint32_t rsm_reap_all(void)
+uint32_t rsm_reap_all(pid_t group)
 {
     static const struct timespec moment = {0, 1000000};
     uint32_t alive = 0;
@@ -59,7 +59,7 @@ uint32_t rsm_reap_all(void)
             return alive;
         if (pid != 0)
             continue;
-        uint32_t killed = kill_children();
+        uint32_t killed = kill_children(group);
         if (killed && first)
             alive = killed;
         first = first && !killed;

@@ -19,9 +19,19 @@ static void limit(int resource, rlim_t value)
     setrlimit(resource, &limits);
 }
 
+/* The log's descriptor needs room below the limit, which a caller may have lowered. */
+static void allow_descriptors(void)
+{
+    struct rlimit limits;
+    if (getrlimit(RLIMIT_NOFILE, &limits) == 0 && limits.rlim_cur <= RSM_LOG_FD) {
+        limits.rlim_cur = limits.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limits);
+    }
+}
+
 static int descriptors_set(const struct rsm_job *job)
 {
-    int nothing = open("/dev/null", O_RDONLY);
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return nothing >= 0 && dup2(nothing, 0) >= 0 && dup2(job->descriptor[RSM_DESCRIPTOR_OUTPUT], 1) >= 0 &&
            dup2(job->descriptor[RSM_DESCRIPTOR_ERROR], 2) >= 0 &&
            dup2(job->descriptor[RSM_DESCRIPTOR_LOG], RSM_LOG_FD) >= 0;
@@ -34,8 +44,8 @@ static int become(const struct rsm_job *job)
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL); /* what the caller ignores is not the scenario's business */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);
+    allow_descriptors();
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, OUTPUT_LIMIT);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -46,10 +56,11 @@ static int become(const struct rsm_job *job)
 
 /* In the child that is to be seized: waits at the gate until it is. What goes wrong goes to `problem`, which an exec
  * closes. */
-static void become_seized(const struct rsm_job *job, int gate, int problem)
+static void become_seized(const struct rsm_job *job, const int gate[2], int problem)
 {
     char go;
-    int error = read(gate, &go, 1) == 1 ? become(job) : EPIPE;
+    close(gate[1]); /* so that the tracer's death opens the gate, with nothing to read */
+    int error = read(gate[0], &go, 1) == 1 ? become(job) : EPIPE;
     _exit(write(problem, &error, sizeof(error)) == sizeof(error) ? 127 : 126);
 }
 
@@ -74,8 +85,10 @@ static int spawn_seized(struct rsm_job *job)
         return error;
     }
     pid_t child = fork();
-    if (child == 0)
-        become_seized(job, gate[0], problem[1]);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_seized(job, gate, problem[1]);
+    }
     close(gate[0]);
     close(problem[1]);
     if (child < 0) {
@@ -98,6 +111,7 @@ static int spawn_untraced(struct rsm_job *job)
     job->log->traced = 0;
     pid_t child = vfork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         error = become(job);
         _exit(127);
     }

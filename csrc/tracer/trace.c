@@ -39,7 +39,6 @@ static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
     record->oracle_size = configuration.size;
     record->oracle_signature = configuration.signature;
     record->oracle_present = 1;
-    job->reply.stops++;
 }
 
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status)

@@ -31,7 +31,8 @@ void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
 /* Seizes `pid`. Returns 0 or errno. */
 int rsm_trace_seize(pid_t pid);
 
-/* Kills and waits for every descendant that is left. Returns how many were alive. */
-uint32_t rsm_reap_all(void);
+/* Kills and waits for every descendant that is left; `group` is the process group of the started one. Returns how many
+ * were alive. */
+uint32_t rsm_reap_all(pid_t group);
 
 #endif

@@ -124,8 +124,8 @@ class Campaign:
     def _notes(self) -> Iterator[str]:
         if not self.kernel.has_rseq:
             yield (
-                f"this kernel answers rseq(2) with {self.kernel.rseq}, so no area can be registered "
-                "and rseq is not usable at any stage"
+                f"rseq(2) is answered with {self.kernel.rseq} here (ENOSYS: the kernel has none; else a filter answers): "
+                "no area can be registered and rseq is not usable at any stage"
             )
         elif self.libc.loader and not self.libc.registers_dynamic:
             yield f"{self.libc.id} has no rseq support: nothing is registered unless a library does it itself"

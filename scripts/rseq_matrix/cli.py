@@ -146,6 +146,7 @@ def run(
     _show(document, time.monotonic() - started, tables, bool(on_stdout))
     if not finished:
         raise InterruptedRunError("interrupted; what was finished is kept: go on with --resume")
+    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
     sys.exit(_exit_code(document))
 
 
@@ -170,14 +171,23 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _silence() -> None:
+    """Let nothing more be written to standard output: nobody reads it, or it is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main() -> NoReturn:
     """Run the command line and turn every error into one sentence and its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as a caller may have left it, no child could be waited for
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
     try:
         command.main(prog_name="rseq-matrix", standalone_mode=False)
+        sys.stdout.flush()
     except RseqMatrixError as error:
         _end(error.exit_code, str(error))
     except click.ClickException as error:
@@ -185,6 +195,10 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _end(InterruptedRunError.exit_code, "interrupted before anything was finished")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: say no more
+        _silence()
         _end(EXIT_DIFFERENT)
+    except OSError as error:
+        _silence()
+        where = f" ({error.filename})" if error.filename else ""
+        _end(UsageError.exit_code, f"cannot write or use a file: {error.strerror or error}{where}")
     sys.exit(EXIT_AS_EXPECTED)

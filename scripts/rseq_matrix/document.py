@@ -14,11 +14,10 @@ from typing import Any
 from rseq_matrix.errors import UsageError
 from rseq_matrix.judge import RESULTS, Judged, kernel_registered, user_registered
 from rseq_matrix.matrix import KERNEL
-from rseq_matrix.record import Record
+from rseq_matrix.record import SUBJECT, Record
 from rseq_matrix.surroundings import Kernel, Libc
 
 SCHEMA = 1
-SUBJECT = "split"
 
 Document = dict[str, Any]
 
@@ -119,31 +118,48 @@ def run_document(
     }
 
 
+def _is_special(path: Path) -> bool:
+    """Return whether there is something that is not a file, like a device or a FIFO: written into, never replaced."""
+    return path.exists() and not path.is_file()
+
+
 def check_writable(path: Path) -> None:
     """Raise UsageError now, before anything runs, if `path` cannot be written later."""
-    if path.is_dir():
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
         raise UsageError(f"cannot write {path}: it is a directory")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        problem = "is not writable" if path.parent.is_dir() else "does not exist"
-        raise UsageError(f"cannot write {path}: the directory {path.parent} {problem}")
+    if _is_special(target):
+        return
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        problem = "is not writable" if target.parent.is_dir() else "does not exist"
+        raise UsageError(f"cannot write {path}: the directory {target.parent} {problem}")
+
+
+def _replace(target: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)  # mkstemp() makes it private, a report is not
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside it, then renamed over it."""
+    """Write a file whole or not at all: beside it, then renamed over it. A symbolic link stays and is followed."""
+    target = Path(os.path.realpath(path))
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        if _is_special(target):
+            with target.open("w", encoding="utf-8") as file:
                 file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)  # mkstemp() makes it private, a report is not
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        else:
+            _replace(target, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 

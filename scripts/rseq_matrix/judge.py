@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from rseq_matrix.classes import HAZARDS, classify, right_path
 from rseq_matrix.matrix import Cell
-from rseq_matrix.record import Record
-from rseq_matrix.registry import STAGES
+from rseq_matrix.record import SIGNATURE, SUBJECT, Record
+from rseq_matrix.registry import REACHED_IN_PHASE, STAGES
 from rseq_matrix.session import Run
 from rseq_matrix.timeline import Expectation
 
@@ -117,8 +117,9 @@ def _number(value: int) -> str:
 def _oracles(record: Record, traced: bool) -> str:
     """Say how the two oracles differ; empty if they agree or one is missing."""
     inside, outside = record.kernel_registered, record.oracle
-    if traced and outside is None and not record.oracle_errno:
-        return "oracle: the tracer did not see the record being taken"
+    if traced and outside is None and record.oracle_errno != errno.EIO:  # EIO: a kernel without the request
+        why = f" ({_number(record.oracle_errno)})" if record.oracle_errno else ""
+        return f"oracle: the tracer did not see the record being taken{why}"
     if inside is None or outside is None:
         return ""
     if inside != outside.registered:
@@ -128,6 +129,8 @@ def _oracles(record: Record, traced: bool) -> str:
             f"oracle: the process says {record.query_size} bytes at {record.area_address:#x}, "
             f"the tracer {outside.size} at {outside.address:#x}"
         )
+    if record.query_size and outside.signature != SIGNATURE:
+        return f"oracle: signature: got {outside.signature:#x}, want {SIGNATURE:#x}"
     return ""
 
 
@@ -146,10 +149,13 @@ def _task(record: Record, pid: int) -> str:
     return "main" if record.tid == pid else "thread"
 
 
-def _misplaced(record: Record, expected: Expectation, run: Run, order: Mapping[str, int]) -> str:
+def _misplaced(record: Record, link: str, expected: Expectation, run: Run, order: Mapping[str, int]) -> str:
     """Say that the record was not taken where it says."""
     if record.stage in out_of_order(run.records, order):
         return f"order: the stage came out of its phase; the order was {', '.join(run.records)}"
+    phase = STAGES[record.stage].phase_in(link)
+    if record.reached != REACHED_IN_PHASE[phase]:
+        return f"phase: the main program had reached {record.reached}, want {REACHED_IN_PHASE[phase]} (phase {phase})"
     task = _task(record, run.pid)
     if task != expected.task:
         return f"task: got {task}, want {expected.task}"
@@ -182,7 +188,9 @@ def _error(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int]
         return f"the stage fired {firings} times, want once"
     if observed_class(record) is None:
         return f"rseq(2) tells nothing here: the query was answered with {_number(record.query_errno)}"
-    return _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, expected, run, order)
+    return (
+        _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, cell.link, expected, run, order)
+    )
 
 
 def _lost(run: Run) -> str:
@@ -194,7 +202,7 @@ def _lost(run: Run) -> str:
         if tally.committed != tally.attempted:
             what = "lost" if tally.committed < tally.attempted else "doubled"
             return (
-                f"subject: split: {what} adds in this process: the sum at {name} is {tally.committed}, "
+                f"subject: {SUBJECT}: {what} adds in this process: the sum at {name} is {tally.committed}, "
                 f"want {tally.attempted}"
             )
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 
 from rseq_matrix.errors import UsageError
 from rseq_matrix.lives import LIVES
@@ -12,7 +13,6 @@ from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.timeline import Expectation, World, expectations
 
 KERNEL = "host"
-REGISTERING_WORLD = {"libc_registers": True, "kernel_has_rseq": True, "static_thread_pointer_first": False}
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,20 @@ class Process:
     cells: tuple[Cell, ...]
 
     @property
-    def stages(self) -> tuple[str, ...]:
+    def wanted(self) -> tuple[str, ...]:
         """Return the names of the wanted stages."""
         return tuple(cell.stage for cell in self.cells)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Return all stages of the scenario: they run all the same, because their order is evidence."""
+        return tuple(scenario_stages(self.scenario, self.link))
 
+
+@cache
 def scenario_stages(scenario: str, link: str) -> dict[str, Expectation]:
     """Return which stages a scenario passes through in a link, in their order; the classes in it are not the point."""
-    world = World(link=link, environment="default", **REGISTERING_WORLD)
+    world = World(link, "default", libc_registers=True, kernel_rseq="present", static_thread_pointer_first=False)
     return expectations(LIVES[scenario](world), world)
 
 

@@ -16,6 +16,9 @@ from rseq_matrix.registry import STAGES
 SIZE = int(ffi.sizeof("struct rsm_log"))
 PATHS = {lib.RSM_PATH_NONE: "none", lib.RSM_PATH_FAST: "fast", lib.RSM_PATH_FALLBACK: "fallback"}
 SECTIONS = {lib.RSM_SECTION_NONE: None, lib.RSM_SECTION_ABORTED: "aborted", lib.RSM_SECTION_CONTINUED: "continued"}
+REACHED = {lib.RSM_REACHED_START: "start", lib.RSM_REACHED_MAIN: "main", lib.RSM_REACHED_EXIT: "exit"}
+SUBJECT = str(ffi.string(lib.rsm_native_subject_name).decode())
+SIGNATURE = int(lib.rsm_native_signature)
 SABOTAGE: dict[str, int] = {
     name.removeprefix("RSM_SABOTAGE_").lower().replace("_", "-"): int(getattr(lib, name))
     for name in dir(lib)
@@ -79,6 +82,8 @@ class Record:
     aborts: int
     build_id: str | None
     libc_version: str | None
+    reached: str
+    """How far the main program had come: "start" (before main()), "main" or "exit"."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ def _decode(name: str, raw: Any) -> Record:
         aborts=raw.subject_aborts,
         build_id=bytes(raw.build_id).hex() if raw.known & lib.RSM_KNOWN_BUILD_ID else None,
         libc_version=ffi.string(raw.libc_version).decode(errors="replace") or None,
+        reached=REACHED.get(raw.reached, "start"),
     )
 
 

@@ -31,6 +31,18 @@ ALLOWANCES = {
 }
 
 
+REACHED_IN_PHASE = {
+    "loading": "start",
+    "relocation": "start",
+    "early initialization": "start",
+    "initialization": "start",
+    "main": "main",
+    "exit": "exit",
+    "termination": "exit",
+}
+"""How far the main program has come when a stage of the phase fires."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A place in the life of a process or a thread where library code can run."""

@@ -64,8 +64,8 @@ def _suspects(stages: Sequence[str], first: Run, unfinished: set[str]) -> list[s
     return missing + last
 
 
-def attribute(stages: Sequence[str], launch: Launch) -> dict[str, Run]:
-    """Run a scenario and find for each stage the run to judge it by, so that one stage's defect costs no other.
+def attribute(stages: Sequence[str], wanted: Sequence[str], launch: Launch) -> dict[str, Run]:
+    """Run a scenario and find for each wanted stage the run to judge it by, so that one stage's defect costs no other.
 
     A bad end that no stage shows alone stays with the last stage that the process reached.
     """
@@ -74,7 +74,7 @@ def attribute(stages: Sequence[str], launch: Launch) -> dict[str, Run]:
     if len(stages) == 1:
         return runs
     unfinished = {name for name, record in first.records.items() if not record.complete}
-    alone = {name: launch([name]) for name in _suspects(stages, first, unfinished)}
+    alone = {name: launch([name]) for name in _suspects(stages, first, unfinished) if name in wanted}
     runs.update(alone)
     shown = unfinished or any(run.misbehaved or not run.records for run in alone.values())
     if first.misbehaved and not shown and first.last_stage:
@@ -115,7 +115,7 @@ class Runner:
         return launch
 
     def _find(self, process: Process, session: Session) -> Finding:
-        return Finding(process, attribute(process.stages, self._launcher(process, session)))
+        return Finding(process, attribute(process.stages, process.wanted, self._launcher(process, session)))
 
     def _work(self, session: Session, waiting: queue.SimpleQueue[Process], done: queue.SimpleQueue[object]) -> None:
         try:

@@ -17,6 +17,8 @@ from rseq_matrix.errors import MissingError
 from rseq_matrix.record import Log, Record, Tally
 
 TEXT_LIMIT = 4096
+GRACE = 30.0
+"""Seconds that the tracer may take to end what ran into its time limit."""
 
 OUTCOMES = {
     lib.RSM_OUTCOME_ENDED: "ended",
@@ -127,7 +129,9 @@ class Session:
         self._process.wait()
         self._socket, self._process = self._start()
 
-    def _exchange(self, message: bytes, descriptors: Sequence[int]) -> bytes:
+    def _exchange(self, message: bytes, descriptors: Sequence[int], deadline: float) -> bytes:
+        """Send and wait. The answer of a tracer that is gone, or silent for `deadline` seconds, is empty."""
+        self._socket.settimeout(deadline)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         try:
             self._socket.sendmsg([message], [rights])
@@ -152,7 +156,7 @@ class Session:
         message = bytes(ffi.buffer(request)) + b"".join(os.fsencode(text) + b"\0" for text in strings)
         output, complaints = (os.memfd_create(f"rseq-matrix-{name}") for name in ("output", "complaints"))
         try:
-            answer = self._exchange(message, [log.descriptor, output, complaints])
+            answer = self._exchange(message, [log.descriptor, output, complaints], plan.time_limit + GRACE)
             return self._read(answer, log, plan.traced, _text(output), _text(complaints))
         finally:
             os.close(output)

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ AT_RSEQ_FEATURE_SIZE = 27
 AT_RSEQ_ALIGN = 28
 RSEQ_SYMBOL = "__rseq_offset"
 
+ANSWERS = {errno.EINVAL: "present", 0: "success"}
+"""What the answer to a senseless request says: the kernel refuses it; only a filter calls it a success."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -35,7 +39,7 @@ class Kernel:
     release: str
     machine: str
     rseq: str
-    """"present", or the error with which it answers rseq(2)."""
+    """"present"; else what it answers to everything: the name of an errno, or "success"."""
     feature_size: int | None
     """Bytes of struct rseq that it uses (AT_RSEQ_FEATURE_SIZE, Linux 6.3); None if it does not say."""
     align: int | None
@@ -58,7 +62,8 @@ class Libc:
     loader: str | None
     registers_dynamic: bool
     registers_static: bool
-    static_thread_pointer_first: bool
+    static_thread_pointer_first: Mapping[str, bool]
+    """For each static link: the thread pointer is set before IRELATIVE relocations are applied."""
 
 
 def require_platform() -> None:
@@ -75,7 +80,7 @@ def kernel() -> Kernel:
     return Kernel(
         release=platform.release(),
         machine=platform.machine(),
-        rseq="present" if answer == errno.EINVAL else errno.errorcode.get(answer, str(answer)),
+        rseq=ANSWERS.get(answer) or errno.errorcode.get(answer, str(answer)),
         feature_size=int(lib.rsm_native_auxiliary_value(AT_RSEQ_FEATURE_SIZE)) or None,
         align=int(lib.rsm_native_auxiliary_value(AT_RSEQ_ALIGN)) or None,
         cpus=len(os.sched_getaffinity(0)),
@@ -129,9 +134,15 @@ def _version(build: Build) -> str:
     return version
 
 
-def _static_order(build: Build) -> bool:
-    done = _experiment(build.directory / "static" / "static_thread_pointer")
-    return bool(done and done.returncode == 0)
+def _static_order(build: Build, link: str) -> bool:
+    """Run the experiment of csrc/detect/static_thread_pointer.c; false where the link cannot be built at all."""
+    name = f"{link}/static_thread_pointer"
+    if link in build.unsupported or name in build.failures:
+        return False
+    done = _experiment(build.directory / name)
+    if done is None or done.returncode not in (0, 1):
+        raise MissingError(f"the experiment {name} gave no answer, so the order of a static program's start is unknown")
+    return done.returncode == 0
 
 
 def system_libc(build: Build) -> Libc:
@@ -158,7 +169,7 @@ def system_libc(build: Build) -> Libc:
         loader=loader,
         registers_dynamic=registers_dynamic,
         registers_static=registers_static,
-        static_thread_pointer_first=_static_order(build),
+        static_thread_pointer_first={link: _static_order(build, link) for link in ("static", "static-pie")},
     )
 
 
@@ -168,6 +179,6 @@ def world(libc: Libc, link: str, environment: str, running: Kernel) -> World:
         link=link,
         environment=environment,
         libc_registers=libc.registers_dynamic if link.startswith("dynamic") else libc.registers_static,
-        kernel_has_rseq=running.has_rseq,
-        static_thread_pointer_first=libc.static_thread_pointer_first,
+        kernel_rseq=running.rseq,
+        static_thread_pointer_first=libc.static_thread_pointer_first.get(link, True),
     )

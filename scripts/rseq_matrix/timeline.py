@@ -22,7 +22,8 @@ class World:
     environment: str
     libc_registers: bool
     """This libc has rseq support: the dynamic linker, or the static program, defines __rseq_offset."""
-    kernel_has_rseq: bool
+    kernel_rseq: str
+    """"present"; else what rseq(2) answers to everything: an errno's name, or "success" from a filter that fakes it."""
     static_thread_pointer_first: bool
     """In a static program the thread pointer is set before IRELATIVE relocations are applied."""
 
@@ -37,10 +38,17 @@ class World:
         return self.link == "dynamic-now"
 
     @property
+    def libc_believes(self) -> bool:
+        """Return whether libc takes its registration for done and sets __rseq_size, though it is not."""
+        return self.kernel_rseq == "success" and self.libc_registers and self.environment != "tunable-off"
+
+    @property
     def hinders(self) -> tuple[str, str] | None:
         """Return why no area gets registered, and the reference; None if one does."""
-        if not self.kernel_has_rseq:
+        if self.kernel_rseq == "ENOSYS":
             return "this kernel has no rseq(2)", "rseq(2), ENOSYS"
+        if self.kernel_rseq != "present":
+            return f"rseq(2) is answered with {self.kernel_rseq} here and registers nothing", "seccomp(2)"
         if not self.libc_registers:
             return "this libc has no rseq support and registers nothing", "glibc before 2.35"
         if self.environment == "tunable-off":
@@ -86,8 +94,8 @@ def _register(state: State, world: World) -> State:
 
 
 def _zeroed_block(state: State, world: World) -> State:
-    """cpu_id 0 is a CPU number; __rseq_size is positive only where libc registered its own threads."""
-    if world.hinders:
+    """cpu_id 0 is a CPU number; __rseq_size is positive only where libc registered its own threads, or thinks so."""
+    if world.hinders and not world.libc_believes:
         because, reference = world.hinders
         return replace(state, kernel=False, user=False, owner="none", because=because, reference=reference)
     return replace(state, kernel=False, user=True, owner="none")
@@ -116,7 +124,7 @@ RULES: dict[str, Rule] = {
     "new thread": Rule(
         lambda state, _world: replace(state, kernel=False, user=False, owner="none", task="thread"),
         "clone(CLONE_VM) drops the registration, and the TLS block is new",
-        "Linux include/linux/sched.h rseq_fork, commit 463f550fb47b",
+        "Linux include/linux/rseq.h rseq_fork, commit 463f550fb47b",
     ),
     "thread registration": Rule(
         _register,
@@ -126,12 +134,12 @@ RULES: dict[str, Rule] = {
     "fork": Rule(
         lambda state, _world: replace(state, task="child"),
         "a fork child inherits the registration with the copy of the memory",
-        "Linux include/linux/sched.h rseq_fork",
+        "Linux include/linux/rseq.h rseq_fork",
     ),
     "shared-memory clone": Rule(
         lambda state, _world: replace(state, kernel=False, owner="none", task="child"),
         "clone(CLONE_VM) drops the registration, but the area is the parent's and still holds its CPU number",
-        "Linux include/linux/sched.h rseq_fork, commit 463f550fb47b",
+        "Linux include/linux/rseq.h rseq_fork, commit 463f550fb47b",
     ),
     "initialized TLS block": Rule(
         lambda state, world: replace(_unregistered(state, world), task="thread"),

@@ -27,6 +27,8 @@ STYLES = {
 ABSENT = Text("-", style="dim")
 SHOWN_PROBLEMS = 20
 
+UNRELOCATED = "the object is not relocated yet: a library that names __rseq_offset finds nothing in its GOT"
+
 ALLOWANCE_MEANING = {
     "raw": "may use raw system calls only: own relocations and the thread pointer may be missing",
     "relocated": "may use its own functions and data; libc is not initialized, not re-entrant or not this thread's",
@@ -59,7 +61,8 @@ def _verdict(cell: Cell) -> Text:
     if cell["result"] != PASS:
         seen = f" {name}" if name and name != cell["expected"]["class"] else ""
         return Text(f"{cell['result']}{seen}", style="bold white on red")
-    return Text(f"{name} !" if name in HAZARDS else f"{name}", style=STYLES.get(name or "", ""))
+    mark = " !" if name in HAZARDS else "" if cell["observed"]["relocated"] else " *"
+    return Text(f"{name}{mark}", style=STYLES.get(name or "", ""))
 
 
 def _group(cell: Cell) -> tuple[str, str]:
@@ -95,6 +98,8 @@ def _legend(cells: list[Cell]) -> Iterator[Text]:
     for name, meaning in MEANING.items():
         if name in seen:
             yield Text.assemble((name, STYLES[name]), " " * (14 - len(name)), meaning)
+    if any(cell["observed"] and not cell["observed"]["relocated"] for cell in cells):
+        yield Text.assemble(("*", "bold"), " " * 13, UNRELOCATED)
 
 
 def show_tables(console: Console, document: dict[str, Any]) -> None:
