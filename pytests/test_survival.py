@@ -159,16 +159,27 @@ def test_a_killed_driver_leaves_no_process_and_no_half_written_file(oracle: str,
     assert list(tmp_path.iterdir()) == []
 
 
+def of_the_build() -> set[int]:
+    """Return the processes that run a program of the build that the sabotage uses."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            program = str((entry / "exe").readlink()) if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if program.startswith(str(build(sabotage=True).directory)) and alive(int(entry.name)):
+            found.add(int(entry.name))
+    return found
+
+
 def test_an_orphan_in_its_own_session_is_ended_with_its_run() -> None:
     """Untraced, so that nothing but the tracer's reaping can end it."""
-    marker = {int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and named(int(p.name), "life")}
     victim = "executable.main"
     driver = start_hanging(f"host/*/dynamic-now/default/{victim}", "--no-oracle", sabotage={victim: "stray-child"})
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "stray process" in output
-    left = {int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and named(int(p.name), "life")} - marker
-    assert not [pid for pid in left if alive(pid)]
+    assert of_the_build() == set()
 
 
 def test_an_existing_report_is_replaced_whole_or_not_at_all(command: Command, tmp_path: Path) -> None:

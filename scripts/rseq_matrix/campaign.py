@@ -124,7 +124,7 @@ class Campaign:
     def _notes(self) -> Iterator[str]:
         if not self.kernel.has_rseq:
             yield (
-                f"rseq(2) is answered with {self.kernel.rseq} here (ENOSYS: the kernel has none; else a filter answers): "
+                f"rseq(2) is answered with {self.kernel.rseq} here (ENOSYS: the kernel has none; else it is a filter): "
                 "no area can be registered and rseq is not usable at any stage"
             )
         elif self.libc.loader and not self.libc.registers_dynamic:
