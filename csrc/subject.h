@@ -1,7 +1,11 @@
-/* The contract of a subject: a library whose per-CPU counting is judged at every stage.
+/* The contract of a subject: a library whose per-CPU counting is judged.
  *
  * A subject is a shared object that defines the two functions below. They are called from any stage, any thread and any
- * signal handler, so they may not lock, allocate or rely on libc or on TLS being set up. */
+ * signal handler, so they may not lock, allocate or rely on libc or on TLS being set up.
+ *
+ * The built-in subject (subject_split.h) keeps to it in another form: it is compiled into every probe, because a
+ * resolver that runs before relocation cannot call another object, and its counters lie in the log, so a fork child
+ * adds to the same ones. */
 #ifndef RSM_SUBJECT_H
 #define RSM_SUBJECT_H
 

@@ -11,6 +11,9 @@
 #include "kernel_query.h"
 #include "registration.h"
 #include "sabotage.h"
+#include "subject.h"
+
+_Static_assert(RSM_STAGE_MAX <= RSM_SUBJECT_COUNTERS, "each stage has a counter of its own");
 
 #define RSM_SPLIT_NAME "split"
 #define RSM_SPLIT_TRIES 64 /* then the fallback: under a single-stepping tracer every try is aborted, for ever */
