@@ -39,6 +39,8 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["run", "--jobs", "0"], 2, "--jobs"),
         (["run", "--json", "-", "--tap"], 2, "standard output"),
         (["run", "--time-limit", "never"], 2, "--time-limit"),
+        (["run", "--time-limit", "1e9"], 2, "--time-limit"),
+        (["run", ""], 2, "no cell matches ''"),
         (["nosuch"], 2, "nosuch"),
         (["stages", "--json", "/nonexistent/out.json"], 2, "/nonexistent"),
     ],
@@ -128,6 +130,31 @@ def test_an_unusable_cache(command: Command, tmp_path: Path) -> None:
     done = command("run", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
     assert done.returncode == 3
     assert "cannot build in the cache directory" in sentence(done)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors_change_nothing(closed: str) -> None:
+    shell = " ".join([*COMMAND, "run", "executable.*", closed])
+    assert subprocess.run(["sh", "-c", shell], capture_output=True, check=False).returncode == 0
+
+
+def test_ignored_signals_change_nothing() -> None:
+    """A caller may leave every signal ignored, SIGCHLD too."""
+    program = (
+        "import os, signal, sys\n"
+        "for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'rseq_matrix', 'run'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_low_limit_on_open_files() -> None:
+    shell = " ".join(["ulimit -n 64;", *COMMAND, "run"])
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "may open only 64 files here" in sentence(done)
 
 
 def test_another_machine() -> None:

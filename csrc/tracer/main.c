@@ -148,11 +148,23 @@ static size_t message_receive(int driver, char *message, struct rsm_job *job)
     return size > 0 ? (size_t)size : 0;
 }
 
+/* Descriptors that are received must not be 0, 1 or 2, which spawn.c sets: a caller may have closed these. */
+static void standard_descriptors_open(void)
+{
+    int descriptor;
+    do {
+        descriptor = open("/dev/null", O_RDWR);
+    } while (descriptor >= 0 && descriptor <= 2);
+    if (descriptor >= 0)
+        close(descriptor);
+}
+
 int main(int argc, char **argv)
 {
     static char message[MESSAGE_SIZE];
     sigset_t child;
     int driver = argc == 2 ? atoi(argv[1]) : -1, driver_there = driver > 2;
+    standard_descriptors_open();
     signal(SIGCHLD, SIG_DFL); /* ignored, as a caller may have left it, children would vanish unseen */
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);

@@ -9,6 +9,7 @@ import errno
 import os
 import platform
 import re
+import resource
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ def require_platform() -> None:
         raise MissingError(f"rseq is a system call of Linux, and this is {platform.system()}")
     if platform.machine() != "x86_64" or ffi.sizeof("void *") != 8:
         raise MissingError(f"the probes are written for x86-64, and this machine is {platform.machine()}")
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= descriptors <= int(lib.RSM_LOG_FD):
+        raise MissingError(
+            f"a process may open only {descriptors} files here (ulimit -Hn), and {int(lib.RSM_LOG_FD) + 1} are needed"
+        )
 
 
 def kernel() -> Kernel:
