@@ -100,8 +100,14 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
 @click.option("--tap", is_flag=True, help="Print TAP 13 on standard output.")
 @click.option("--table/--no-table", default=None, help="Show the tables.  [default: if stdout is a terminal]")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side.  [default: CPUs]")
-@click.option("--time-limit", type=click.FloatRange(min=0.01, max=86400), default=TIME_LIMIT, show_default=True, metavar="S",
-              help="Seconds that one process may take.")  # fmt: skip
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0.01, max=86400),
+    default=TIME_LIMIT,
+    show_default=True,
+    metavar="S",
+    help="Seconds that one process may take.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same cells.")
 def run(
     globs: tuple[str, ...],
