@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -48,12 +48,44 @@ def command() -> None:
     """
 
 
-def _emit(path: Path | None, text: str) -> None:
+def _emit(path: Path, text: str) -> None:
     if path == STANDARD_OUTPUT:
         sys.stdout.write(text)
         sys.stdout.flush()
-    elif path:
+    else:
         write_text(path, text)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the document is to be written for machines; "-" and TAP are standard output."""
+
+    json_path: Path | None
+    junit_path: Path | None
+    tap: bool
+
+    @property
+    def own_stdout(self) -> bool:
+        """Return whether a machine reads standard output."""
+        return self.tap or STANDARD_OUTPUT in (self.json_path, self.junit_path)
+
+    def check(self) -> None:
+        """Raise UsageError now for what could not be written after the run."""
+        paths = [path for path in (self.json_path, self.junit_path) if path]
+        if paths.count(STANDARD_OUTPUT) + self.tap > 1:
+            raise UsageError("only one of --json -, --junit - and --tap can have standard output")
+        for path in paths:
+            if path != STANDARD_OUTPUT:
+                check_writable(path)
+
+    def write(self, document: Document) -> None:
+        """Write what was asked for."""
+        if self.json_path:
+            _emit(self.json_path, to_json(document))
+        if self.junit_path:
+            _emit(self.junit_path, to_junit(document))
+        if self.tap:
+            _emit(STANDARD_OUTPUT, to_tap(document))
 
 
 def _drive(campaign: Campaign, resume: bool) -> bool:
@@ -128,13 +160,8 @@ def run(
     A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*').
     """
     started = time.monotonic()
-    paths = [path for path in (json_path, junit_path) if path]
-    for path in paths:
-        if path != STANDARD_OUTPUT:
-            check_writable(path)
-    on_stdout = paths.count(STANDARD_OUTPUT) + tap
-    if on_stdout > 1:
-        raise UsageError("only one of --json -, --junit - and --tap can have standard output")
+    outputs = Outputs(json_path, junit_path, tap)
+    outputs.check()
     options = Options(traced=oracle, jobs=jobs or 0, time_limit=time_limit)
     with Console(stderr=True).status("building the probes") as status:
         if not sys.stderr.isatty():
@@ -142,14 +169,9 @@ def run(
         campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
     finished = _drive(campaign, resume)
     document = campaign.document()
-    if json_path:
-        _emit(json_path, to_json(document))
-    if junit_path:
-        _emit(junit_path, to_junit(document))
-    if tap:
-        _emit(STANDARD_OUTPUT, to_tap(document))
-    tables = sys.stdout.isatty() and not on_stdout if table is None else table
-    _show(document, time.monotonic() - started, tables, bool(on_stdout))
+    outputs.write(document)
+    tables = sys.stdout.isatty() and not outputs.own_stdout if table is None else table
+    _show(document, time.monotonic() - started, tables, outputs.own_stdout)
     if not finished:
         raise InterruptedRunError("interrupted; what was finished is kept: go on with --resume")
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rseq_matrix.classes import HAZARDS, classify, right_path
+from rseq_matrix.classes import classify, right_path
 from rseq_matrix.matrix import Cell
 from rseq_matrix.record import SIGNATURE, SUBJECT, Record
 from rseq_matrix.registry import REACHED_IN_PHASE, STAGES
@@ -47,11 +47,6 @@ class Judged:
     committed: int | None
     result: str
     reason: str
-
-    @property
-    def hazard(self) -> bool:
-        """Return whether a library is misled here."""
-        return self.name in HAZARDS
 
 
 def user_registered(record: Record) -> bool:
