@@ -241,6 +241,19 @@ def test_a_bad_end_that_no_stage_shows_alone_stays_with_the_last_one() -> None:
     assert [runs["a"].ending, runs["b"].ending] == ["", "killed by SIGSEGV"]
 
 
+def test_a_damaged_cache_is_made_whole(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [*COMMAND, "run", "executable.main", "process.exec"]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    (directory,) = (path for path in (tmp_path / "rseq-matrix" / "build").iterdir() if path.is_dir())
+    (directory / "static" / "life").write_bytes(b"")
+    (directory / "dynamic-now" / "exec_image").unlink()
+    (directory / "tracer").write_bytes(b"\x7fELF")
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    (directory / "finished.json").write_text("{")
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+
 def test_two_runs_at_once_do_not_disturb_each_other() -> None:
     runs = [
         subprocess.Popen([*COMMAND, "run", "executable.*"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -131,6 +131,37 @@ def _configure(root: Path, directory: Path, compiler: list[str], options: list[s
         raise MissingError(f"cmake cannot use the C compiler '{' '.join(compiler)}': {' '.join(lines)[:300]}")
 
 
+def _products(ninja: list[str]) -> list[str]:
+    """Return the programs and objects that the build links, relative to its directory."""
+    return re.findall(r"^([^:\s]+): C_\w+_LINKER", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
+
+
+def _finish(directory: Path) -> None:
+    """Write down that the build is whole: what it made, and how large that is."""
+    sizes = {name: (directory / name).stat().st_size for name in _products([_tool("ninja"), "-C", str(directory)])}
+    beside = directory / f".{STAMP}"
+    beside.write_text(json.dumps(sizes))
+    beside.replace(directory / STAMP)
+
+
+def _is_whole(directory: Path) -> bool:
+    """Return whether the build was finished and everything it made is still there.
+
+    A file of another size is removed, so that it is made again.
+    """
+    try:
+        sizes = json.loads((directory / STAMP).read_text())
+    except (OSError, ValueError):
+        return False
+    whole = True
+    for name, size in sizes.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != size:
+            path.unlink(missing_ok=True)
+            whole = False
+    return whole
+
+
 def _failures(ninja: list[str], output: str) -> dict[str, str]:
     """Read from Ninja's output what failed, with the command and what it said; what is made from it fails too."""
     failed: dict[str, str] = {}
@@ -140,8 +171,7 @@ def _failures(ninja: list[str], output: str) -> dict[str, str]:
         said = " ".join(("\n" + said).partition("\n[")[0].split())
         for name in re.sub(r"^\[code=\d+\] ", "", head).split():
             failed[name] = f"{command.strip()} ({said[:300]})" if said else command.strip()
-    files = re.findall(r"^([^:\s]+): C_\w+_LINKER", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
-    for file in set(files) - set(failed):
+    for file in set(_products(ninja)) - set(failed):
         inputs = _output([*ninja, "-t", "inputs", file]).splitlines()
         cause = next((name for name in inputs if name in failed), None)
         if cause:
@@ -174,18 +204,18 @@ def build(sabotage: bool = False, werror: bool = False) -> Build:
     links = ";".join(link for link in LINKS if link not in unsupported)
     options = [f"-DRSM_LINKS={links}", f"-DRSM_SABOTAGE={sabotage:d}", f"-DRSM_WERROR={werror:d}"]
     directory = cache_directory() / "build" / _key(root, compiler, options)
-    if (directory / STAMP).is_file():
+    if _is_whole(directory):
         return Build(directory, {}, unsupported)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory.with_suffix(".lock")):
-            if not (directory / STAMP).is_file():
+            if not _is_whole(directory):
                 _configure(root, directory, compiler, options)
                 failures = _make(directory)
                 _require_headers(failures)
                 if failures:
                     return Build(directory, failures, unsupported)
-                (directory / STAMP).write_text("{}")
+                _finish(directory)
     except OSError as error:
         raise MissingError(f"cannot build in the cache directory {directory}: {error.strerror}") from error
     return Build(directory, {}, unsupported)
