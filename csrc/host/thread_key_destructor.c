@@ -2,9 +2,9 @@
  * destructors; a destructor that sets its key again is called again, PTHREAD_DESTRUCTOR_ITERATIONS times in all. libc
  * may be used. */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "host.h"
 #include "probe_libc.h"
@@ -18,7 +18,7 @@ static void destructor(void *value)
     round_number++;
     if (round_number == 1) {
         RSM_PROBE_LIBC(thread, key_destructor);
-    } else if (round_number == PTHREAD_DESTRUCTOR_ITERATIONS) {
+    } else if (round_number == sysconf(_SC_THREAD_DESTRUCTOR_ITERATIONS)) {
         RSM_PROBE_LIBC(thread, key_destructor_last_round);
         recorded_round = round_number;
     }
