@@ -73,6 +73,15 @@ def test_a_hanging_stage_costs_its_own_cell(sabotaged: Sabotage) -> None:
     assert "still running after" in reason(document, VICTIM)
 
 
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_hang_behind_the_main_threads_end_is_ended(traced: bool, sabotaged: Sabotage) -> None:
+    """The main thread is a zombie by then, and its process is not dead."""
+    stage = "thread.after_main_exit"
+    document = sabotaged((f"host/*/dynamic-lazy/default/{stage}",), {stage: "hang"}, time_limit=1.0, traced=traced)
+    assert not_passed(document) == errors(stage)
+    assert "still running after" in reason(document, stage)
+
+
 def test_a_probe_with_the_wrong_stage_id_costs_both_cells(sabotaged: Sabotage) -> None:
     document = sabotaged(LINK, {VICTIM: "wrong-stage"})
     assert not_passed(document) == errors(VICTIM, FOLLOWING)

@@ -14,6 +14,8 @@
 
 #include "tracer/tracer.h"
 
+#define REAP_TRIES 100000 /* each reaps one or sleeps 1 ms */
+
 /* Parent and state of a process, from /proc/PID/stat; 0 if it is gone. The name may hold spaces and parentheses. */
 static int parent_of(const char *pid, char *state)
 {
@@ -41,11 +43,24 @@ static uint32_t kill_children(pid_t group)
         char state = 0;
         if (!isdigit((unsigned char)entry->d_name[0]) || parent_of(entry->d_name, &state) != getpid())
             continue;
-        if (state != 'Z' && state != 'X' && kill(atoi(entry->d_name), SIGKILL) == 0)
+        /* A zombie is killed too: it may be a main thread that ended before its process. */
+        if (kill(atoi(entry->d_name), SIGKILL) == 0 && state != 'Z' && state != 'X')
             alive++;
     }
     closedir(directory);
     return alive;
+}
+
+/* Without looking into /proc, which may be masked or another namespace's. The started process has not been waited for
+ * or is gone. */
+static void kill_started(pid_t group)
+{
+    siginfo_t unused;
+    if (group <= 0)
+        return;
+    kill(-group, SIGKILL);
+    if (waitid(P_PID, (id_t)group, &unused, WEXITED | WNOWAIT | WNOHANG | __WALL) == 0)
+        kill(group, SIGKILL); /* still our child */
 }
 
 uint32_t rsm_reap_all(pid_t group)
@@ -53,7 +68,7 @@ uint32_t rsm_reap_all(pid_t group)
     static const struct timespec moment = {0, 1000000};
     uint32_t alive = 0;
     int first = 1;
-    for (;;) {
+    for (int tries = 0; tries < REAP_TRIES; tries++) {
         pid_t pid = waitpid(-1, NULL, __WALL | WNOHANG);
         if (pid < 0 && errno == ECHILD)
             return alive;
@@ -63,6 +78,8 @@ uint32_t rsm_reap_all(pid_t group)
         if (killed && first)
             alive = killed;
         first = first && !killed;
+        kill_started(group);
         nanosleep(&moment, NULL);
     }
+    return alive; /* something cannot be killed: better to say what is known than to wait for ever */
 }

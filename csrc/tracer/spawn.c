@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -11,6 +12,7 @@
 
 #include "tracer/tracer.h"
 
+#define EXEC_TRIES 1000         /* of 10 ms: how long an exec may take */
 #define OUTPUT_LIMIT (1u << 20) /* bytes; a process that prints more gets SIGXFSZ */
 
 static void limit(int resource, rlim_t value)
@@ -64,12 +66,26 @@ static void become_seized(const struct rsm_job *job, const int gate[2], int prob
     _exit(write(problem, &error, sizeof(error)) == sizeof(error) ? 127 : 126);
 }
 
-/* Lets the child through the gate and hears whether its exec failed. Returns 0 or errno. */
-static int let_go(int gate, int problem)
+/* Lets a seized child go on that stopped before its exec, for a signal. Waits for stops only: its end is for others to
+ * see. */
+static void serve_stop(struct rsm_job *job)
 {
+    siginfo_t stop = {0};
+    if (waitid(P_PID, (id_t)job->reply.pid, &stop, WSTOPPED | WNOHANG | __WALL) == 0 && stop.si_pid)
+        rsm_trace_event(job, stop.si_pid, stop.si_status << 8 | 0x7f);
+}
+
+/* Lets the child through the gate and hears whether its exec failed. Returns 0 or errno. */
+static int let_go(struct rsm_job *job, int gate, int problem)
+{
+    struct pollfd wait = {.fd = problem, .events = POLLIN};
     int error = 0;
     if (write(gate, "", 1) != 1)
         return errno;
+    for (int tries = 0; tries < EXEC_TRIES && poll(&wait, 1, 10) == 0; tries++)
+        serve_stop(job);
+    if (!wait.revents)
+        return ETIMEDOUT;
     return read(problem, &error, sizeof(error)) == sizeof(error) ? error : 0;
 }
 
@@ -97,7 +113,7 @@ static int spawn_seized(struct rsm_job *job)
         job->reply.pid = child;
         job->reply.trace_error = rsm_trace_seize(child);
         job->log->traced = job->reply.trace_error == 0;
-        error = let_go(gate[1], problem[0]);
+        error = let_go(job, gate[1], problem[0]);
     }
     close(gate[1]);
     close(problem[0]);

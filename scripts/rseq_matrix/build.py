@@ -68,7 +68,7 @@ def find_compiler() -> list[str]:
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
@@ -125,7 +125,7 @@ def _configure(root: Path, directory: Path, compiler: list[str], options: list[s
     command = [_tool("cmake"), "-G", "Ninja", "-S", str(root / "csrc"), "-B", str(directory), *options]
     command += [f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", "-DCMAKE_C_COMPILER_WORKS=1", "-DCMAKE_BUILD_TYPE="]
     environment = {**os.environ, "CC": " ".join(compiler)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise MissingError(f"cmake cannot use the C compiler '{' '.join(compiler)}': {' '.join(lines)[:300]}")
@@ -189,7 +189,7 @@ def _require_headers(failures: dict[str, str]) -> None:
 
 def _make(directory: Path) -> dict[str, str]:
     ninja = [_tool("ninja"), "-C", str(directory)]
-    done = subprocess.run([*ninja, "-k", "0"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*ninja, "-k", "0"], capture_output=True, text=True, errors="replace", check=False)
     failures = _failures(ninja, done.stdout) if done.returncode != 0 else {}
     if done.returncode != 0 and not failures:
         raise MissingError(f"ninja cannot build the probes: {' '.join((done.stdout + done.stderr).split())[-300:]}")

@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from rseq_matrix.build import cache_directory
 
+RESULTS = ("PASS", "FAIL", "XFAIL", "XPASS", "UNSUPPORTED", "ERROR")
+FIELDS = {"id", "libc", "link", "environment", "stage", "observed", "expected", "subject", "result", "reason"}
+
 Cells = dict[str, dict[str, Any]]
 
 
@@ -29,7 +32,7 @@ class Journal:
         self.finished: Cells = {}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.open("a+", encoding="utf-8")
+            file = self._path.open("a+", encoding="utf-8", errors="replace")
         except OSError:
             return  # no cache, no journal: the run itself does not need one
         try:
@@ -77,7 +80,9 @@ def _read(lines: Iterable[str]) -> Cells:
             break
         try:
             cells = json.loads(line)
+            if not all(cell["result"] in RESULTS and set(cell) >= FIELDS for cell in cells):
+                break
             finished.update({cell["id"]: cell for cell in cells})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
     return finished

@@ -56,7 +56,7 @@ class Run:
         if self.outcome != "ended":
             return f"the tracer failed: {self.outcome}"
         if os.WIFSIGNALED(self.wait_status):
-            return f"killed by {signal.Signals(os.WTERMSIG(self.wait_status)).name}"
+            return f"killed by {_signal_name(os.WTERMSIG(self.wait_status))}"
         status = os.waitstatus_to_exitcode(self.wait_status)
         return f"exit status {status}" if status else ""
 
@@ -109,6 +109,7 @@ class Session:
                     [str(self._tracer), str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    env={},  # what the caller sets for its own programs is not meant for the tracer
                     start_new_session=True,  # a Ctrl-C at the terminal is the driver's to handle
                 )
             except OSError as error:
@@ -186,6 +187,13 @@ class Session:
             records=log.records(),
             tallies=log.tallies(),
         )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name
 
 
 def _text(descriptor: int) -> str:

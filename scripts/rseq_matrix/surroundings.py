@@ -129,6 +129,13 @@ def _experiment(program: Path) -> subprocess.CompletedProcess[str] | None:
         return None
 
 
+def _any_program(build: Build, link: str) -> Path:
+    """Return a program of the link that could be built; all are linked to the same libc."""
+    names = ("unregister", "quick_exit", "main_exit", "threads", "life", "exec")
+    paths = [build.directory / link / name for name in names if f"{link}/{name}" not in build.failures]
+    return next((path for path in paths if path.is_file()), build.directory / link / names[0])
+
+
 def _version(build: Build) -> str:
     """Return the version that a program linked here runs on; a libc that is not glibc is a MissingError."""
     done = _experiment(build.directory / "dynamic-lazy" / "libc_version")
@@ -154,7 +161,7 @@ def _static_order(build: Build, link: str) -> bool:
 def system_libc(build: Build) -> Libc:
     """Find out what the system's libc is, from the programs that were linked against it."""
     version = _version(build)
-    dynamic, static = build.directory / "dynamic-lazy" / "exec", build.directory / "static" / "exec"
+    dynamic, static = (_any_program(build, link) for link in ("dynamic-lazy", "static"))
     loader = build_id = None
     registers_dynamic = registers_static = False
     try:
