@@ -72,7 +72,7 @@ def make(directory: Path, purpose: str) -> None:
     python = str(directory / "bin" / "python")
     if (
         not Path(python).exists()
-        or subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode
+        or subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode
     ):
         done = subprocess.run([sys.executable, "-m", "venv", "--clear", directory], capture_output=True, check=False)
         if done.returncode != 0:

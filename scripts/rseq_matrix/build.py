@@ -122,7 +122,7 @@ def _tool(name: str) -> str:
 
 
 def _configure(root: Path, directory: Path, compiler: list[str], options: list[str]) -> None:
-    command = [_tool("cmake"), "-G", "Ninja", "-S", str(root / "csrc"), "-B", str(directory), *options]
+    command = [_tool("cmake"), "--fresh", "-G", "Ninja", "-S", str(root / "csrc"), "-B", str(directory), *options]
     command += [f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", "-DCMAKE_C_COMPILER_WORKS=1", "-DCMAKE_BUILD_TYPE="]
     environment = {**os.environ, "CC": " ".join(compiler)}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
