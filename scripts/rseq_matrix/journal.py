@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from rseq_matrix.build import cache_directory
+from rseq_matrix.judge import RESULTS
 
-RESULTS = ("PASS", "FAIL", "XFAIL", "XPASS", "UNSUPPORTED", "ERROR")
 FIELDS = {"id", "libc", "link", "environment", "stage", "observed", "expected", "subject", "result", "reason"}
 
 Cells = dict[str, dict[str, Any]]
