@@ -26,12 +26,13 @@ from rseq_matrix.session import Run
 HANGING_DRIVER = """
 import sys
 from rseq_matrix import campaign, cli
+from rseq_matrix.commands import run
 from rseq_matrix.run import Options
 class Wanted(campaign.Wanted):
     def __init__(self, globs, libcs, links, environments, options, resume):
         planted = Options(traced=options.traced, time_limit=600.0, jobs=1, sabotage={SABOTAGE})
         super().__init__(globs, libcs, links, environments, planted, resume, True)
-cli.Wanted = Wanted
+run.Wanted = Wanted
 cli.main()
 """
 

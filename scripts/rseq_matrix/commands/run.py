@@ -1,0 +1,143 @@
+"""`rseq-matrix run`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.document import Document, to_json
+from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
+from rseq_matrix.journal import Journal
+from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XPASS
+from rseq_matrix.report.junit import to_junit
+from rseq_matrix.report.table import show_hazards, show_problems, show_summary, show_tables
+from rseq_matrix.report.tap import to_tap
+from rseq_matrix.run import TIME_LIMIT, Options
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the document is to be written for machines; "-" and TAP are standard output."""
+
+    json_path: Path | None
+    junit_path: Path | None
+    tap: bool
+
+    @property
+    def own_stdout(self) -> bool:
+        """Return whether a machine reads standard output."""
+        return self.tap or STANDARD_OUTPUT in (self.json_path, self.junit_path)
+
+    def check(self) -> None:
+        """Raise UsageError now for what could not be written after the run."""
+        paths = [path for path in (self.json_path, self.junit_path) if path]
+        if paths.count(STANDARD_OUTPUT) + self.tap > 1:
+            raise UsageError("only one of --json -, --junit - and --tap can have standard output")
+        check_outputs(paths)
+
+    def write(self, document: Document) -> None:
+        """Write what was asked for."""
+        if self.json_path:
+            emit(self.json_path, to_json(document))
+        if self.junit_path:
+            emit(self.junit_path, to_junit(document))
+        if self.tap:
+            emit(STANDARD_OUTPUT, to_tap(document))
+
+
+def _drive(campaign: Campaign, resume: bool) -> bool:
+    """Run it with a progress bar where somebody watches. Returns False if it was interrupted."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cells = len(campaign.cells)
+    with Journal(campaign.identity(), resume) as journal:
+        try:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+                task = progress.add_task("starting", total=cells)
+                for process in campaign.go(journal):
+                    progress.update(task, advance=len(process.cells), description=f"{process.link} {process.scenario}")
+        except KeyboardInterrupt:
+            return False
+        journal.discard()
+    return True
+
+
+def _exit_code(document: Document) -> int:
+    summary = document["summary"]
+    if not document["cells"] or any(summary[word] for word in (FAIL, ERROR, XPASS)):
+        return EXIT_DIFFERENT
+    return MissingError.exit_code if summary[UNSUPPORTED] == len(document["cells"]) else EXIT_AS_EXPECTED
+
+
+def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) -> None:
+    console = Console(stderr=stdout_taken)
+    if tables and document["cells"]:
+        show_tables(console, document)
+        show_hazards(console, document)
+    show_problems(console, document)
+    show_summary(console, document, seconds)
+
+
+@click.command()
+@click.argument("globs", nargs=-1, metavar="[CELL-GLOB]...")
+@click.option("--libc", "libcs", multiple=True, metavar="SPEC", help="libc to run on; this version knows 'system'.")
+@click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
+@click.option("--environment", "environments", multiple=True, metavar="NAME", help="default, tunable-off.")
+@click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the whole result; '-' is stdout.")
+@click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML; '-' is stdout.")
+@click.option("--tap", is_flag=True, help="Print TAP 13 on standard output.")
+@click.option("--table/--no-table", default=None, help="Show the tables.  [default: if stdout is a terminal]")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side.  [default: CPUs]")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0.01, max=86400),
+    default=TIME_LIMIT,
+    show_default=True,
+    metavar="S",
+    help="Seconds that one process may take.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same cells.")
+def run(
+    globs: tuple[str, ...],
+    libcs: tuple[str, ...],
+    links: tuple[str, ...],
+    environments: tuple[str, ...],
+    oracle: bool,
+    json_path: Path | None,
+    junit_path: Path | None,
+    tap: bool,
+    table: bool | None,
+    jobs: int | None,
+    time_limit: float,
+    resume: bool,
+) -> None:
+    """Run the matrix, or the cells that the globs name, on the system's glibc.
+
+    A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*').
+    """
+    started = time.monotonic()
+    outputs = Outputs(json_path, junit_path, tap)
+    outputs.check()
+    options = Options(traced=oracle, jobs=jobs or 0, time_limit=time_limit)
+    with Console(stderr=True).status("building the probes") as status:
+        if not sys.stderr.isatty():
+            status.stop()
+        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
+    finished = _drive(campaign, resume)
+    document = campaign.document()
+    outputs.write(document)
+    tables = sys.stdout.isatty() and not outputs.own_stdout if table is None else table
+    _show(document, time.monotonic() - started, tables, outputs.own_stdout)
+    if not finished:
+        raise InterruptedRunError("interrupted; what was finished is kept: go on with --resume")
+    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.exit(_exit_code(document))
