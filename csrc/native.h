@@ -7,5 +7,6 @@
 #include "tracer_layout.h"
 
 #include "native_layout.h"
+#include "native_trace_layout.h"
 
 #endif

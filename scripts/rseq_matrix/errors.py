@@ -30,6 +30,10 @@ class InputError(RseqMatrixError):
     exit_code = 4
 
 
+class UnsuitableError(InputError):
+    """A file that is whole, but not of the kind that was asked for. In a directory, it is passed over."""
+
+
 class InterruptedRunError(RseqMatrixError):
     """The person stopped the run. What was finished has been kept."""
 

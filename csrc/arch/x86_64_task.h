@@ -1,0 +1,31 @@
+/* What the driver reads from a stopped task's registers, and how it stops one, for x86-64. */
+#ifndef RSM_ARCH_X86_64_TASK_H
+#define RSM_ARCH_X86_64_TASK_H
+
+#include <elf.h>
+#include <errno.h>
+#include <stdint.h>
+#include <sys/ptrace.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#define RSM_BREAKPOINT 0xccu /* int3; the task stops behind it */
+#define RSM_BREAKPOINT_MASK 0xffu
+
+/* The thread pointer is the base of %fs (psABI 3.4.6). Returns 0 or errno; EINVAL where the task runs 32-bit code,
+ * whose NT_PRSTATUS is shorter. */
+static inline int rsm_task_registers(pid_t tid, uint64_t *thread_pointer, uint64_t *program_counter)
+{
+    struct user_regs_struct registers;
+    struct iovec part = {&registers, sizeof(registers)};
+    if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &part) != 0)
+        return errno;
+    if (part.iov_len != sizeof(registers))
+        return EINVAL;
+    *thread_pointer = registers.fs_base;
+    *program_counter = registers.rip;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,131 @@
+"""Chooses the code worth following: there is too much in most files to follow all of it.
+
+A pattern of bytes finds the sites; only some instructions before and behind each are followed. So a value that was set
+further away stays unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from rseq_matrix.elf.functions import Function
+from rseq_matrix.elf.machines.machine import Pattern
+
+if TYPE_CHECKING:
+    from rseq_matrix.elf.flow import Program
+
+CODE = 1 << 18  # bytes of code that are followed where nothing narrows them down
+SITES = 4000
+BYTES = 1 << 22  # of the functions around them: a Go program without symbols is one function
+
+Sites = dict[int, tuple[Function, set[int]]]
+
+
+class Reach(NamedTuple):
+    """How many instructions around a site are followed."""
+
+    before: int
+    behind: int
+
+
+class Windows(NamedTuple):
+    """Pieces of functions; `complete` is false where there was more than is followed."""
+
+    pieces: list[Function]
+    complete: bool
+
+
+def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
+    """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
+    step = 4 if pattern.thumb else program.machine.step
+    for address, raw in program.code:
+        for place in _places(raw, pattern):
+            if (address + place) % step == 0:
+                if pattern.thumb:
+                    program.modes.learn(address + place, thumb=False)
+                yield address + place
+        for match in re.finditer(pattern.thumb, raw, re.DOTALL) if pattern.thumb else ():
+            if (address + match.start()) % 2 == 0:
+                program.modes.learn(address + match.start(), thumb=True)
+                yield address + match.start()
+
+
+def _places(raw: bytes, pattern: Pattern) -> Iterator[int]:
+    if not pattern.literal:
+        yield from (found.start() for found in re.finditer(pattern.expression, raw, re.DOTALL))
+        return
+    expression = re.compile(pattern.expression, re.DOTALL)
+    at = raw.find(pattern.literal)
+    while at >= 0:
+        for before in pattern.before:
+            if at >= before and expression.match(raw, at - before):
+                yield at - before
+                break
+        at = raw.find(pattern.literal, at + 1)
+
+
+def windows(program: Program, pattern: Pattern | None, reach: Reach) -> Windows:
+    """Return the code around the matches of a pattern; all functions, up to a limit, without a pattern."""
+    return around(program, occurrences(program, pattern), reach) if pattern is not None else everything(program)
+
+
+def around(program: Program, sites: Iterable[int], reach: Reach) -> Windows:
+    """Return the code around some sites, those of them that are instructions."""
+    by_function: Sites = {}
+    complete = True
+    for count, site in enumerate(sites):
+        if count >= SITES:
+            complete = False
+            break
+        function = program.functions.around(site)
+        if program.machine.thumb:
+            complete = complete and program.modes.at(site).kind != ""
+            if program.modes.at(function.start).kind != program.modes.at(site).kind:
+                function = function._replace(start=site)
+        by_function.setdefault(function.start, (function, set()))[1].add(site)
+    chosen = _affordable(by_function)
+    return Windows(_pieces(program, chosen, reach), complete and len(chosen) == len(by_function))
+
+
+def _affordable(by_function: Sites) -> Sites:
+    """Return the functions whose boundaries are looked for: the short ones first, of code without symbols not all."""
+    found: Sites = {}
+    size = 0
+    for start, (function, sites) in sorted(by_function.items(), key=lambda item: item[1][0].end - item[0]):
+        size += function.end - function.start
+        if size > BYTES:
+            break
+        found[start] = (function, sites)
+    return dict(sorted(found.items()))
+
+
+def _pieces(program: Program, by_function: Sites, reach: Reach) -> list[Function]:
+    found: list[Function] = []
+    for function, sites in by_function.values():
+        addresses = [*program.boundaries(function), function.end]
+        last = -1
+        for index in (index for index, address in enumerate(addresses[:-1]) if address in sites):
+            first, end = max(index - reach.before, 0), min(index + reach.behind + 1, len(addresses) - 1)
+            if found and first <= last:  # they overlap: one piece
+                found[-1] = found[-1]._replace(end=addresses[end])
+            else:
+                found.append(Function(addresses[first], addresses[end], function.name))
+            last = end
+    return found
+
+
+def everything(program: Program) -> Windows:
+    """Return all functions up to a limit, each piece of code once."""
+    found: list[Function] = []
+    size = 0
+    for start in program.functions.starts():
+        if not program.image.executable(start):
+            continue
+        function = program.functions.around(start)
+        size += function.end - function.start
+        if size > CODE:
+            return Windows(found, False)
+        found.append(function)
+    return Windows(found, True)

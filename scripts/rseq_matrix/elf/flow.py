@@ -1,0 +1,292 @@
+"""Follows code: the steps of a function with the values that they work on, and where its calls lead.
+
+A function is executed once from top to bottom. Where a forward branch joins, only what both ways agree on is kept; a
+loop is seen in its first round. So every value that is reported holds on at least one real path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from rseq_matrix.elf.code import occurrences
+from rseq_matrix.elf.functions import Function, Functions
+from rseq_matrix.elf.image import Image
+from rseq_matrix.elf.machines.machine import Access, Flow, Registers, Step, Surroundings, Value
+from rseq_matrix.elf.modes import ARM, THUMB, Modes
+from rseq_matrix.elf.relocations import Relocated, Slot
+
+ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
+STUB_SIZE = 32
+STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
+READ_AHEAD = 4096  # bytes given to the disassembler at once
+
+
+class Destination(NamedTuple):
+    """Where a call or jump leads: an address of the file, or a symbol, by the slot that it goes through."""
+
+    address: int | None
+    symbol: str = ""
+    slot: int | None = None  # the word that holds the destination, if it is not direct
+    stub: bool = False  # through the PLT
+
+    @property
+    def unknown(self) -> bool:
+        """Return whether nothing is known of it."""
+        return self.address is None and not self.symbol and self.slot is None
+
+
+UNKNOWN = Destination(None)
+
+
+class Program:
+    """A file's code with what is needed to follow it."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.machine = image.machine
+        self.memory = Relocated(image)
+        self.functions = Functions(image)
+        self.modes = Modes(image)
+        self._stubs: dict[int, Destination | None] = {}
+
+    @cached_property
+    def code(self) -> list[tuple[int, bytes]]:
+        """Return (address, bytes) of each loaded segment that may be executed."""
+        data = self.image.data
+        return [(s.address, data[s.offset : s.offset + s.file_size]) for s in self.image.loads if s.executable]
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """Return what the ABI keeps in base registers."""
+        got = self.image.tag("DT_PLTGOT") or self._section_address(".got.plt") or self._section_address(".got")
+        toc = self._section_address(".got")
+        toc = toc + 0x8000 if toc else None  # .TOC. (ELFv2 ABI, 3.3)
+        return Surroundings(toc, got, self.memory.constant, self._returns_thread_pointer)
+
+    def _section_address(self, name: str) -> int | None:
+        section = self.image.section(name)
+        return section.address if section else None
+
+    @cached_property
+    def _disassembler(self) -> Any:
+        return self.machine.disassembler()
+
+    @cached_property
+    def _lister(self) -> Any:
+        return self.machine.disassembler(detail=False)
+
+    def instructions(self, start: int, end: int) -> Iterator[Any]:
+        """Yield capstone's instructions in [start, end) as far as that is loaded; the address where there is none."""
+        at, end = start, min(end, self._end_of_segment(start))
+        if self.machine.thumb:
+            yield from self.modes.instructions(at, end)
+            return
+        while at < end:
+            raw = self.image.read(at, min(end - at, READ_AHEAD))
+            if not raw:
+                return
+            before = at
+            for insn in self._disassembler.disasm(raw, at):
+                yield insn
+                at = insn.address + insn.size
+            if at == before:
+                yield at
+                at += self.gap(at)
+
+    def gap(self, address: int) -> int:
+        """Return how many bytes are left out where there is no instruction, or none that capstone knows."""
+        length, raw = self.machine.length, self.image.read(address, 1)
+        return length(raw) if length is not None and raw else self.machine.step
+
+    def _end_of_segment(self, address: int) -> int:
+        segment = self.image.segment_at(address)
+        return segment.address + segment.memory_size if segment else address
+
+    def boundaries(self, function: Function) -> list[int]:
+        """Return the addresses of a function's instructions; cheaper than following them."""
+        if self.machine.thumb:
+            listed = self.instructions(function.start, function.end)
+            return [insn.address for insn in listed if not isinstance(insn, int)]
+        found: list[int] = []
+        at = function.start
+        while at < function.end:
+            raw = self.image.read(at, min(function.end - at, READ_AHEAD))
+            if not raw:
+                break
+            before = at
+            for address, size, _, _ in self._lister.disasm_lite(raw, at):
+                found.append(address)
+                at = address + size
+            if at == before:
+                at += self.gap(at)
+        return found
+
+    # --- one function
+
+    def steps(self, function: Function, to_end: bool = True) -> list[Step]:
+        """Return the steps of a function; up to where its path ends if its end is not certain (`to_end` false)."""
+        return [step for step, _ in self.walk(function, to_end)]
+
+    def walk(self, function: Function, to_end: bool = True) -> Iterator[tuple[Step, Registers]]:
+        """Yield each step with what the registers hold behind it (which the next step changes)."""
+        registers: Registers = dict(self.machine.initial)
+        joins: dict[int, Registers] = {}
+        reachable = True
+        for insn in self.instructions(function.start, function.end):
+            if isinstance(insn, int):
+                registers, reachable = dict(self.machine.initial), False
+                continue
+            if insn.address in joins:
+                saved = joins.pop(insn.address)
+                registers = _meet(registers, saved) if reachable else saved
+                reachable = True
+            step = self.machine.decoder(insn, registers, self.surroundings)
+            if self.machine.thumb and step.target is not None:
+                self.modes.learn(step.target, insn.thumb != step.switches)
+            yield step, registers
+            if step.flow in (Flow.BRANCH, Flow.JUMP) and step.target is not None and step.target > step.address:
+                joins[step.target] = _meet(joins[step.target], registers) if step.target in joins else dict(registers)
+            if step.flow in ENDS:
+                registers, reachable = dict(self.machine.initial), False
+                if not to_end and not any(target < function.end for target in joins):
+                    return
+
+    # --- values
+
+    def resolve(self, value: Value | None) -> int | None:
+        """Return the number or the file's own address that a value is, once relocated."""
+        if value is None or value.thread:
+            return None
+        mask: int = 2**self.machine.bits - 1
+        if value.word is None:
+            return value.constant & mask
+        at = value.word.address & mask
+        for depth in range(value.word.depth):
+            found = self.memory.value(at)
+            if found is None:
+                return None
+            at = (found + value.word.plus) & mask if depth + 1 < value.word.depth else found
+        return (at + value.constant) & mask
+
+    def signed(self, number: int) -> int:
+        """Return a constant, which is modulo 2**bits, as the offset that it is."""
+        half: int = 2 ** (self.machine.bits - 1)
+        return (number + half) % (2 * half) - half
+
+    def settled(self, value: Value) -> Value:
+        """Return a value with the number that the linker put into its word for good, if it did that.
+
+        Such are offsets from the thread pointer in an executable's GOT.
+        """
+        word, mask = value.word, 2**self.machine.bits - 1
+        number = self.memory.linked(word.address & mask) if word is not None and word.depth == 1 else None
+        return Value(value.constant + self.signed(number), value.thread) if number is not None else value
+
+    def slot_of(self, access: Access) -> int | None:
+        """Return the file's address that an access goes to, or None."""
+        mask: int = 2**self.machine.bits - 1
+        return access.address.constant & mask if access.address.known else None
+
+    # --- where it goes
+
+    def entry(self, address: int) -> int:
+        """Return the code that a pointer leads to: without Thumb's mark, which is remembered."""
+        if not self.machine.thumb:
+            return address
+        self.modes.learn(address & ~1, bool(address & 1))
+        return address & ~1
+
+    def readable(self, address: int) -> bool:
+        """Return whether there is code at an address, of a known instruction set."""
+        return self.image.executable(address) and (
+            not self.machine.thumb or self.modes.at(address).kind in (ARM, THUMB)
+        )
+
+    @cached_property
+    def thread_readers(self) -> frozenset[int]:
+        """Return the file's functions that return the thread pointer and keep all other registers."""
+        names, pattern = self.machine.thread_functions, self.machine.thread_function
+        found = {
+            self.entry(int(symbols.table["value"][index]))
+            for symbols in self.image.symbol_tables
+            for index, name in symbols.named(names)
+            if name in names and symbols.defined[index]
+        }
+        return frozenset(found.union(occurrences(self, pattern) if pattern is not None else ()))
+
+    def _returns_thread_pointer(self, address: int) -> bool:
+        stub = self.stub(address)
+        return address in self.thread_readers or (stub is not None and stub.symbol in self.machine.thread_functions)
+
+    def destination(self, step: Step) -> Destination:
+        """Return where a call or jump leads; UNKNOWN where the code does not show it."""
+        if step.target is not None:
+            return self.stub(step.target) or Destination(step.target)
+        through = step.through
+        if through is None or through.thread:
+            return UNKNOWN
+        if through.known:
+            return Destination(through.constant & (2**self.machine.bits - 1))
+        if through.word is None or through.word.depth != 1 or through.constant:
+            return UNKNOWN
+        return self._by_slot(through.word.address & (2**self.machine.bits - 1), stub=False)
+
+    def _by_slot(self, address: int, stub: bool) -> Destination:
+        slot = self.memory.slot(address)
+        relocation = self.memory.at(address)
+        if slot is None:
+            return UNKNOWN
+        if relocation is None and not self.image.static:
+            segment = self.image.segment_at(address)
+            if segment is None or segment.writable:
+                return UNKNOWN  # a variable: whatever was stored there last
+        code = self.entry(slot.address) if slot.address is not None else None
+        return Destination(code, self._slot_name(slot), address, stub)
+
+    def _slot_name(self, slot: Slot) -> str:
+        if slot.symbol:
+            return slot.symbol
+        return self.functions.name(slot.address) if slot.address is not None else ""
+
+    def stub(self, address: int) -> Destination | None:
+        """Return where a PLT stub at an address leads; None if that is no stub."""
+        if address not in self._stubs:
+            self._stubs[address] = self._read_stub(address)
+        return self._stubs[address]
+
+    def _read_stub(self, address: int) -> Destination | None:
+        """Where the instruction set is not known, it may be either: nothing but a stub looks like one."""
+        end = address + STUB_SIZE
+        if not self.machine.thumb or self.readable(address):
+            return self._follow_stub(self.instructions(address, end))
+        kinds = (self.modes.instructions(address, end, kind) for kind in (ARM, THUMB))
+        return next(filter(None, map(self._follow_stub, kinds)), None)
+
+    def _follow_stub(self, instructions: Iterator[Any]) -> Destination | None:
+        registers: Registers = dict(self.machine.initial)
+        if self.machine.stub_base is not None and self.surroundings.got is not None:
+            registers[self.machine.stub_base] = Value(self.surroundings.got)
+        # Without what the callee returns: a stub calls none, and to know it could need this stub.
+        surroundings = replace(self.surroundings, returns_thread_pointer=lambda _: False)
+        for count, insn in enumerate(instructions):
+            if isinstance(insn, int) or count >= STUB_INSTRUCTIONS:
+                return None
+            step = self.machine.decoder(insn, registers, surroundings)
+            if step.flow is Flow.NEXT:
+                continue
+            if step.flow is Flow.JUMP and step.target is not None and step.switches:  # arm: `bx pc` before the stub
+                self.modes.learn(step.target, not insn.thumb)
+                return self.stub(step.target)
+            if step.flow in (Flow.JUMP, Flow.CALL) and step.through is not None and step.through.word is not None:
+                at = step.through.word.address & (2**self.machine.bits - 1)
+                if step.through.word.depth == 1 and not step.through.constant and self.memory.at(at) is not None:
+                    return self._by_slot(at, stub=True)
+            return None
+        return None
+
+
+def _meet(one: Registers, other: Registers) -> Registers:
+    return {register: value for register, value in one.items() if other.get(register) == value}

@@ -1,0 +1,77 @@
+"""Signal handlers that a file installs itself, and what they reach.
+
+Seen where the handler is a constant in the function that calls signal() or sigaction(): as the second argument of the
+one, or stored by the function (struct sigaction on the stack), or the first word of a structure of data.
+"""
+
+from __future__ import annotations
+
+from rseq_matrix.elf.calls import calls_of
+from rseq_matrix.elf.code import Reach
+from rseq_matrix.elf.facts import Handler
+from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.functions import Function
+from rseq_matrix.elf.machines.machine import Flow, Step, Value
+from rseq_matrix.elf.touches import Touches, only
+
+DIRECT = frozenset({"signal", "bsd_signal", "sysv_signal", "__sysv_signal", "ssignal", "sigset"})
+BY_STRUCTURE = frozenset({"sigaction", "__sigaction", "__libc_sigaction"})
+INSTALLERS = DIRECT | BY_STRUCTURE
+HANDLERS = 200
+REACH = Reach(before=60, behind=1)
+
+
+def handlers(program: Program, touches: Touches) -> tuple[Handler, ...]:
+    """Return the handlers that the code shows, with what of TLS they and their callees reach."""
+    found: dict[int, int] = {}
+    for function in calls_of(program, INSTALLERS, REACH).pieces:
+        for installed_at, address in _installed(program, function):
+            found.setdefault(address, installed_at)
+    result = []
+    for address, installed_at in sorted(found.items())[:HANDLERS]:
+        code = touches.of(address)
+        kept = only(code.touches, "tls-get-addr")
+        result.append(Handler(type(code)(code.address, code.function, kept, code.complete), installed_at))
+    return tuple(result)
+
+
+def _installed(program: Program, piece: Function) -> list[tuple[int, int]]:
+    """Return (address of the call, handler) of each installation in a piece of code."""
+    seen: dict[int, None] = {}  # the functions whose address the code has formed, in order
+    found = []
+    for step, registers in program.walk(piece):
+        for value in list(registers.values()):
+            seen.update(dict.fromkeys(_code(program, value)))
+        if step.flow not in (Flow.CALL, Flow.JUMP):  # a jump to another function is its tail call
+            continue
+        name = program.destination(step).symbol
+        if name in DIRECT:
+            found += [(step.address, address) for address in _code(program, _argument(step, 1)) or list(seen)]
+        elif name in BY_STRUCTURE:
+            found += [(step.address, address) for address in _first_word(program, _argument(step, 1)) or seen]
+            seen.clear()
+        else:  # what another function is given is its callback
+            for argument in step.arguments:
+                for address in _code(program, argument):
+                    seen.pop(address, None)
+    return found
+
+
+def _argument(step: Step, place: int) -> Value | None:
+    return step.arguments[place] if place < len(step.arguments) else None
+
+
+def _code(program: Program, value: Value | None) -> list[int]:
+    """Return the function that a value is the address of, if it is one."""
+    address = program.resolve(value)
+    if address is None:
+        return []
+    if program.machine.thumb and program.functions.is_start(address & ~1):
+        address = program.entry(address)
+    return [address] if program.functions.is_start(address) else []
+
+
+def _first_word(program: Program, structure: Value | None) -> list[int]:
+    address = program.resolve(structure)
+    word = program.memory.value(address) if address is not None else None
+    return _code(program, Value(word)) if word is not None else []

@@ -1,0 +1,308 @@
+"""arm, 32-bit little-endian (ELF for the Arm Architecture, AAELF32; Procedure Call Standard, AAPCS32).
+
+Here are the encodings of A32 (Arm Architecture Reference Manual, F4), thumb.py has those of T32. capstone only says what
+is an instruction, and how it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import capstone
+
+from rseq_matrix.elf.machines import calls, thumb
+from rseq_matrix.elf.machines.arm_instruction import (
+    LINK,
+    MASK,
+    MOV,
+    PC,
+    Instruction,
+    shifted,
+    signed,
+)
+from rseq_matrix.elf.machines.machine import (
+    Encoded,
+    Flow,
+    Machine,
+    Pattern,
+    Registers,
+    Relocations,
+    Step,
+    Surroundings,
+    Value,
+    add,
+)
+
+ALWAYS, UNCONDITIONAL = 14, 15
+
+Handler = Callable[[Instruction], None]
+Row = tuple[int, int, Handler]  # the instructions whose word, masked, is this
+
+
+def _sum(base: Value | None, number: int) -> Value | None:
+    return base.plus(number) if base is not None else None
+
+
+# --- branches and exceptions
+
+
+def _branch(i: Instruction) -> None:
+    i.branch(Flow.CALL if i.field(24, 1) else Flow.JUMP, 4 * signed(i.field(0, 24), 24))
+
+
+def _call_thumb(i: Instruction) -> None:
+    i.branch(Flow.CALL, 4 * signed(i.field(0, 24), 24) + 2 * i.field(24, 1), switches=True)
+
+
+def _jump_to_register(i: Instruction) -> None:
+    i.jump_to_register(i.number(0))
+
+
+def _call_register(i: Instruction) -> None:
+    i.jump_to_register(i.number(0), Flow.CALL)
+
+
+def _system_call(i: Instruction) -> None:
+    i.flow = Flow.SYSTEM_CALL
+
+
+def _trap(i: Instruction) -> None:
+    i.flow = Flow.TRAP
+
+
+# --- data processing
+
+
+def _process(i: Instruction, right: Value | None) -> None:
+    operation, register = i.field(21, 4), i.number(12)
+    if (operation, register) == (MOV, PC) and not i.field(25, 1) and i.number(0) == LINK:
+        i.flow = Flow.RETURN
+    else:
+        i.process(operation, register, i.read(i.number(16)), right)
+
+
+def _process_constant(i: Instruction) -> None:
+    """Eight bits, rotated."""
+    rotation, number = 2 * i.field(8, 4), i.field(0, 8)
+    _process(i, Value((number >> rotation | number << (32 - rotation)) & MASK))
+
+
+def _process_register(i: Instruction) -> None:
+    _process(i, _shifted_register(i))
+
+
+def _shifted_register(i: Instruction) -> Value | None:
+    if i.field(4, 1):  # by a register
+        return None
+    return shifted(i.read(i.number(0)), i.field(5, 2), i.field(7, 5))
+
+
+def _move_half(i: Instruction) -> None:
+    """movw, movt."""
+    number = i.number(16) << 12 | i.field(0, 12)
+    if i.field(22, 1):
+        i.insert_upper_half(i.number(12), number)
+    else:
+        i.write(i.number(12), Value(number))
+
+
+def _write_two(i: Instruction) -> None:
+    """Multiplications, media, and what else has its result in one of two places, or in both."""
+    i.forget((i.number(12), i.number(16)))
+
+
+def _nothing(_i: Instruction) -> None:
+    """Write no register that is followed."""
+
+
+# --- memory
+
+
+def _moving(i: Instruction, offset: Value | None) -> Value | None:
+    """Move the base register, if that is asked for; return where the access is: behind the move or before it."""
+    base, before = i.number(16), i.field(24, 1)
+    start = i.read_base(base)
+    if offset is not None and not i.field(23, 1):
+        offset = Value(-offset.constant) if offset.known else None
+    moved = add(start, offset)
+    if not before or i.field(21, 1):
+        i.write(base, moved)
+    return moved if before else start
+
+
+def _transfer(i: Instruction) -> None:
+    """ldr, str, ldrb, strb."""
+    offset = _shifted_register(i) if i.field(25, 1) else Value(i.field(0, 12))
+    where = _moving(i, offset)
+    i.transfer(i.number(12), i.number(16), where, 1 if i.field(22, 1) else 4, load=bool(i.field(20, 1)))
+
+
+def _other_transfer(i: Instruction) -> None:
+    """ldrh, strh, ldrsb, ldrsh, ldrd, strd."""
+    kind, load, register = i.field(5, 2), bool(i.field(20, 1)), i.number(12)
+    where = _moving(i, Value(i.number(8) << 4 | i.number(0)) if i.field(22, 1) else i.read(i.number(0)))
+    if not load and kind >= 2:
+        i.transfer_two((register, register + 1), where, load=kind == 2)
+    else:
+        i.transfer(register, i.number(16), where, 1 if kind == 2 else 2, load)
+
+
+def _exclusive(i: Instruction) -> None:
+    """swp, ldrex, strex, lda, stl; those of two registers have a second one behind the first."""
+    load = bool(i.field(20, 1) and i.field(23, 1))
+    i.exclusive(i.number(16), load, (i.number(12), min(i.number(12) + 1, PC)))
+
+
+def _many(i: Instruction) -> None:
+    """ldm, stm, push, pop."""
+    base, load = i.number(16), bool(i.field(20, 1))
+    registers = [register for register in range(16) if i.field(register, 1)]
+    moved = i.transfer_many(base, registers, up=bool(i.field(23, 1)), before=bool(i.field(24, 1)), load=load)
+    if i.field(21, 1) and not (load and base in registers):
+        i.write(base, moved)
+
+
+def _anything(i: Instruction) -> None:
+    i.forget(i.number(low) for low in (16, 12, 8, 0))
+
+
+WITHOUT_CONDITION: tuple[Row, ...] = (
+    (0xFE000000, 0xFA000000, _call_thumb),
+    (0xFE000000, 0xF2000000, _nothing),  # vectors
+    (0xFF000000, 0xF1000000, _nothing),  # cps, setend
+    (0xFF100000, 0xF4000000, Instruction.vector_structure),
+    (0xFC000000, 0xF4000000, _nothing),  # pld, dmb, ...
+    (0xFC000000, 0xFC000000, Instruction.coprocessor),
+    (0, 0, _anything),
+)
+WITH_CONDITION: tuple[Row, ...] = (
+    (0x0E000000, 0x0A000000, _branch),
+    (0x0FFFFFF0, 0x012FFF10, _jump_to_register),
+    (0x0FFFFFF0, 0x012FFF20, _jump_to_register),  # bxj
+    (0x0FFFFFF0, 0x012FFF30, _call_register),
+    (0x0F000000, 0x0F000000, _system_call),
+    (0x0FF000F0, 0x07F000F0, _trap),  # udf
+    (0x0FF000F0, 0x01200070, _trap),  # bkpt
+    (0x0FB00000, 0x03000000, _move_half),
+    (0x0FB00000, 0x03200000, _nothing),  # msr, nop, ...
+    (0x0F0000F0, 0x00000090, _write_two),  # mul, umull, ...
+    (0x0F0000F0, 0x01000090, _exclusive),
+    (0x0E000090, 0x00000090, _other_transfer),
+    (0x0F900000, 0x01000000, _write_two),  # clz, mrs, smulbb, crc32, ...
+    (0x0E000000, 0x00000000, _process_register),
+    (0x0E000000, 0x02000000, _process_constant),
+    (0x0E000010, 0x06000010, _write_two),  # sxtb, bfi, sdiv, ...
+    (0x0C000000, 0x04000000, _transfer),
+    (0x0E000000, 0x08000000, _many),
+    (0x0C000000, 0x0C000000, Instruction.coprocessor),
+    (0, 0, _anything),
+)
+
+
+def _handler(word: int, condition: int) -> Handler:
+    rows = WITHOUT_CONDITION if condition == UNCONDITIONAL else WITH_CONDITION
+    return next(handler for mask, pattern, handler in rows if word & mask == pattern)
+
+
+# --- the decoder
+
+
+def _execute(insn: Encoded, registers: Registers, surroundings: Surroundings) -> Step:
+    if insn.thumb:
+        halves = [int.from_bytes(insn.bytes[place : place + 2], "little") for place in range(0, insn.size, 2)]
+        word = halves[0] << 16 | halves[1] if insn.size == 4 else halves[0]
+        conditional, handler = thumb.in_block(registers), thumb.row(word, insn.size == 4)
+    else:
+        word = int.from_bytes(insn.bytes, "little")
+        condition = word >> 28
+        conditional, handler = condition < ALWAYS, _handler(word, condition)
+    i = Instruction(insn.address, word, insn.size, insn.thumb, conditional, registers, surroundings)
+    handler(i)
+    arguments = i.finish()
+    if insn.thumb:
+        thumb.advance(registers, word, insn.size == 4)
+    return Step(
+        address=insn.address,
+        size=insn.size,
+        raw=insn.bytes,
+        text=f"{insn.mnemonic} {insn.op_str}".strip(),
+        flow=i.flow,
+        target=i.target,
+        through=i.through,
+        accesses=tuple(i.accesses),
+        reads_thread_pointer=i.reads_thread_pointer,
+        arguments=arguments,
+        switches=i.switches,
+    )
+
+
+def _data_of(insn: Encoded, read: Callable[[int, int], bytes | None]) -> Iterable[int]:
+    """Return the half-words that an instruction takes for data: constants between the code, tables of branches."""
+    if "[pc" not in insn.op_str:
+        return ()
+    if insn.mnemonic.startswith("tb"):
+        return thumb.table(insn, read)
+    accesses = _execute(insn, {}, Surroundings()).accesses
+    return (
+        place
+        for access in accesses
+        if access.address.known and not access.store
+        for place in range(access.address.constant, access.address.constant + access.size, 2)
+    )
+
+
+ARM = Machine(
+    name="arm",
+    e_machine="EM_ARM",
+    bits=32,
+    little_endian=True,
+    capstone=(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM | capstone.CS_MODE_V8),
+    decoder=_execute,
+    relocations=Relocations(
+        names={
+            2: "R_ARM_ABS32",
+            13: "R_ARM_TLS_DESC",
+            17: "R_ARM_TLS_DTPMOD32",
+            18: "R_ARM_TLS_DTPOFF32",
+            19: "R_ARM_TLS_TPOFF32",
+            20: "R_ARM_COPY",
+            21: "R_ARM_GLOB_DAT",
+            22: "R_ARM_JUMP_SLOT",
+            23: "R_ARM_RELATIVE",
+            160: "R_ARM_IRELATIVE",
+        },
+        relative=23,
+        irelative=160,
+        absolute=frozenset({2}),
+        got=frozenset({21, 22}),
+        module=17,
+        module_offset=18,
+        thread_offset=frozenset({19}),
+        descriptor=13,
+        copy=20,
+        addends=False,
+    ),
+    tls_below=False,
+    tcb_size=8,  # two words (AAELF32, "Thread-local storage"); glibc sysdeps/arm/nptl/tls.h, TLS_TCB_SIZE
+    tls_bias=0,
+    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
+    signature=bytes.fromhex("f3def5e7"),
+    signature_code=bytes.fromhex("f3def5e7"),  # udf #0x5de3
+    system_call=398,
+    canary=lambda _: False,  # a variable, behind the GOT
+    # mrc p15, 0, rN, c13, c0, 3
+    thread_pattern=Pattern(rb"\x70[\x0f-\xef]\x1d[\x0e-\xee]", b"\x1d", (2,), rb"\x1d\xee\x70[\x0f-\xef]"),
+    # movw rN, #398; in Thumb also mov.w and movs.w
+    registration_pattern=Pattern(
+        rb"\x8e[\x01-\xe1]\x00\xe3", b"\x00\xe3", (2,), rb"(?:[\x4f\x5f]\xf4\xc7[\x70-\x7e]|\x40\xf2\x8e[\x10-\x1e])"
+    ),
+    calls=calls.arm,
+    step=2,
+    thumb=True,
+    data_of=_data_of,
+    thread_functions=frozenset({"__aeabi_read_tp"}),
+    # mrc p15, 0, r0, c13, c0, 3; bx lr
+    thread_function=Pattern(
+        rb"\x70\x0f\x1d\xee\x1e\xff\x2f\xe1", b"\x70\x0f\x1d\xee\x1e\xff\x2f\xe1", (0,), rb"\x1d\xee\x70\x0f\x70\x47"
+    ),
+)

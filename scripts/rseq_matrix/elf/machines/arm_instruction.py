@@ -1,0 +1,312 @@
+"""What the instructions of arm's two sets do, apart from how they are encoded (Arm Architecture Reference Manual, F5).
+
+The encodings are in arm.py and thumb.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rseq_matrix.elf.machines.machine import (
+    THREAD_POINTER,
+    Access,
+    Flow,
+    Registers,
+    Surroundings,
+    Value,
+    add,
+    loaded,
+)
+
+FRAME, SCRATCH, STACK, LINK, PC = 11, 12, 13, 14, 15
+CALLER_SAVED = (0, 1, 2, 3, SCRATCH, LINK)  # AAPCS32, 6.1.1
+LOST_FOR_THREAD_POINTER = (0, SCRATCH, LINK)  # RTABI32, 5.3.5: __aeabi_read_tp() keeps all others
+ARGUMENTS = range(4)
+SYSTEM_CALL = (7, *range(6))  # syscall(2)
+MASK = 0xFFFFFFFF
+LSL, LSR = 0, 1
+
+# The operations of data processing, by the numbers that they have in A32; all others give nothing that is followed.
+AND, EOR, SUB, RSB, ADD, TST, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 11, 12, 13, 14, 15
+ORN = 16  # in T32 only
+COMPARISONS = range(TST, CMN + 1)
+
+
+def signed(number: int, bits: int = 32) -> int:
+    """Return the number that these bits are in two's complement."""
+    return ((number + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
+
+
+def negative(value: Value | None) -> Value | None:
+    """Return the negative of a number."""
+    return Value(-value.constant) if value is not None and value.known else None
+
+
+def shifted(value: Value | None, kind: int, amount: int) -> Value | None:
+    """Return a shifted value; `amount` 0 is no shift to the left, and to the right something else."""
+    if kind == LSL and amount == 0:
+        return value
+    if value is None or not value.known or kind not in (LSL, LSR) or amount == 0:
+        return None
+    return Value(value.constant << amount if kind == LSL else (value.constant & MASK) >> amount)
+
+
+def combined(operation: int, left: Value | None, right: Value | None) -> Value | None:
+    """Return the result of an operation of data processing."""
+    if operation == MOV:
+        return right
+    if operation in (ADD, SUB):
+        return add(left, right if operation == ADD else negative(right))
+    if operation == RSB:
+        return add(negative(left), right)
+    if right is None or not right.known or (operation != MVN and (left is None or not left.known)):
+        return None
+    one, other = left.constant if left is not None else 0, right.constant
+    results = {AND: one & other, EOR: one ^ other, ORR: one | other, BIC: one & ~other, MVN: ~other, ORN: one | ~other}
+    return Value(results[operation]) if operation in results else None
+
+
+class Instruction:
+    """One instruction while it is executed: its fields, the registers as they are before it, and what it does."""
+
+    def __init__(
+        self,
+        address: int,
+        word: int,
+        size: int,
+        thumb: bool,
+        conditional: bool,
+        registers: Registers,
+        surroundings: Surroundings,
+    ) -> None:
+        self.address = address
+        self.word = word
+        self.size = size
+        self.thumb = thumb
+        self.conditional = conditional
+        self.registers = registers
+        self.surroundings = surroundings
+        self.flow = Flow.NEXT
+        self.target: int | None = None
+        self.through: Value | None = None
+        self.switches = False
+        self.accesses: list[Access] = []
+        self.written: dict[int, Value | None] = {}
+        self.reads_thread_pointer = False
+
+    # --- fields
+
+    def field(self, low: int, count: int) -> int:
+        """Return the bits from `low` on."""
+        return self.word >> low & ((1 << count) - 1)
+
+    def number(self, low: int) -> int:
+        """Return the register number in the four bits from `low` on."""
+        return self.word >> low & 15
+
+    # --- registers
+
+    def read(self, register: int) -> Value | None:
+        """Return the value of a register: of the program counter it is where two instructions on would be."""
+        return Value(self.address + (4 if self.thumb else 8)) if register == PC else self.registers.get(register)
+
+    def read_base(self, register: int) -> Value | None:
+        """Return the value of a base register: the program counter is aligned to a word for that."""
+        return Value(self.address + (4 if self.thumb else 8) & -4) if register == PC else self.registers.get(register)
+
+    def write(self, register: int, value: Value | None = None) -> None:
+        """Note what a register holds from now on; the program counter is a jump, in the instruction set that is on."""
+        if register == PC:
+            self.jump(value, exchange=not self.thumb)
+            return
+        self.written[register] = value._replace(constant=signed(value.constant)) if value is not None else None
+
+    def forget(self, registers: Iterable[int]) -> None:
+        """Note that nothing is known of some registers from now on; the program counter does not come into it."""
+        self.written.update(dict.fromkeys(register for register in registers if register != PC))
+
+    # --- memory
+
+    def load(self, where: Value | None, size: int) -> None:
+        """Note a load."""
+        if where is not None:
+            self.accesses.append(Access(where._replace(constant=signed(where.constant)), False, size))
+
+    def load_word(self, where: Value | None) -> Value | None:
+        """Note the load of a word; return what it gives: of a constant between the instructions, its number."""
+        self.load(where, 4)
+        number = self.surroundings.constant(where.constant & MASK) if where is not None and where.known else None
+        return Value(number) if number is not None else loaded(where)
+
+    def store(self, where: Value | None, size: int, value: Value | None = None) -> None:
+        """Note a store."""
+        if value is not None and value.known and size:
+            value = Value(value.constant & ((1 << 8 * size) - 1))
+        if where is not None:
+            self.accesses.append(Access(where._replace(constant=signed(where.constant)), True, size, value))
+
+    # --- flow
+
+    def branch(self, flow: Flow, displacement: int, switches: bool = False) -> None:
+        """Note a branch relative to the program counter."""
+        counter = self.address + (4 if self.thumb else 8)
+        self.flow = flow
+        self.switches = switches
+        self.target = ((counter & -4 if switches else counter) + displacement) & MASK
+
+    def jump(self, value: Value | None, exchange: bool = True, flow: Flow = Flow.JUMP) -> None:
+        """Note a jump or call to an address that is computed; bit 0 says the instruction set, if they are exchanged.
+
+        With the address behind it in the link register, a jump is a call (before Armv5 there was no other way).
+        """
+        self.flow = flow
+        if flow is Flow.JUMP and self.registers.get(LINK) == Value(self.address + self.size):
+            self.flow = Flow.CALL
+        if value is not None and value.known:
+            self.target = value.constant & MASK & ~1
+            self.switches = exchange and bool(value.constant & 1) != self.thumb
+        else:
+            self.through = value
+
+    def jump_to_register(self, register: int, flow: Flow = Flow.JUMP) -> None:
+        """bx and blx."""
+        if register == LINK and flow is Flow.JUMP:
+            self.flow = Flow.RETURN
+        else:
+            self.jump(self.read(register), flow=flow)
+
+    # --- what both sets have
+
+    def process(self, operation: int, register: int, left: Value | None, right: Value | None) -> None:
+        """Do data processing."""
+        if operation not in COMPARISONS:
+            self.write(register, combined(operation, left, right))
+
+    def insert_upper_half(self, register: int, number: int) -> None:
+        """movt."""
+        old = self.read(register)
+        known = old is not None and old.known
+        self.write(register, Value(old.constant & 0xFFFF | number << 16) if old is not None and known else None)
+
+    def transfer(self, register: int, base: int, where: Value | None, size: int, load: bool) -> None:
+        """Load or store a register. What is loaded into the program counter from the stack is the return address."""
+        if not load:
+            self.store(where, size, self.read(register))
+        elif size != 4:
+            self.load(where, size)
+            self.forget((register,))
+        elif register != PC:
+            self.write(register, self.load_word(where))
+        elif base == STACK:
+            self.flow = Flow.RETURN
+        else:
+            self.jump(self.load_word(where))
+
+    def transfer_two(self, registers: tuple[int, int], where: Value | None, load: bool) -> None:
+        """ldrd, strd."""
+        for place, register in enumerate(registers):
+            one = where.plus(4 * place) if where is not None else None
+            if load:
+                self.load(one, 4)
+                self.forget((register,))
+            else:
+                self.store(one, 4, self.read(register))
+
+    def transfer_many(self, base: int, registers: list[int], up: bool, before: bool, load: bool) -> Value | None:
+        """ldm, stm, push, pop. Returns the address behind, for the base register."""
+        start, size = self.read(base), 4 * len(registers)
+        first = 4 * before if up else 4 * (not before) - size
+        for place, register in enumerate(registers):
+            where = start.plus(first + 4 * place) if start is not None else None
+            if not load:
+                self.store(where, 4, self.read(register))
+            elif register == PC and base in (STACK, FRAME):
+                self.flow = Flow.RETURN
+            else:
+                self.write(register, self.load_word(where))
+        return start.plus(size if up else -size) if start is not None else None
+
+    def exclusive(self, base: int, load: bool, registers: Iterable[int]) -> None:
+        """ldrex, strex, swp and their like: only the access is followed."""
+        if load:
+            self.load(self.read(base), 0)
+        else:
+            self.store(self.read(base), 0)
+        self.forget(registers)
+
+    def coprocessor(self) -> None:
+        """Vectors and system registers; both sets have the same encodings for that."""
+        if self.word & 0x0FFF0FFF == 0x0E1D0F70 and self.number(12) != PC:  # mrc p15, 0, rt, c13, c0, 3: TPIDRURO
+            self.reads_thread_pointer = True
+            self.write(self.number(12), THREAD_POINTER)
+        elif self.word & 0x0FE00000 == 0x0C400000:  # mcrr, mrrc, vmov of two registers
+            self.forget((self.number(12), self.number(16)) if self.field(20, 1) else ())
+        elif self.word & 0x0E000000 == 0x0C000000:
+            self._vector_transfer()
+        elif self.field(4, 1) and self.field(20, 1):  # mrc, vmov
+            self.forget((self.number(12),))
+
+    def _vector_transfer(self) -> None:
+        """vldr, vstr, vldm, vstm; and what has the same form."""
+        base, up, before, moved, load = self.number(16), *(self.field(bit, 1) for bit in (23, 24, 21, 20))
+        where = self.read_base(base)
+        if before and not moved and where is not None:  # one register; of several the first is as far as is looked
+            where = where.plus(4 * self.field(0, 8) * (1 if up else -1))
+        size = (4 if self.field(8, 2) == 2 else 8) if before and not moved else 0
+        if load:
+            self.load(where, size)
+        elif not (before and moved):  # vstmdb, vpush: below the base
+            self.store(where, size)
+        if moved:
+            self.forget((base,))
+
+    def vector_structure(self) -> None:
+        """vld1 to vld4, vst1 to vst4; a register number of 15 leaves the base as it is."""
+        base = self.number(16)
+        if self.field(21, 1):
+            self.load(self.read(base), 0)
+        else:
+            self.store(self.read(base), 0)
+        if self.number(0) != PC:
+            self.forget((base,))
+
+    # --- the end
+
+    def finish(self) -> tuple[Value | None, ...]:
+        """Do what calls and conditions add, write the registers, and return the arguments of a call."""
+        arguments: tuple[Value | None, ...] = ()
+        if self.flow is Flow.SYSTEM_CALL:
+            arguments = tuple(self.registers.get(number) for number in SYSTEM_CALL)
+            self.forget((0,))
+        elif self.flow in (Flow.CALL, Flow.JUMP):
+            arguments = tuple(self.registers.get(number) for number in ARGUMENTS)
+        if self.flow is Flow.CALL:
+            self._call()
+        if self.conditional:
+            self._maybe()
+        for number, value in self.written.items():
+            self.registers.pop(number, None)
+            if value is not None:
+                self.registers[number] = value
+        return arguments
+
+    def _call(self) -> None:
+        if self.target is not None and self.surroundings.returns_thread_pointer(self.target):
+            self.forget(LOST_FOR_THREAD_POINTER)
+            self.write(0, THREAD_POINTER)
+        else:
+            self.forget(CALLER_SAVED)
+
+    def _maybe(self) -> None:
+        """The instruction is executed or not: only what is so in both cases is known behind it.
+
+        A jump whose target is not in the instruction stays one, as if it were always taken: what is not known of it must
+        not be overlooked. A trap that need not be there is none.
+        """
+        for number, value in self.written.items():
+            if value != self.registers.get(number):
+                self.written[number] = None
+        if self.flow is Flow.RETURN or (self.flow is Flow.JUMP and self.target is not None):
+            self.flow = Flow.BRANCH
+        elif self.flow is Flow.TRAP:
+            self.flow = Flow.NEXT

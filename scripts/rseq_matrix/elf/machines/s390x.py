@@ -1,0 +1,736 @@
+"""s390x (z/Architecture Principles of Operation, in short PoP; "s390x ELF Application Binary Interface Supplement").
+
+What is followed is read from the bytes of the instructions (PoP, "Instruction Formats"). Of the others only what they
+write is needed, and capstone's mnemonic and first operand say that; it has no register accesses for this machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import capstone
+
+from rseq_matrix.elf.machines import calls
+from rseq_matrix.elf.machines.machine import (
+    THREAD_POINTER,
+    Access,
+    Flow,
+    Machine,
+    Pattern,
+    Registers,
+    Relocations,
+    Step,
+    Surroundings,
+    Value,
+    add,
+    loaded,
+)
+
+RETURN_ADDRESS, STACK = 14, 15
+CALLER_SAVED = (*range(6), RETURN_ADDRESS)
+ARGUMENTS = range(2, 7)
+SYSTEM_CALL = range(2, 8)  # behind the number (syscall(2))
+# The thread pointer is in access registers 0 (its high half) and 1. Registers of our own say of a general one that its
+# low half, or its high half, is access register 0.
+LOW_HALF, HIGH_HALF = 32, 64
+MARK = Value(-1)
+CANARY = 0x28  # glibc sysdeps/s390/nptl/tls.h, tcbhead_t: stack_guard
+
+# Opcodes are where the format says: in the first byte, in the first two, in the first and half of the second (RI, RIL),
+# or in the first and last.
+HALF = frozenset({0xA5, 0xA7, 0xC0, 0xC2, 0xC4, 0xC6, 0xC8, 0xCC})
+LAST = frozenset({0xE3, 0xE6, 0xE7, 0xEB, 0xEC, 0xED})
+SECOND = frozenset({0x01, 0xB2, 0xB3, 0xB9, 0xE5})
+
+EVERY_CONDITION = 15
+
+
+def _signed(number: int, bits: int) -> int:
+    """Return the number that these bits are in two's complement."""
+    return ((number + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
+
+
+def _opcode(raw: bytes) -> int:
+    if raw[0] in HALF:
+        return raw[0] << 4 | raw[1] & 15
+    if raw[0] in LAST:
+        return raw[0] << 8 | raw[5]
+    return raw[0] << 8 | raw[1] if raw[0] in SECOND else raw[0]
+
+
+class _Instruction:
+    """One instruction while it is executed: its fields, the registers as they are before it, and what it does."""
+
+    def __init__(self, insn: Any, registers: Registers) -> None:
+        self.address: int = insn.address
+        self.raw = bytes(insn.bytes)
+        self.mnemonic: str = insn.mnemonic
+        self.operands: str = insn.op_str
+        self.registers = registers
+        self.flow = Flow.NEXT
+        self.target: int | None = None
+        self.through: Value | None = None
+        self.accesses: list[Access] = []
+        self.written: dict[int, Value | None] = {}
+        self.uses_thread_pointer = False
+
+    # --- fields
+
+    def digit(self, place: int) -> int:
+        """Return a hexadecimal digit of the instruction: most name a register."""
+        return self.raw[place // 2] >> (0 if place % 2 else 4) & 15
+
+    @property
+    def first(self) -> int:
+        """Return R1, where it is the third digit; of RRE and RRF it is the seventh."""
+        return self.digit(6) if self.raw[0] in (0xB2, 0xB3, 0xB9) else self.digit(2)
+
+    @property
+    def second(self) -> int:
+        """Return R2, behind R1."""
+        return self.digit(7) if self.raw[0] in (0xB2, 0xB3, 0xB9) else self.digit(3)
+
+    @property
+    def long(self) -> bool:
+        """Return whether the displacement has 20 bits with a sign, not 12: in RXY, RSY and SIY."""
+        return self.raw[0] in (0xE3, 0xEB) or (self.raw[0] == 0xED and 0x64 <= self.raw[5] <= 0x67)
+
+    @property
+    def immediate(self) -> int:
+        """Return I2 of RI and RIL, and of RIE-a to RIE-d: the 16 or 32 signed bits from the third byte on."""
+        wide = self.raw[0] in (0xC0, 0xC2, 0xC4, 0xC6)
+        return int.from_bytes(self.raw[2 : 6 if wide else 4], "big", signed=True)
+
+    @property
+    def relative(self) -> int:
+        """Return the address that a relative immediate means."""
+        return (self.address + 2 * self.immediate) % 2**64
+
+    def value(self, register: int) -> Value | None:
+        """Return what a register holds."""
+        return self.registers.get(register)
+
+    def base(self, place: int, long: bool = False) -> Value | None:
+        """Return base + displacement, whose fields start at a byte. As a base, register 0 is the number 0."""
+        number, displacement = self.digit(2 * place), (self.raw[place] & 15) << 8 | self.raw[place + 1]
+        if long:
+            displacement |= _signed(self.raw[4], 8) << 12
+        return self.sum((Value(0) if number == 0 else self.value(number)), Value(displacement))
+
+    def indexed(self, long: bool = False) -> Value | None:
+        """Return base + index + displacement (RX, RXY)."""
+        index = self.digit(3)
+        return self.sum(self.base(2, long), Value(0) if index == 0 else self.value(index))
+
+    # --- effects
+
+    def sum(self, one: Value | None, other: Value | None) -> Value | None:
+        """Return the sum. A thread pointer that is lost in it is used for something."""
+        found = add(one, other)
+        if found is None:
+            self.uses_thread_pointer |= any(value is not None and value.thread for value in (one, other))
+            return None
+        return found._replace(constant=_signed(found.constant, 64))
+
+    def forget(self, registers: Iterable[int]) -> None:
+        """Note that nothing is known of some registers from now on."""
+        self.written.update(dict.fromkeys(registers))
+
+    def write(self, value: Value | None = None, register: int | None = None) -> None:
+        """Note what a register, R1 unless one is named, holds from now on."""
+        if value is not None:
+            value = value._replace(constant=_signed(value.constant, 64))
+        self.written[self.first if register is None else register] = value
+
+    def load(self, where: Value | None, size: int) -> None:
+        """Note a load."""
+        if where is not None:
+            self.accesses.append(Access(where, False, size))
+
+    def store(self, where: Value | None, size: int, value: Value | None = None) -> None:
+        """Note a store."""
+        if value is not None and value.thread:
+            self.uses_thread_pointer = True
+        if value is not None and value.known and size:
+            value = Value(value.constant & ((1 << 8 * size) - 1))
+        if where is not None:
+            self.accesses.append(Access(where, True, size, value))
+
+
+Handler = Callable[[_Instruction], None]
+
+
+# --- branches
+
+
+def _go(i: _Instruction, where: Value | None) -> None:
+    """Note a jump or call to a computed address."""
+    if where is not None and where.known:
+        i.target = where.constant % 2**64
+    else:
+        i.through = where
+
+
+def _branch_on_condition(i: _Instruction) -> None:
+    """bcr: to the address in a register, 0 being none. A return where that is the return address's."""
+    mask, register = i.digit(2), i.digit(3)
+    if mask == 0 or register == 0:
+        return
+    if register == RETURN_ADDRESS:
+        i.flow = Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH
+        return
+    i.flow = Flow.JUMP
+    _go(i, i.value(register))
+
+
+def _branch_on_condition_to_storage(i: _Instruction) -> None:
+    """bc: to an address that is computed as that of an operand."""
+    if i.digit(2):
+        i.flow = Flow.JUMP
+        _go(i, i.indexed())
+
+
+def _branch_relative_on_condition(i: _Instruction) -> None:
+    if i.digit(2):
+        i.flow = Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH
+        i.target = i.relative
+
+
+def _call_relative(i: _Instruction) -> None:
+    """bras, brasl. Where bras sets another register, it jumps over constants that the code finds by that register."""
+    i.flow = Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP
+    i.target = i.relative
+    i.write(Value(i.address + len(i.raw)))
+
+
+def _call_register(i: _Instruction) -> None:
+    """basr, balr, bassm. Without a second register only the address behind it is formed."""
+    if i.second:
+        i.flow = Flow.CALL
+        _go(i, i.value(i.second))
+    i.write(Value(i.address + len(i.raw)))
+
+
+def _call_storage(i: _Instruction) -> None:
+    """bal, bas."""
+    i.flow = Flow.CALL
+    _go(i, i.indexed())
+
+
+def _branch_and_set_mode(i: _Instruction) -> None:
+    i.flow = Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP
+    _go(i, i.value(i.second))
+    i.write()
+
+
+def _count_and_branch(i: _Instruction) -> None:
+    """bctr and its like: one less in the register, and a branch unless the second register is 0."""
+    if i.second:
+        i.flow = Flow.BRANCH
+    i.write()
+
+
+def _count_and_branch_to_storage(i: _Instruction) -> None:
+    i.flow = Flow.BRANCH
+    i.write()
+
+
+def _count_and_branch_relative(i: _Instruction) -> None:
+    i.flow = Flow.BRANCH
+    i.target = i.relative
+    i.write()
+
+
+def _compare_and_branch_relative(i: _Instruction) -> None:
+    i.flow = Flow.BRANCH
+    i.target = i.relative
+
+
+def _compare_and_branch(i: _Instruction) -> None:
+    """crb, cib and their like: the address of the fourth operand is known only as a return."""
+    i.flow = Flow.BRANCH
+
+
+def _system_call(i: _Instruction) -> None:
+    i.flow = Flow.SYSTEM_CALL
+
+
+def _trap(i: _Instruction) -> None:
+    i.flow = Flow.TRAP
+
+
+# --- registers and constants
+
+
+def _move(i: _Instruction) -> None:
+    i.write(i.value(i.second))
+
+
+def _number_of(value: Value | None) -> Value | None:
+    return value if value is not None and value.known else None
+
+
+def _move_half(i: _Instruction) -> None:
+    """lr, ltr, lgfr, ltgfr: of 32 bits only a number is followed."""
+    value = _number_of(i.value(i.second))
+    i.write(Value(_signed(value.constant, 32)) if value is not None else None)
+
+
+def _zero_extend(i: _Instruction) -> None:
+    value = _number_of(i.value(i.second))
+    i.write(Value(value.constant & 0xFFFFFFFF) if value is not None else None)
+
+
+def _form_address(i: _Instruction) -> None:
+    """larl."""
+    i.write(Value(i.relative))
+
+
+def _load_address(i: _Instruction) -> None:
+    i.write(i.indexed(i.long))
+
+
+def _load_immediate(i: _Instruction) -> None:
+    """lghi, lgfi. And lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that."""
+    i.write(Value(i.immediate))
+
+
+def _insert_low(i: _Instruction) -> None:
+    """iilf, with what lhi's comment says; llilf."""
+    number = i.immediate & 0xFFFFFFFF
+    i.write(Value(number if i.digit(3) == 15 else _signed(number, 32)))
+
+
+def _load_logical_immediate(i: _Instruction) -> None:
+    """llihh, llihl, llilh, llill."""
+    i.write(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))
+
+
+def _load_high_immediate(i: _Instruction) -> None:
+    i.write(Value((i.immediate & 0xFFFFFFFF) << 32))
+
+
+def _add_immediate(i: _Instruction) -> None:
+    """aghi, agfi. Of ahi and afi a sum with anything but a number is not followed."""
+    value = i.value(i.first)
+    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
+
+
+def _add_logical_immediate(i: _Instruction) -> None:
+    """algfi, slgfi."""
+    number = i.immediate & 0xFFFFFFFF
+    i.write(i.sum(i.value(i.first), Value(number if i.mnemonic == "algfi" else -number)))
+
+
+def _add_immediate_to_another(i: _Instruction) -> None:
+    """aghik, ahik."""
+    value = i.value(i.second)
+    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
+
+
+def _add_registers(i: _Instruction) -> None:
+    """agr, algr."""
+    i.write(i.sum(i.value(i.first), i.value(i.second)))
+
+
+def _add_two_registers(i: _Instruction) -> None:
+    """agrk, algrk: of the second register and the third."""
+    i.write(i.sum(i.value(i.second), i.value(i.digit(4))))
+
+
+def _add_halves(i: _Instruction) -> None:
+    i.write(i.sum(_number_of(i.value(i.first)), _number_of(i.value(i.second))))
+
+
+def _exclusive_or(i: _Instruction) -> None:
+    """xgr, xr: of a register with itself it is a zero."""
+    i.write(Value(0) if i.first == i.second else None)
+
+
+def _shift_left(i: _Instruction) -> None:
+    """sllg."""
+    source, count = i.digit(3), i.base(2, i.long)
+    value = _number_of(i.value(source))
+    shift = count.constant & 63 if count is not None and count.known else None
+    i.write(Value(value.constant << shift) if value is not None and shift is not None else None)
+    if shift == 32 and source + LOW_HALF in i.registers:
+        i.written[i.first + HIGH_HALF] = MARK
+
+
+def _extract_access(i: _Instruction) -> None:
+    """ear: an access register into a register's low half."""
+    i.write()
+    if i.second == 0:
+        i.written[i.first + LOW_HALF] = MARK
+    elif i.second == 1 and i.first + HIGH_HALF in i.registers:
+        i.write(THREAD_POINTER)
+
+
+# --- memory
+
+
+def _load_word(i: _Instruction, where: Value | None) -> Value | None:
+    """Note the load of a word; return what it gives."""
+    i.load(where, 8)
+    return loaded(where)
+
+
+def _load_relative(i: _Instruction) -> None:
+    i.write(_load_word(i, Value(i.relative)))
+
+
+def _load(i: _Instruction) -> None:
+    """lg, ltg."""
+    i.write(_load_word(i, i.indexed(i.long)))
+
+
+def _add_word(i: _Instruction) -> None:
+    """ag, alg."""
+    i.write(i.sum(i.value(i.first), _load_word(i, i.indexed(i.long))))
+
+
+def _load_multiple(i: _Instruction) -> None:
+    """lmg, lm, lmh, lmy."""
+    i.load(i.base(2, i.long), 0)
+    i.forget(_range(i))
+
+
+def _range(i: _Instruction) -> list[int]:
+    """Return the registers from R1 to R3, which may lead over the last one."""
+    count = (i.digit(3) - i.digit(2)) % 16 + 1
+    return [(i.digit(2) + place) % 16 for place in range(count)]
+
+
+def _store_multiple(size: int) -> Handler:
+    def handle(i: _Instruction) -> None:
+        where = i.base(2, i.long)
+        for place, register in enumerate(_range(i)):
+            i.store(i.sum(where, Value(size * place)) if where is not None else None, size, i.value(register))
+
+    return handle
+
+
+def _store(size: int, general: bool = True) -> Handler:
+    """Return the handler of stores by RX and RXY; not `general`: of another register than a general one, or changed."""
+
+    def handle(i: _Instruction) -> None:
+        i.store(i.indexed(i.long), size, i.value(i.first) if general else None)
+
+    return handle
+
+
+def _store_relative(size: int) -> Handler:
+    def handle(i: _Instruction) -> None:
+        i.store(Value(i.relative), size, i.value(i.first))
+
+    return handle
+
+
+def _store_byte(i: _Instruction) -> None:
+    """mvi, mviy."""
+    i.store(i.base(2, i.long), 1, Value(i.raw[1]))
+
+
+def _change_byte(i: _Instruction) -> None:
+    """ni, oi, xi and their like."""
+    i.store(i.base(2, i.long), 1)
+
+
+def _store_immediate(size: int) -> Handler:
+    """mvhhi, mvhi, mvghi: the immediate is behind the address."""
+
+    def handle(i: _Instruction) -> None:
+        i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
+
+    return handle
+
+
+def _change(size: int) -> Handler:
+    """Return the handler of instructions that load and store by RS and RSY: asi, laa, cs and their like."""
+
+    def handle(i: _Instruction) -> None:
+        i.store(i.base(2, i.long), size)
+        i.forget(_written(i))
+
+    return handle
+
+
+def _store_by_base(size: int, general: bool = True) -> Handler:
+    """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
+
+    def handle(i: _Instruction) -> None:
+        i.store(i.base(2, i.long), size, i.value(i.first) if general else None)
+
+    return handle
+
+
+def _copy(i: _Instruction) -> None:
+    """mvc and most others that work on two operands in memory; those with decimal numbers have two lengths."""
+    size = i.raw[1] + 1 if i.raw[0] < 0xF0 else 0
+    i.load(i.base(4), size)
+    i.store(i.base(2), size)
+    i.forget(_written(i))
+
+
+def _clear_or_combine(i: _Instruction) -> None:
+    """xc: of memory with itself it stores zeroes."""
+    i.load(i.base(4), i.raw[1] + 1)
+    i.store(i.base(2), i.raw[1] + 1, Value(0) if i.raw[2:4] == i.raw[4:6] else None)
+
+
+def _compare(i: _Instruction) -> None:
+    """clc."""
+    i.load(i.base(2), i.raw[1] + 1)
+    i.load(i.base(4), i.raw[1] + 1)
+
+
+# --- whatever is not followed
+
+EVERY = range(16)
+CONDITIONS = "(?:[hl]|h?e|l[eh]?|n(?:[hl]|h?e|l[eh]?)|)"
+# By mnemonic: an instruction with a general register as its first operand writes none, ...
+NO_REGISTER = re.compile(
+    r"st\w*|tm\w*|cpya|sar|sfpc|"
+    r"c|cr|cg|cgr|cgf|cgfr|cgfi|cgfrl|cgrl|cgh|cghi|cghrl|ch|chi|chy|chrl|cfi|crl|cy|chf|cih|chhr|chlr|"
+    r"cl|clr|clg|clgr|clgf|clgfr|clgfi|clgfrl|clgrl|clghrl|clfi|clrl|clhrl|cly|clhf|clih|clhhr|clhlr|clm|clmy|clmh|"
+    rf"cl?g?r?t{CONDITIONS}|cl?[gf]?it{CONDITIONS}"  # traps that depend on a comparison
+)
+# ... only that one, ...
+THAT_REGISTER = re.compile(
+    r"l|lr|ly|lg|lgr|l[gh]?[bh]r?|lbh|lh[iy]|lgf[ir]?|lgh[ir]|l[gh]?hrl|lgfrl|lgrl|lrl|la|lay|laey?|larl|lf?hh?|"
+    r"llg?[ch]r?|llg[ft]r?|llg?hrl|llgfrl|llch|llhh|lli[hl][fhl]|ltg?r?|ltgfr?|l[cnp]g?f?r|lrvg?r?|lrvh|"
+    r"lz?rfg?|lzrg|llzrgf|lg?at|lfhat|llg[ft]at|loc\w+|laal?g?|la[nox]g?|"
+    r"a|al|ah|ag|ay|aly|ahy|al?r|al?gr|al?g?f[ir]|al?g?f|alg|agh|al?g?rk|al?g?hsik|ag?hik?|alcg?r?|aih|alsihn?|"
+    r"s|sl|sh|sg|sy|sly|shy|sl?r|sl?gr|sl?g?f[ir]|sl?g?f|slg|sgh|sl?g?rk|slbg?r?|[as]l?hh[hl]r|"
+    r"m[hs]|m[hs]y|mg?h|mg?hi|msg?r|msgfr?|msg?fi|msg|msg?c|msg?rkc|"
+    r"[nox]|[nox]y|[nox]g?r|[nox]g|[nox]g?rk|[no]i[hl][fhl]|xi[hl]f|ii[hl][fhl]|s[lr][al]g?k?|rllg?|risb\w+|r[nox]sbg|"
+    r"ic|icy|icm[hy]?|cs[gy]?|cvb[gy]?|ear|ipm|efpc|popcnt|lgdr|lcbb|etnd|vlgv\w?|c[lgfdex]{2,3}br\w?"
+)
+# ... or the one behind it, too; all others may write any.
+THAT_PAIR = re.compile(r"m|mr|ml|mlr|mlg|mlgr|mg|mgrk|mfy|d|dr|dl|dlr|dlg|dlgr|dsgf?r?|s[lr]d[al]|cds[gy]?|lpq|flogr")
+# Without one it writes none, but for these.
+HIDDEN = frozenset({"stfle", "trt", "trtr", "edmk", "plo", "pfpo", "upt", "cfc", "ectg", "csst", "lpd", "lpdg", "ptff"})
+HIDDEN |= {"pr", "pc", "ipk", "sckpf", "cmpsc", "iac"}
+STORAGE_TO_STORAGE = frozenset({0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xDC, 0xE8})  # none of them hidden either
+
+
+def _written(i: _Instruction) -> Iterable[int]:
+    """Return the general registers that an instruction may write."""
+    if not i.operands.startswith("%r"):
+        return EVERY if i.mnemonic in HIDDEN else ()
+    if NO_REGISTER.fullmatch(i.mnemonic):
+        return ()
+    if THAT_REGISTER.fullmatch(i.mnemonic):
+        return (i.first,)
+    return (i.first, (i.first + 1) % 16) if THAT_PAIR.fullmatch(i.mnemonic) else EVERY
+
+
+def _other(i: _Instruction) -> None:
+    i.forget(_written(i))
+
+
+def _other_load(i: _Instruction) -> None:
+    """Whatever else loads by RX and RXY."""
+    i.load(i.indexed(i.long), 0)
+    i.forget(_written(i))
+
+
+def _other_load_by_base(i: _Instruction) -> None:
+    """Whatever else loads by RS, RSY, SI, SIY and SIL."""
+    i.load(i.base(2, i.long), 0)
+    i.forget(_written(i))
+
+
+def _execute_target(surroundings: Surroundings, i: _Instruction) -> None:
+    """exrl: runs another instruction. Compilers have one there that works on memory, whose length is not known here."""
+    target = surroundings.constant(i.relative)
+    if target is None or target >> 56 not in STORAGE_TO_STORAGE:
+        i.forget(EVERY)
+
+
+# --- the table
+
+BRANCHES: dict[int, Handler] = {
+    0x06: _count_and_branch,  # bctr
+    0xB946: _count_and_branch,  # bctgr
+    0x07: _branch_on_condition,
+    0x47: _branch_on_condition_to_storage,
+    0xE347: _branch_on_condition_to_storage,  # bic
+    **dict.fromkeys((0xA74, 0xC04), _branch_relative_on_condition),
+    **dict.fromkeys((0xA75, 0xC05), _call_relative),
+    **dict.fromkeys((0x05, 0x0C, 0x0D), _call_register),  # balr bassm basr
+    **dict.fromkeys((0x45, 0x4D), _call_storage),
+    0x0B: _branch_and_set_mode,
+    **dict.fromkeys((0x46, 0xE346, 0x86, 0x87, 0xEB44, 0xEB45), _count_and_branch_to_storage),  # bct bctg bxh bxle
+    **dict.fromkeys((0xA76, 0xA77, 0xCC6, 0x84, 0x85, 0xEC44, 0xEC45), _count_and_branch_relative),  # brct brxh brxle
+    **dict.fromkeys((0xEC64, 0xEC65, 0xEC76, 0xEC77), _compare_and_branch_relative),  # cgrj clgrj crj clrj
+    **dict.fromkeys((0xEC7C, 0xEC7D, 0xEC7E, 0xEC7F), _compare_and_branch_relative),  # cgij clgij cij clij
+    **dict.fromkeys((0xECE4, 0xECE5, 0xECF6, 0xECF7), _compare_and_branch),  # cgrb clgrb crb clrb
+    **dict.fromkeys((0xECFC, 0xECFD, 0xECFE, 0xECFF), _compare_and_branch),  # cgib clgib cib clib
+    0x0A: _system_call,
+    **dict.fromkeys((0x01FF, 0xB2FF), _trap),  # trap2 trap4
+}
+REGISTERS: dict[int, Handler] = {
+    **dict.fromkeys((0xB904, 0xB902), _move),  # lgr ltgr
+    **dict.fromkeys((0x18, 0x12, 0xB914, 0xB912), _move_half),  # lr ltr lgfr ltgfr
+    0xB916: _zero_extend,  # llgfr
+    0xC00: _form_address,
+    **dict.fromkeys((0x41, 0xE371), _load_address),  # la lay
+    **dict.fromkeys((0xA79, 0xA78, 0xC01), _load_immediate),  # lghi lhi lgfi
+    **dict.fromkeys((0xC09, 0xC0F), _insert_low),  # iilf llilf
+    **dict.fromkeys((0xA5C, 0xA5D, 0xA5E, 0xA5F), _load_logical_immediate),
+    0xC0E: _load_high_immediate,
+    **dict.fromkeys((0xA7B, 0xC28, 0xA7A, 0xC29), _add_immediate),  # aghi agfi ahi afi
+    **dict.fromkeys((0xC2A, 0xC24), _add_logical_immediate),  # algfi slgfi
+    **dict.fromkeys((0xECD9, 0xECD8), _add_immediate_to_another),
+    **dict.fromkeys((0xB908, 0xB90A), _add_registers),
+    **dict.fromkeys((0xB9E8, 0xB9EA), _add_two_registers),
+    0x1A: _add_halves,
+    **dict.fromkeys((0xB982, 0x17), _exclusive_or),
+    0xEB0D: _shift_left,
+    0xB24F: _extract_access,
+}
+# Of RX, those without an access to memory or with one that is more than a load are in the tables above and below.
+OTHER_LOADS = (*range(0x43, 0x80), *range(0xE302, 0xE400), *range(0xE700, 0xE708), 0xE710, *range(0xED00, 0xEE00))
+NO_LOADS = frozenset({0x44, 0x51, 0xE336, 0xE375})  # ex lae pfd laey
+OTHER_LOADS_BY_BASE = (0x91, 0x95, 0xBD, 0xBF, 0xEB20, 0xEB21, 0xEB51, 0xEB55, 0xEB80, 0xEB81, 0xEBE0, 0xEBE2, 0xEBF2)
+MEMORY: dict[int, Handler] = {
+    **dict.fromkeys((code for code in OTHER_LOADS if code not in NO_LOADS), _other_load),
+    **dict.fromkeys(OTHER_LOADS_BY_BASE, _other_load_by_base),  # tm cli clm icm loc ...
+    **dict.fromkeys((0xE554, 0xE555, 0xE558, 0xE559, 0xE55C, 0xE55D), _other_load_by_base),  # chhsi clhhsi cghsi ...
+    0xC48: _load_relative,  # lgrl
+    **dict.fromkeys((0xE304, 0xE302), _load),  # lg ltg
+    **dict.fromkeys((0xE308, 0xE30A), _add_word),
+    **dict.fromkeys((0x98, 0xEB04, 0xEB96, 0xEB98), _load_multiple),  # lm lmg lmh lmy
+    **dict.fromkeys((0x90, 0xEB90), _store_multiple(4)),  # stm stmy
+    0xEB24: _store_multiple(8),
+    **dict.fromkeys((0x42, 0xE372), _store(1)),  # stc stcy
+    **dict.fromkeys((0x40, 0xE370), _store(2)),
+    **dict.fromkeys((0x50, 0xE350), _store(4)),
+    0xE324: _store(8),
+    # std stdy strvg, ste stey stfh strv cvd, strvh sthh, stch, stpq vst, vsteb vsteh vstef vsteg
+    **dict.fromkeys((0x60, 0xED67, 0xE32F, 0xE70A, 0xE32E, 0x4E, 0xE326), _store(8, general=False)),
+    **dict.fromkeys((0x70, 0xED66, 0xE3CB, 0xE33E, 0xE70B), _store(4, general=False)),
+    **dict.fromkeys((0xE33F, 0xE3C7, 0xE709), _store(2, general=False)),
+    **dict.fromkeys((0xE3C3, 0xE708), _store(1, general=False)),
+    **dict.fromkeys((0xE38E, 0xE70E), _store(16, general=False)),
+    0xC47: _store_relative(2),
+    0xC4B: _store_relative(8),
+    0xC4F: _store_relative(4),
+    **dict.fromkeys((0x92, 0xEB52), _store_byte),
+    **dict.fromkeys((0x93, 0x94, 0x96, 0x97, 0xEB54, 0xEB56, 0xEB57), _change_byte),
+    0xE544: _store_immediate(2),
+    0xE54C: _store_immediate(4),
+    0xE548: _store_immediate(8),
+    **dict.fromkeys((0xBA, 0xEB14, 0xEB6A, 0xEB6E), _change(4)),  # cs csy asi alsi
+    **dict.fromkeys((0xEBF8, 0xEBFA, 0xEBF4, 0xEBF6, 0xEBF7), _change(4)),  # laa laal lan lao lax
+    **dict.fromkeys((0xEB30, 0xEB7A, 0xEB7E, 0xBB, 0xEB31), _change(8)),  # csg agsi algsi cds cdsy
+    **dict.fromkeys((0xEBE8, 0xEBEA, 0xEBE4, 0xEBE6, 0xEBE7), _change(8)),
+    0xEB3E: _change(16),  # cdsg
+    0xEBF3: _store_by_base(4),  # stoc
+    0xEBE3: _store_by_base(8),
+    # stocfh stcm stcmy stcmh, stam vstm vstl
+    **dict.fromkeys((0xEBE1, 0xBE, 0xEB2D, 0xEB2C, 0x9B, 0xE73E, 0xE73F), _store_by_base(0, general=False)),
+    0xD5: _compare,
+    0xD7: _clear_or_combine,
+    **dict.fromkeys((*range(0xD0, 0xD5), 0xD6, *range(0xD8, 0xE0), 0xE8, *range(0xF0, 0xFE)), _copy),
+}
+TABLE: dict[int, Handler] = {**MEMORY, **REGISTERS, **BRANCHES}
+EXECUTE_RELATIVE = 0xC60
+
+
+def _execute(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
+    i = _Instruction(insn, registers)
+    opcode = _opcode(i.raw)
+    if opcode == EXECUTE_RELATIVE:
+        _execute_target(surroundings, i)
+    else:
+        TABLE.get(opcode, _other)(i)
+    arguments = _arguments(i)
+    if i.flow is Flow.CALL:
+        i.forget(CALLER_SAVED)
+    for number, value in i.written.items():
+        for also in (number, number + LOW_HALF, number + HIGH_HALF) if number < LOW_HALF else ():
+            if also == number or also not in i.written:
+                registers.pop(also, None)
+        if value is not None:
+            registers[number] = value
+    return Step(
+        address=i.address,
+        size=len(i.raw),
+        raw=i.raw,
+        text=f"{i.mnemonic} {i.operands}".strip(),
+        flow=i.flow,
+        target=i.target,
+        through=i.through,
+        accesses=tuple(i.accesses),
+        reads_thread_pointer=i.uses_thread_pointer,
+        arguments=arguments,
+    )
+
+
+def _arguments(i: _Instruction) -> tuple[Value | None, ...]:
+    """Return the arguments of a call or system call. A thread pointer that leaves the function is used for something.
+
+    That its registers are read says nothing yet: so does every function with a stack protector.
+    """
+    arguments: tuple[Value | None, ...] = ()
+    if i.flow is Flow.SYSTEM_CALL:
+        arguments = (Value(i.raw[1]) if i.raw[1] else i.value(1), *(i.value(number) for number in SYSTEM_CALL))
+        i.forget((2,))
+    elif i.flow in (Flow.CALL, Flow.JUMP):
+        arguments = tuple(i.value(number) for number in ARGUMENTS)
+    leaving = (i.value(2),) if i.flow is Flow.RETURN else arguments if i.target is None or i.flow is Flow.CALL else ()
+    i.uses_thread_pointer |= any(value is not None and value.thread for value in leaving)
+    return arguments
+
+
+S390X = Machine(
+    name="s390x",
+    e_machine="EM_S390",
+    bits=64,
+    little_endian=False,
+    capstone=(capstone.CS_ARCH_SYSZ, capstone.CS_MODE_BIG_ENDIAN),
+    decoder=_execute,
+    relocations=Relocations(
+        names={
+            9: "R_390_COPY",
+            10: "R_390_GLOB_DAT",
+            11: "R_390_JMP_SLOT",
+            12: "R_390_RELATIVE",
+            22: "R_390_64",
+            54: "R_390_TLS_DTPMOD",
+            55: "R_390_TLS_DTPOFF",
+            56: "R_390_TLS_TPOFF",
+            61: "R_390_IRELATIVE",
+        },
+        relative=12,
+        irelative=61,
+        absolute=frozenset({22}),
+        got=frozenset({10, 11}),
+        module=54,
+        module_offset=55,
+        thread_offset=frozenset({56}),
+        descriptor=None,
+        copy=9,
+        addends=True,
+    ),
+    tls_below=True,
+    tcb_size=0,
+    tls_bias=0,
+    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
+    signature=bytes.fromhex("b2ff0fff"),
+    signature_code=bytes.fromhex("b2ff0fff"),  # trap4 4095
+    system_call=383,
+    canary=lambda address: address.word is None and address.constant == CANARY,
+    # ear %rN,%a1: where the thread pointer is complete
+    thread_pattern=Pattern(
+        rb"\xb2\x4f\x00[\x01\x11\x21\x31\x41\x51\x61\x71\x81\x91\xa1\xb1\xc1\xd1\xe1\xf1]", b"\xb2\x4f\x00"
+    ),
+    registration_pattern=Pattern(rb"\xa7[\x18\x19\x28\x29]\x01\x7f", b"\x01\x7f", (2,)),  # lhi, lghi: 383, to 1 or 2
+    calls=calls.s390x,
+    step=2,
+    length=lambda raw: (2, 4, 4, 6)[raw[0] >> 6],  # PoP, "Instruction Formats"
+)

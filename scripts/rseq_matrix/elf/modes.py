@@ -1,0 +1,137 @@
+"""The two instruction sets of arm in one file: which code is Thumb's, and what among the code is data.
+
+Mapping symbols say both (AAELF32, "Mapping symbols"), but a stripped file has none. The symbols of functions say the
+first, by bit 0 of their values. About the rest nobody says anything before code or a table is met that leads there, or
+bytes that are a sought instruction in one of the two sets. Code whose set is not known by then is not read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import capstone
+import numpy as np
+
+from rseq_matrix.elf.image import Image
+from rseq_matrix.elf.machines.machine import Encoded
+
+READ_AHEAD = 4096  # bytes given to the disassembler at once
+STT_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
+ARM, THUMB, DATA = "a", "t", "d"
+FAR = 1 << 32
+
+
+class Stretch(NamedTuple):
+    """What the memory up to an address is: ARM, THUMB, DATA, or "" where nobody says."""
+
+    kind: str
+    end: int
+
+
+class Modes:
+    """Tells the instruction set at an address, and reads the instructions."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.machine = image.machine
+        self._learnt: dict[int, bool] = {}
+        self._constants: set[int] = set()  # the half-words that code loads, or jumps by: data
+
+    # --- what is where
+
+    @cached_property
+    def _marks(self) -> tuple[Any, Any]:
+        """Return the addresses of the mapping symbols, sorted, and the letter of each."""
+        symbols = self.image.all_symbols
+        names = symbols.table["name"].astype(np.int64)
+        text = np.frombuffer(symbols.strings + bytes(4), dtype=np.uint8)
+        names = np.where(names < len(symbols.strings), names, 0)
+        kind, behind = text[names + 1], text[names + 2]
+        chosen = np.flatnonzero(
+            (text[names] == ord("$"))
+            & np.isin(kind, [ord(letter) for letter in (ARM, THUMB, DATA)])
+            & np.isin(behind, (0, ord(".")))
+            & symbols.defined
+        )
+        values = symbols.table["value"][chosen].astype(np.int64)
+        order = np.argsort(values, kind="stable")
+        return values[order], kind[chosen][order]
+
+    @cached_property
+    def _functions(self) -> tuple[Any, Any, Any]:
+        """Return the functions' addresses, sorted, whether each is Thumb's, and where it ends."""
+        parts = []
+        for symbols in self.image.symbol_tables:
+            chosen = np.flatnonzero(np.isin(symbols.types, STT_FUNCTIONS) & symbols.defined)
+            parts.append(np.stack([symbols.table[column][chosen].astype(np.int64) for column in ("value", "size")]))
+        values, sizes = np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), dtype=np.int64)
+        order = np.argsort(values, kind="stable")
+        values, sizes = values[order], sizes[order]
+        starts = values & -2
+        following = np.append(starts[1:], FAR)
+        return starts, values & 1, np.where(sizes == 0, following, starts + sizes)
+
+    def at(self, address: int) -> Stretch:
+        """Return what is at an address, and up to where that is so."""
+        if not 0 <= address < FAR:
+            return Stretch("", FAR)
+        marks, kinds = self._marks
+        index = int(np.searchsorted(marks, address, side="right")) - 1
+        if index >= 0:
+            return Stretch(chr(kinds[index]), int(marks[index + 1]) if index + 1 < len(marks) else FAR)
+        starts, thumb, ends = self._functions
+        index = int(np.searchsorted(starts, address, side="right")) - 1
+        if index >= 0 and address < max(int(ends[index]), int(starts[index]) + 1):
+            return Stretch(THUMB if thumb[index] else ARM, FAR)
+        return Stretch({None: "", False: ARM, True: THUMB}[self._learnt.get(address)], FAR)
+
+    def learn(self, address: int, thumb: bool) -> None:
+        """Remember the instruction set that something else than a symbol says of an address; the first one counts."""
+        self._learnt.setdefault(address, thumb)
+
+    # --- instructions
+
+    def instructions(self, start: int, end: int, kind: str = "") -> Iterator[Encoded | int]:
+        """Yield the instructions in [start, end), of the set `kind` if that is named; an address where there is none.
+
+        Without mapping symbols a function is of one set: that of its start.
+        """
+        at = start
+        while at < end:
+            here = Stretch(kind, end) if kind else self.at(at)
+            limit = min(end, here.end)
+            if here.kind in (ARM, THUMB):
+                yield from self._read(at, limit, here.kind == THUMB)
+            elif here.kind != DATA:
+                return
+            at = limit
+
+    def _read(self, start: int, end: int, thumb: bool) -> Iterator[Encoded | int]:
+        disassembler, at = self._disassemblers[thumb], start
+        while at < end:
+            if at in self._constants:
+                at += 2
+                continue
+            raw = self.image.read(at, min(end - at, READ_AHEAD))
+            if not raw:
+                return
+            before = at
+            for address, size, mnemonic, operands in disassembler.disasm_lite(raw, at):
+                if not self._constants.isdisjoint(range(address, address + size, 2)):
+                    break
+                word = raw[address - before : address - before + size]
+                insn = Encoded(address, size, word, mnemonic, operands, thumb)
+                if self.machine.data_of is not None:
+                    self._constants.update(self.machine.data_of(insn, self.image.read))
+                yield insn
+                at = address + size
+            if at == before:
+                yield at
+                at += 4 if not thumb or raw[1:2] >= b"\xe8" else 2  # as long as its first half-word says
+
+    @cached_property
+    def _disassemblers(self) -> tuple[Any, Any]:
+        architecture, mode = self.machine.capstone
+        return capstone.Cs(architecture, mode), capstone.Cs(architecture, mode | capstone.CS_MODE_THUMB)

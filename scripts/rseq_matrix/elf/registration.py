@@ -1,0 +1,196 @@
+"""What a file does with restartable sequences: references to glibc's symbols, an area of its own, rseq(2), stores.
+
+The area's fields are those of struct rseq (kernel include/uapi/linux/rseq.h); where glibc's area lies is said by
+`__rseq_offset` (glibc manual, "Restartable Sequences").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rseq_matrix.elf.code import Reach, windows
+from rseq_matrix.elf.facts import OwnArea, Reference, Registration, Rseq, Write
+from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.functions import Function
+from rseq_matrix.elf.machines.machine import Access, Flow, Step, Value, Word
+from rseq_matrix.elf.symbols import Symbols
+
+GLIBC_SYMBOLS = frozenset({"__rseq_offset", "__rseq_size", "__rseq_flags"})
+OWN_AREA = "__rseq_abi"
+STT_TLS, STB_WEAK = 6, 2
+SYSCALL = "syscall"  # syscall(2)'s wrapper: the number is the first argument
+FIELDS = {0: "cpu_id_start", 4: "cpu_id", 8: "rseq_cs", 16: "flags", 20: "node_id", 24: "mm_cid", 28: "slice_ctrl"}
+GLIBC, OWN = "glibc", "own"
+AREA_SIZE = 32
+REACH = Reach(before=40, behind=40)
+
+
+def rseq(program: Program) -> Rseq:
+    """Return the facts."""
+    references = tuple(_references(program))
+    area = _own_area(program)
+    finder = _Finder(program, area)
+    writes_offset = bool(finder.offset_words or finder.offset_variables)
+    pieces, examined = _pieces(program, writes_offset or area is not None)
+    registrations: dict[int, Registration] = {}
+    writes: dict[int, Write] = {}
+    for piece in pieces:
+        for step in program.steps(piece):
+            registrations.update((found.address, found) for found in finder.registrations(step))
+            writes.update((found.address, found) for found in finder.writes(step))
+    return Rseq(references, area, tuple(registrations.values()), tuple(writes.values()), examined)
+
+
+def _references(program: Program) -> Iterator[Reference]:
+    symbols = program.image.dynamic_symbols
+    for index, name in symbols.named(GLIBC_SYMBOLS):
+        if name in GLIBC_SYMBOLS and not symbols.defined[index]:
+            weak = int(symbols.bindings[index]) == STB_WEAK
+            yield Reference(name, "weak" if weak else "strong", symbols.version(index))
+        elif name in GLIBC_SYMBOLS and _copied(program, index):
+            yield Reference(name, "strong", symbols.version(index))
+
+
+def _copied(program: Program, index: int) -> bool:
+    """Return whether a symbol of an executable is a copy of the library's variable (a COPY relocation)."""
+    return any(found.symbol == index for found in program.memory.of_types(program.machine.relocations.copy))
+
+
+def _own_area(program: Program) -> OwnArea | None:
+    best = None
+    for symbols in program.image.symbol_tables:
+        for index, name in symbols.named(frozenset({OWN_AREA})):
+            if name == OWN_AREA and int(symbols.types[index]) == STT_TLS:
+                found = _area(program, symbols, index)
+                best = found if best is None or (found.defined and not best.defined) else best
+    return best
+
+
+def _area(program: Program, symbols: Symbols, index: int) -> OwnArea:
+    row = symbols.table[index]
+    if not symbols.defined[index]:
+        return OwnArea(OWN_AREA, 0, 0, False)
+    segment = next((s for s in program.image.segments if s.type == "PT_TLS"), None)
+    alignment = max(segment.alignment, 1) if segment else 1
+    offset = int(row["value"])
+    # The block is aligned as the segment; within it, the offset's lowest bit is all that is sure.
+    guaranteed = min(alignment, offset & -offset) if offset else alignment
+    return OwnArea(OWN_AREA, int(row["size"]), guaranteed, True)
+
+
+def _pieces(program: Program, uses_areas: bool) -> tuple[list[Function], bool]:
+    """Return the code that may register or write, and whether that is all that could."""
+    machine = program.machine
+    pieces: list[Function] = []
+    complete = True
+    if uses_areas and (machine.registration_pattern is None or machine.thread_pattern is None):
+        return windows(program, None, REACH)
+    for pattern in (machine.registration_pattern, machine.thread_pattern if uses_areas else None):
+        if pattern is not None:
+            found = windows(program, pattern, REACH)
+            pieces += found.pieces
+            complete = complete and found.complete
+    return pieces, complete
+
+
+class _Finder:
+    """Recognises the steps that register an area or write into one."""
+
+    def __init__(self, program: Program, area: OwnArea | None) -> None:
+        self.program = program
+        self.offset_words = frozenset(self._offset_words())
+        self.offset_variables = frozenset(self._variables())
+        self.own = self._own_range(area)
+        self.own_words = frozenset(self._own_words())
+
+    def _offset_words(self) -> Iterator[int]:
+        """Yield the addresses of GOT entries that point to __rseq_offset."""
+        memory = self.program.memory
+        for found in memory.of_types(*self.program.machine.relocations.got, *memory.types.absolute):
+            if memory.symbol(found) == "__rseq_offset":
+                yield found.address
+
+    def _variables(self) -> Iterator[int]:
+        """Yield the addresses of __rseq_offset itself, where the file has it: copied, or linked in."""
+        for symbols in self.program.image.symbol_tables:
+            for index, name in symbols.named(frozenset({"__rseq_offset"})):
+                if name == "__rseq_offset" and symbols.defined[index]:
+                    yield int(symbols.table["value"][index])
+
+    def _own_range(self, area: OwnArea | None) -> range:
+        """Return where the own area lies from the thread pointer: known in an executable only."""
+        segment = next((s for s in self.program.image.segments if s.type == "PT_TLS"), None)
+        if area is None or not area.defined or segment is None or self.program.image.kind == "shared-object":
+            return range(0)
+        for symbols in self.program.image.symbol_tables:
+            for index, name in symbols.named(frozenset({OWN_AREA})):
+                if name == OWN_AREA and symbols.defined[index]:
+                    machine = self.program.machine
+                    start = machine.tls_offset(segment.address, segment.memory_size, segment.alignment)
+                    start += int(symbols.table["value"][index])
+                    return range(start, start + max(area.size, AREA_SIZE))
+        return range(0)
+
+    def _own_words(self) -> Iterator[int]:
+        """Yield the addresses of GOT entries with the own area's offset from the thread pointer."""
+        memory = self.program.memory
+        for found in memory.of_types(*self.program.machine.relocations.thread_offset):
+            if memory.symbol(found) == OWN_AREA:
+                yield found.address
+
+    # --- registrations
+
+    def registrations(self, step: Step) -> Iterator[Registration]:
+        """Yield the registration that a system call, or a call of syscall(2)'s wrapper, is."""
+        arguments = step.arguments
+        if step.flow is Flow.CALL and self._is_wrapper(step):
+            arguments = step.arguments
+        elif step.flow is not Flow.SYSTEM_CALL:
+            return
+        if not arguments or arguments[0] is None or arguments[0] != Value(self.program.machine.system_call):
+            return
+        length, flags, signature = (self._number(arguments, place) for place in (2, 3, 4))
+        name = self.program.functions.name(step.address)
+        yield Registration(step.address, name, length, flags, signature)
+
+    def _is_wrapper(self, step: Step) -> bool:
+        destination = self.program.destination(step)
+        if destination.symbol:
+            return destination.symbol == SYSCALL
+        return destination.address is not None and self.program.functions.name(destination.address) == SYSCALL
+
+    def _number(self, arguments: tuple[Value | None, ...], place: int) -> int | None:
+        value = arguments[place] if place < len(arguments) else None
+        return value.constant & 0xFFFFFFFF if value is not None and value.known else None
+
+    # --- stores
+
+    def writes(self, step: Step) -> Iterator[Write]:
+        """Yield the stores into a field of an area."""
+        for access in step.accesses:
+            if not access.store or not access.address.thread:
+                continue
+            area, offset = self._where(access)
+            if area is None or offset not in FIELDS:
+                continue
+            value = access.value.constant if access.value is not None and access.value.known else None
+            name = self.program.functions.name(step.address)
+            yield Write(step.address, name, step.text, area, FIELDS[offset], value)
+
+    def _where(self, access: Access) -> tuple[str | None, int]:
+        """Return which area an access goes to and its offset in it."""
+        address = access.address
+        if address.word is None or not self._is_offset(address.word):
+            address = self.program.settled(address)
+        offset, word = self.program.signed(address.constant), address.word
+        if word is None:
+            return (OWN, offset - self.own.start) if offset in self.own else (None, 0)
+        if self._is_offset(word):
+            return GLIBC, offset
+        return (OWN, offset) if word.depth == 1 and word.address in self.own_words else (None, 0)
+
+    def _is_offset(self, word: Word) -> bool:
+        """Return whether a word is the value of __rseq_offset."""
+        if word.depth == 1:
+            return word.address in self.offset_variables
+        return word.address in self.offset_words and word.plus == 0

@@ -1,0 +1,149 @@
+"""Thread-local storage: the segment, and the access models in use (Drepper, "ELF Handling For Thread-Local Storage").
+
+Relocations tell the models of what a loader relocates. A static link leaves none, nor does local-exec code anywhere:
+there the code tells, by its accesses relative to the thread pointer that fall into the executable's own block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from rseq_matrix.elf.code import Reach, occurrences, windows
+from rseq_matrix.elf.facts import ModelUse, Place, Segment, Tls
+from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.machines.machine import Flow, Pattern, Step, TlsModel
+from rseq_matrix.elf.touches import TLS_GET_ADDR
+
+DF_STATIC_TLS = 0x10
+OWN = ""  # the symbol of a relocation against the file's own block
+REACH = Reach(before=12, behind=12)
+DATA16_LEA_RDI = b"\x66\x48\x8d\x3d"  # x86-64: lea disp32(%rip), %rdi behind a prefix that is padding
+
+Uses = dict[tuple[str, str], list[str]]
+
+
+def tls(program: Program) -> tuple[Tls, bool]:
+    """Return the facts, and whether all the code that could tell of more was examined."""
+    segment = _segment(program)
+    uses: Uses = {}
+    static_symbols = _by_relocations(program, uses)
+    calls: list[Place] = []
+    examined = True
+    if program.image.kind != "shared-object" and segment is not None:
+        examined = _by_code(program, segment, uses, calls)
+    models = tuple(
+        ModelUse(model, evidence, len(examples), next((e for e in examples if e), "an own variable"))
+        for (model, evidence), examples in sorted(uses.items())
+    )
+    flag = bool((program.image.tag("DT_FLAGS") or 0) & DF_STATIC_TLS)
+    return Tls(segment, models, flag, tuple(calls), tuple(sorted(static_symbols))), examined
+
+
+def _segment(program: Program) -> Segment | None:
+    found = next((s for s in program.image.segments if s.type == "PT_TLS"), None)
+    if found is None:
+        return None
+    return Segment(found.address, found.memory_size, max(found.alignment, 1), found.file_size)
+
+
+# --- relocations
+
+
+def _by_relocations(program: Program, uses: Uses) -> set[str]:
+    """Note the models that relocations show. Returns the symbols of initial-exec ones, OWN among them."""
+    memory, types = program.memory, program.machine.relocations
+    static: set[str] = set()
+    wanted = [types.module, *types.thread_offset, *([types.descriptor] if types.descriptor is not None else [])]
+    symbols = program.image.dynamic_symbols
+    lea_slots = _slots_of_global_dynamic(program) if memory.count(types.module) else frozenset()
+    for found in memory.of_types(*wanted):
+        name = memory.symbol(found)
+        if found.type == types.module:
+            own = not name and not _is_global_dynamic(program, found.address, lea_slots)
+            model = TlsModel.LOCAL_DYNAMIC if own else TlsModel.GLOBAL_DYNAMIC
+        elif found.type == types.descriptor:
+            model = TlsModel.DESCRIPTOR
+        else:
+            model = TlsModel.INITIAL_EXEC
+            static.add(OWN if not name or symbols.defined[found.symbol] else name)
+        uses.setdefault((model.value, "relocation"), []).append(name)
+    return static
+
+
+def _is_global_dynamic(program: Program, slot: int, lea_slots: frozenset[int]) -> bool:
+    """Tell the two users of a module number without a symbol apart: a variable of the file's own, or local-dynamic.
+
+    The second word is the variable's offset in the block; local-dynamic code adds offsets itself and has 0 there. For
+    the variable at offset 0, x86-64's code sequence decides (psABI, "Thread-Local Storage").
+    """
+    second = slot + program.machine.word
+    if program.memory.at(second) is not None or program.image.word(second):
+        return True
+    return slot in lea_slots
+
+
+def _slots_of_global_dynamic(program: Program) -> frozenset[int]:
+    """Return the words that x86-64's global-dynamic code loads the address of: with a prefix that is padding."""
+    if program.machine.name != "x86-64":
+        return frozenset()
+    found = set()
+    for place in occurrences(program, Pattern(re.escape(DATA16_LEA_RDI), DATA16_LEA_RDI)):
+        end = place + len(DATA16_LEA_RDI) + 4
+        raw = program.image.read(end - 4, 4)
+        if raw:
+            found.add(end + int.from_bytes(raw, "little", signed=True))
+    return frozenset(found)
+
+
+# --- code
+
+
+def _by_code(program: Program, segment: Segment, uses: Uses, calls: list[Place]) -> bool:
+    """Note the model that an executable's code shows. Returns whether all of it was examined.
+
+    It is local-exec where the linker knew the offset, be that in the code or in a word that nobody changes: of
+    initial-exec it makes that everywhere, though on arm, riscv and s390x the code goes on loading it from the GOT.
+    """
+    machine = program.machine
+    start = machine.tls_offset(segment.address, segment.size, segment.alignment)
+    names = _variables(program)
+    found = windows(program, machine.thread_pattern, REACH)
+    for piece in found.pieces:
+        for step in program.steps(piece):
+            for access in step.accesses:
+                address = program.settled(access.address)
+                offset = (address.constant - start) % 2**machine.bits
+                if address.thread and address.word is None and offset < max(segment.size, 1):
+                    example = names.get(offset) or f"{program.functions.place(step.address)} ({step.text})"
+                    uses.setdefault((TlsModel.LOCAL_EXEC.value, "code"), []).append(example)
+            _called(program, step, uses, calls)
+    return found.complete
+
+
+def _called(program: Program, step: Step, uses: Uses, calls: list[Place]) -> None:
+    """Note a call of __tls_get_addr: the linker could not or would not relax it."""
+    if step.flow is not Flow.CALL:
+        return
+    destination = program.destination(step)
+    name = destination.symbol or (
+        program.functions.name(destination.address) if destination.address is not None else ""
+    )
+    if name in TLS_GET_ADDR:
+        function = program.functions.name(step.address)
+        calls.append(Place(step.address, function, step.text))
+        if program.image.static:
+            uses.setdefault((TlsModel.GLOBAL_DYNAMIC.value, "code"), []).append(function)
+
+
+def _variables(program: Program) -> dict[int, str]:
+    """Return the names of the thread-local variables by their offset in the block."""
+    return dict(_thread_local_symbols(program))
+
+
+def _thread_local_symbols(program: Program) -> Iterator[tuple[int, str]]:
+    for table in program.image.symbol_tables:
+        for index in np.flatnonzero((table.types == 6) & table.defined):  # STT_TLS
+            yield int(table.table["value"][index]), table.name(int(index))
