@@ -1,0 +1,1 @@
+"""The static TLS of a process as it is in memory: traced, read, placed and judged."""
