@@ -1,0 +1,196 @@
+"""`rseq-matrix inspect`: files and directories, or the static TLS of a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.document import to_json
+from rseq_matrix.errors import (
+    EXIT_AS_EXPECTED,
+    EXIT_DIFFERENT,
+    InputError,
+    InterruptedRunError,
+    UsageError,
+)
+from rseq_matrix.inspection import SKIPPED, UNREADABLE, Document, Outcome, Target, find, inspection_document, outcomes
+from rseq_matrix.layout.picture import of_process, of_program
+from rseq_matrix.lint.rules import ERROR, RULES
+from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
+from rseq_matrix.report.inspection import show_details, show_rules, show_summary
+from rseq_matrix.report.layout import show_layout, to_svg
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    arguments: tuple[str, ...]
+    process: int | None
+    layout: bool
+    rules: bool
+    details: bool | None
+    surplus: Surplus
+    jobs: int | None
+    json_path: Path | None
+    svg_path: Path | None
+
+    def check(self) -> None:
+        """Raise UsageError for what does not go together or could not be written afterwards."""
+        modes = [
+            name
+            for name, wanted in (
+                ("--process", self.process is not None),
+                ("--layout", self.layout),
+                ("--rules", self.rules),
+            )
+            if wanted
+        ]
+        if len(modes) > 1:
+            raise UsageError(f"{' and '.join(modes)} cannot be asked for together")
+        if self.arguments and modes and not self.layout:
+            raise UsageError(f"{modes[0]} takes no FILE")
+        if not self.arguments and (self.layout or not modes):
+            raise UsageError("--layout needs a PROGRAM" if self.layout else "name a FILE or a DIRECTORY to inspect")
+        if self.svg_path and (self.rules or not modes):
+            raise UsageError("--svg draws the picture that --process and --layout show")
+        if check_outputs([self.json_path, self.svg_path]) and self.json_path == self.svg_path:
+            raise UsageError("only one of --json - and --svg - can have standard output")
+
+    @property
+    def console(self) -> Console:
+        """Return where a person reads: standard error where a machine has standard output."""
+        return Console(stderr=STANDARD_OUTPUT in (self.json_path, self.svg_path))
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="[FILE|DIRECTORY]...")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all that is known; '-' is stdout.")
+@click.option(
+    "--details/--summary",
+    "details",
+    default=None,
+    help="Tell all of each file, or a line of each.  [default: details of a single file]",
+)
+@click.option("--rules", is_flag=True, help="List the rules of the lint.")
+@click.option(
+    "--tunables",
+    metavar="STRING",
+    help="GLIBC_TUNABLES of the process that would open a library: they change the room for its static TLS.",
+)
+@click.option("--process", type=int, metavar="PID", help="Draw the static TLS of a running process.")
+@click.option(
+    "--layout", is_flag=True, help="Start a program, draw its static TLS, end it: --layout -- PROGRAM [ARGUMENT]..."
+)
+@click.option(
+    "--svg", "svg_path", type=click.Path(path_type=Path), help="Write the picture as SVG, too; '-' is stdout."
+)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Files read side by side.  [default: CPUs]")
+def inspect(
+    arguments: tuple[str, ...],
+    json_path: Path | None,
+    details: bool | None,
+    rules: bool,
+    tunables: str | None,
+    process: int | None,
+    layout: bool,
+    svg_path: Path | None,
+    jobs: int | None,
+) -> None:
+    """Inspect ELF files: can their layout work with rseq, early and late?
+
+    Programs and shared objects for x86-64, i386, aarch64, arm, ppc64le, s390x and riscv64; a DIRECTORY means all that
+    are below it. With --process or --layout it draws the static TLS of each thread as it is in memory.
+
+    Exit status: 0 no finding is an error; 1 one is; 4 a FILE cannot be read (in a DIRECTORY it is only reported).
+    """
+    surplus = DEFAULT if tunables is None else parse_tunables(tunables)
+    request = Request(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
+    request.check()
+    if rules:
+        _list_rules(request)
+    elif process is not None or layout:
+        _draw(request)
+    else:
+        _inspect_files(request)
+
+
+def _list_rules(request: Request) -> None:
+    if request.json_path:
+        document = {"schema": 1, "rules": [asdict(rule) for rule in RULES.values()]}
+        emit(request.json_path, json.dumps(document, indent=1) + "\n")
+    else:
+        show_rules(request.console)
+
+
+def _draw(request: Request) -> None:
+    picture = of_program(request.arguments) if request.process is None else of_process(request.process)
+    document = picture.document()
+    if request.json_path:
+        emit(request.json_path, to_json(document))
+    if request.svg_path:
+        emit(request.svg_path, to_svg(document))
+    if STANDARD_OUTPUT not in (request.json_path, request.svg_path):
+        show_layout(request.console, document)
+    _finish(document["findings"])
+
+
+def _finish(findings: Sequence[Document]) -> None:
+    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.exit(EXIT_DIFFERENT if any(found["severity"] == ERROR for found in findings) else EXIT_AS_EXPECTED)
+
+
+# --- files
+
+
+def _inspect_files(request: Request) -> None:
+    targets = find(request.arguments)
+    if not targets:
+        raise InputError(f"{', '.join(request.arguments)}: no ELF program or shared object is below")
+    found: list[Outcome] = []
+    try:
+        _read(request, targets, found)
+    except KeyboardInterrupt:
+        _report(request, inspection_document(found, complete=False))
+        raise InterruptedRunError(f"interrupted; {len(found)} of {len(targets)} files were inspected") from None
+    document = inspection_document(found)
+    _report(request, document)
+    refused = [outcome.document for outcome in found if outcome.target.named and outcome.kind == UNREADABLE]
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise InputError(f"{refused[0]['path']}: {refused[0]['reason']}{more}")
+    if not document["files"]:
+        raise InputError(f"{', '.join(request.arguments)}: none of its {len(found)} ELF files could be inspected")
+    _finish([finding for file in document["files"] for finding in file["findings"]])
+
+
+def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> None:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    watched = console.is_terminal and len(targets) > 1
+    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
+        task = progress.add_task("", total=len(targets))
+        for outcome in outcomes(targets, request.surplus, request.jobs or len(os.sched_getaffinity(0))):
+            found.append(outcome)
+            progress.update(task, advance=1, description=Path(outcome.target.path).name[:40])
+
+
+def _report(request: Request, document: Document) -> None:
+    if request.json_path:
+        emit(request.json_path, to_json(document))
+    if request.json_path == STANDARD_OUTPUT:
+        return
+    single = len(document["files"]) + len(document[UNREADABLE]) + len(document[SKIPPED]) == 1
+    if single if request.details is None else request.details:
+        show_details(request.console, document)
+    if not single:
+        show_summary(request.console, document)

@@ -1,0 +1,206 @@
+"""One inspection, from the paths that a person names to the JSON document: find, read side by side, judge, count."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rseq_matrix.elf.read import read
+from rseq_matrix.errors import InputError, UnsuitableError
+from rseq_matrix.lint import answers, judge
+from rseq_matrix.lint.rules import SEVERITIES
+from rseq_matrix.lint.surplus import DEFAULT, Surplus
+
+SCHEMA = 1
+READ, UNREADABLE, SKIPPED = "files", "unreadable", "skipped"
+PROGRAMS = (b"\x02\0", b"\x03\0", b"\0\x02", b"\0\x03")  # e_type: ET_EXEC, ET_DYN, in either byte order
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to read. `named`: a person named it, so that it has to be of use; else it was found in a directory."""
+
+    path: str
+    named: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a target: a file's entry in the document, or why there is none. `kind` is the document's list."""
+
+    target: Target
+    kind: str
+    document: Document
+
+
+def inspect_file(path: str, surplus: Surplus = DEFAULT) -> Document:
+    """Return a file's entry in the document. Raises InputError."""
+    facts = read(path)
+    findings = judge(facts, surplus)
+    return {
+        **asdict(facts),
+        "findings": [asdict(finding) for finding in findings],
+        "answers": answers(facts, findings),
+    }
+
+
+# --- finding
+
+
+def find(paths: Iterable[str]) -> list[Target]:
+    """Return the files that these paths mean, each once; of a directory its programs and libraries, links not followed.
+
+    Raises InputError for a path that does not exist.
+    """
+    found: dict[tuple[int, int], Target] = {}
+    for path in paths:
+        try:
+            about = Path(path).stat()
+            members = [Target(path, True)] if not stat.S_ISDIR(about.st_mode) else _in_directory(path)
+            for target in members:
+                about = Path(target.path).stat()
+                found.setdefault((about.st_dev, about.st_ino), target)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return list(found.values())
+
+
+def _in_directory(directory: str) -> list[Target]:
+    found = []
+    for root, directories, names in os.walk(directory):
+        directories.sort()
+        found += [Target(str(Path(root, name)), False) for name in sorted(names) if _is_program(Path(root, name))]
+    return found
+
+
+def _is_program(path: Path) -> bool:
+    """Return whether a file in a directory is a program or library by its first bytes, or cannot be opened."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as file:
+            head = file.read(18)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # reading it will say why
+    return head[:4] == b"\x7fELF" and (len(head) < 18 or head[16:18] in PROGRAMS)
+
+
+# --- reading
+
+
+def attempt(target: Target, surplus: Surplus) -> Outcome:
+    """Read one file."""
+    try:
+        return Outcome(target, READ, inspect_file(target.path, surplus))
+    except InputError as error:
+        return refused(target, error)
+    except MemoryError:
+        return refused(target, InputError(f"{target.path}: there is not enough memory to read it"))
+
+
+def refused(target: Target, error: InputError) -> Outcome:
+    """Return what is said of a file that cannot be read, or that is not of the kind that is looked for."""
+    kind = SKIPPED if isinstance(error, UnsuitableError) and not target.named else UNREADABLE
+    return Outcome(target, kind, {"path": target.path, "reason": str(error).removeprefix(f"{target.path}: ")})
+
+
+def _obey_parent() -> None:
+    """Leave Ctrl-C to the parent, which ends its workers, and take a termination as it is meant."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that are started from a clean process (this one may have threads), and ended whatever happens."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_obey_parent)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # it has no public way to end them
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+Reader = Callable[[Target, Surplus], Outcome]
+
+
+def outcomes(
+    targets: Sequence[Target], surplus: Surplus = DEFAULT, jobs: int = 1, reader: Reader = attempt
+) -> Iterator[Outcome]:
+    """Read the files, several side by side, and yield each as it is done."""
+    if jobs == 1 or len(targets) == 1:
+        for target in targets:
+            yield reader(target, surplus)
+        return
+    left = dict.fromkeys(targets)
+    with _workers(min(jobs, len(targets))) as pool:
+        for outcome in _results(pool, _largest_first(targets), surplus, reader):
+            del left[outcome.target]
+            yield outcome
+    for target in left:  # a worker died: which file it died of is found by reading the rest one by one
+        with _workers(1) as pool:
+            died = InputError(f"{target.path}: the process that read it died; please report this file")
+            yield next(iter(_results(pool, [target], surplus, reader)), refused(target, died))
+
+
+def _largest_first(targets: Sequence[Target]) -> list[Target]:
+    """Return the order in which no worker is left alone with a large file at the end."""
+
+    def size(target: Target) -> int:
+        try:
+            return Path(target.path).stat().st_size
+        except OSError:
+            return 0
+
+    return sorted(targets, key=size, reverse=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor, targets: Iterable[Target], surplus: Surplus, reader: Reader
+) -> Iterator[Outcome]:
+    """Yield what comes back; less than was asked for where a worker dies."""
+    waiting: list[Future[Outcome]] = [pool.submit(reader, target, surplus) for target in targets]
+    try:
+        for future in as_completed(waiting):
+            yield future.result()
+    except BrokenProcessPool:
+        return
+
+
+# --- the document
+
+
+def inspection_document(found: Iterable[Outcome], complete: bool = True) -> Document:
+    """Put the document together (schema/inspect-1.json), its lists sorted by path."""
+    lists: dict[str, list[Document]] = {READ: [], UNREADABLE: [], SKIPPED: []}
+    for outcome in sorted(found, key=lambda outcome: outcome.target.path):
+        lists[outcome.kind].append(outcome.document)
+    severities = Counter(finding["severity"] for file in lists[READ] for finding in file["findings"])
+    return {
+        "schema": SCHEMA,
+        "complete": complete,
+        **lists,
+        "summary": {
+            **{kind: len(members) for kind, members in lists.items()},
+            "findings": {severity: severities.get(severity, 0) for severity in SEVERITIES},
+        },
+    }

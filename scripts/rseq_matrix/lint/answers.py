@@ -1,0 +1,127 @@
+"""What a person wants to know of an unknown file: five questions, each with an answer and the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rseq_matrix.elf.facts import Facts
+from rseq_matrix.lint.rules import ERROR, WARNING, Finding
+from rseq_matrix.lint.tls import uses_static_tls
+
+YES, NO, WITH_CARE, NONE = "yes", "no", "with care", "none"
+
+Answer = dict[str, str]
+
+
+def answers(facts: Facts, findings: Sequence[Finding]) -> dict[str, Answer]:
+    """Return the answers to: can it be opened with dlopen(), preloaded, used for auditing; are its parts sound?"""
+    return {
+        "dlopen": _dlopen(facts, findings),
+        "preload": _preload(facts, findings),
+        "audit": _audit(facts, findings),
+        "resolver": _resolver(facts, findings),
+        "critical_sections": _critical_sections(facts, findings),
+    }
+
+
+def _answer(answer: str, why: str) -> Answer:
+    return {"answer": answer, "why": why}
+
+
+def _of(findings: Iterable[Finding], *rules: str) -> list[Finding]:
+    return [found for found in findings if found.id.startswith(rules)]
+
+
+def _ids(findings: Iterable[Finding]) -> str:
+    return ", ".join(dict.fromkeys(found.id for found in findings))
+
+
+def _shared(facts: Facts) -> Answer | None:
+    """Return the answer for what is no shared object."""
+    if facts.kind == "shared-object":
+        return None
+    return _answer(NO, f"it is {_KINDS[facts.kind]}, not a shared object")
+
+
+_KINDS = {
+    "executable": "an executable",
+    "pie": "a position-independent executable",
+    "static": "a static program",
+    "static-pie": "a static position-independent program",
+}
+
+
+def _dlopen(facts: Facts, findings: Sequence[Finding]) -> Answer:
+    refused = _shared(facts)
+    if refused:
+        return refused
+    if facts.no_open:
+        return _answer(NO, "it is marked so (DF_1_NOOPEN)")
+    fatal = _of(findings, "tls-size", "tls-alignment")
+    if fatal:
+        return _answer(NO, f"its static TLS cannot be allocated later ({_ids(fatal)})")
+    if uses_static_tls(facts):
+        return _answer(WITH_CARE, f"its static TLS needs {_tls_size(facts)} bytes of the surplus")
+    return _late(findings, "it needs no static TLS of its own")
+
+
+def _tls_size(facts: Facts) -> int:
+    return facts.tls.segment.size if facts.tls.segment else 0
+
+
+def _late(findings: Sequence[Finding], yes: str) -> Answer:
+    """Return the answer where only resolvers and references can stand in the way."""
+    bad = _of([found for found in findings if found.severity == ERROR], "resolver-")
+    if bad:
+        return _answer(NO, f"a resolver crashes or reads nonsense ({_ids(bad)})")
+    care = _of([found for found in findings if found.severity == WARNING], "resolver-", "rseq-strong-reference")
+    return _answer(WITH_CARE, f"see {_ids(care)}") if care else _answer(YES, yes)
+
+
+def _preload(facts: Facts, findings: Sequence[Finding]) -> Answer:
+    return _shared(facts) or _late(findings, "at start its TLS is part of every thread's static block")
+
+
+def _audit(facts: Facts, findings: Sequence[Finding]) -> Answer:
+    refused = _shared(facts)
+    if refused:
+        return refused
+    if "la_version" not in facts.audit.exports:
+        return _answer(NO, "it does not export la_version")
+    fatal = _of(findings, "tls-size", "tls-alignment")
+    if fatal:
+        return _answer(NO, f"in its own namespace its static TLS comes from the surplus, too ({_ids(fatal)})")
+    if uses_static_tls(facts):
+        return _answer(WITH_CARE, f"in its own namespace its static TLS takes {_tls_size(facts)} bytes of the surplus")
+    return _late(findings, "it exports la_version and needs no static TLS of its own")
+
+
+def _resolver(facts: Facts, findings: Sequence[Finding]) -> Answer:
+    count = len(facts.indirect.resolvers)
+    if not count:
+        return _answer(NONE, "it has no indirect functions")
+    return _judged(
+        _of(findings, "resolver-"),
+        all(code.complete for code in facts.indirect.resolvers),
+        f"its {count} resolvers use their arguments and instructions only" if count > 1 else "its resolver is pure",
+        "what some of them call cannot be known from the code",
+    )
+
+
+def _critical_sections(facts: Facts, findings: Sequence[Finding]) -> Answer:
+    found = facts.critical_sections
+    bad = _of(findings, "cs-")
+    if not found.sections and not bad:
+        return _answer(NONE, "it has none in the tables that debuggers read")
+    count = len(found.sections)
+    sound = f"{count} critical section{'s' * (count != 1)}, every rule kept"
+    return _judged(bad, True, sound, "")
+
+
+def _judged(findings: Sequence[Finding], complete: bool, yes: str, unknown: str) -> Answer:
+    errors = [found for found in findings if found.severity == ERROR]
+    if errors:
+        return _answer(NO, f"see {_ids(errors)}")
+    if findings:
+        return _answer(WITH_CARE, f"see {_ids(findings)}")
+    return _answer(YES, yes) if complete else _answer(WITH_CARE, unknown)
