@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -53,6 +55,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"one process may not trace another here: {os.strerror(error)}")
     if item.get_closest_marker("libc_a") and unsupported_links(find_compiler()):
         pytest.skip("no static libc (Debian: libc6-dev; Fedora: glibc-static)")
+    if item.get_closest_marker("binutils") and not shutil.which("readelf"):
+        pytest.skip("no readelf (Debian, Fedora and Alpine: binutils)")
+    if item.get_closest_marker("cross") and not importlib.util.find_spec("ziglang"):
+        pytest.skip("no compiler for other machines (pip install ziglang)")
 
 
 def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
