@@ -79,6 +79,8 @@ def resolver_cases(machine: str) -> Iterator[Case]:
     for kind in ("static", "static-pie") if machine != "ppc64le" else ("static-pie",):
         # There, a static program's thread pointer is set first: powerpc/libc-start.h, ARCH_SETUP_TLS.
         yield case("resolver-in-static", "error", resolver("tls", kind=kind))
+    late = Recipe("static_order.c", (), machine, "static")
+    yield case("resolver-in-static", "error", late, "-DTHREAD_POINTER_FIRST", note="order")
     if machine == "arm":
         return  # zig links a __stack_chk_guard of its own into everything for arm
     severity = "error" if machine in CANARY_VARIABLE else "warning"
@@ -112,6 +114,8 @@ def section_cases(machine: str) -> Iterator[Case]:
         yield case(rule, severity, bad, *SECTION_TWINS.get(rule, ()), besides=besides)
     unlisted = Recipe("section.S", ("-DINSIDE=BRANCH(.Lelsewhere)", "-DNO_EXITS"), machine)
     yield case("cs-branch", "warning", unlisted, "-DNO_EXITS", note="no exit table")
+    elsewhere = Recipe("section.S", ("-DINSIDE=BRANCH(.Lelsewhere)",), machine)
+    yield case("cs-branch", "error", elsewhere, "-DINSIDE=BRANCH(.Lteardown)", note="teardown")
     for way in ("JUMP(.Lelsewhere)", "JUMP_INDIRECTLY", "RETURN"):
         yield case("cs-branch", "error", Recipe("section.S", (f"-DINSIDE={way}",), machine), note=way)
 
@@ -129,6 +133,7 @@ def rseq_cases(machine: str) -> Iterator[Case]:
         yield case("rseq-write-read-only", "error", written, "-DFIELD=8", note=field)
     yield case("rseq-write-read-only", "warning", own("-DSTORE"), besides=(STATIC,), note="own area")
     yield case("rseq-length", "error", own("-DLENGTH=24"), besides=(STATIC,), note="24")
+    yield case("rseq-length", "error", own("-DLENGTH=20"), "-DLENGTH=0", besides=(STATIC,), note="a query")
     yield case("rseq-length", "warning", own("-DLENGTH=64"), besides=(STATIC,), note="64")
     yield case("rseq-alignment", "error", own("-DALIGNMENT=8"), besides=(STATIC,))
 

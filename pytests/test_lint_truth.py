@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crafting import SECTION_DEFECTS, SOURCES, Recipe, make
+from crafting import SECTION_DEFECTS, SOURCES, Recipe, inspect, make
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the crafted files are run on x86-64 only")
 
@@ -105,6 +105,16 @@ def test_a_resolver_of_a_static_program_crashes_on_the_thread_pointer(
     good = make(Recipe(source, options[1:], kind=kind, hosted=True), tmp_path / "good")
     assert run(good).returncode > 0  # what the resolver saw
     assert run(bad).returncode == (run(good).returncode if early_thread_pointer else -signal.SIGSEGV)
+
+
+@pytest.mark.libc_a
+@pytest.mark.parametrize("kind", ["static", "static-pie"])
+def test_the_order_of_a_static_programs_start_is_read_from_its_code(
+    kind: str, early_thread_pointer: bool, tmp_path: Path
+) -> None:
+    program = make(Recipe("resolver_thread_pointer.c", kind=kind, hosted=True), tmp_path / "asked")
+    assert inspect([program])[program]["indirect"]["thread_pointer_first"] == early_thread_pointer
+    assert run(program).returncode == early_thread_pointer
 
 
 def called(library: Path, **environment: str) -> subprocess.CompletedProcess[str]:

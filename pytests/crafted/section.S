@@ -79,6 +79,9 @@ crafted_section:
 .Lelsewhere:
         CONTINUED
         RETURN
+.Lteardown:
+        CONTINUED
+        JUMP(.Lexit)
 #endif
         .size crafted_section, . - crafted_section
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 import numpy as np
 
-from rseq_matrix.elf.code import Reach, Windows, around, everything
+from rseq_matrix.elf.code import Reach, Windows, around, everything, occurrences
 from rseq_matrix.elf.flow import Program
 
 STUBS = 20_000  # call targets that are tried for being a PLT stub
@@ -13,17 +16,35 @@ STUBS = 20_000  # call targets that are tried for being a PLT stub
 def calls_of(program: Program, symbols: frozenset[str], reach: Reach) -> Windows:
     """Return the code around the calls of one of the symbols through the PLT or the GOT."""
     slots = _slots(program, symbols)
-    if not slots:
-        return Windows([], True)
-    if program.machine.calls is None:
+    if slots and program.machine.calls is None:
         return everything(program)
-    found: list[int] = []
+    return around(program, _sites(program, slots), reach)
+
+
+def thread_windows(program: Program, reach: Reach) -> Windows:
+    """Return the code around whatever gives it the thread pointer: instructions, or calls of a function (arm)."""
+    if program.machine.thread_pattern is None:
+        return everything(program)
+    slots = _slots(program, program.machine.thread_functions)
+    calls = _sites(program, slots, program.thread_readers)
+    return around(program, chain(occurrences(program, program.machine.thread_pattern), calls), reach)
+
+
+def _sites(program: Program, slots: set[int], functions: frozenset[int] = frozenset()) -> Iterator[int]:
+    """Yield where a function is called whose address is in one of the GOT entries, or one of the file's own."""
+    finder = program.machine.calls
+    if finder is None or not (slots or functions):
+        return
     for address, raw in program.code:
-        calls = program.machine.calls(np.frombuffer(raw, dtype=np.uint8), address)
-        stubs = [target for target in _candidates(program, calls.targets) if _leads_to(program, target, slots)]
-        found += calls.sites[np.isin(calls.targets, stubs)].tolist()
-        found += calls.word_sites[np.isin(calls.words, list(slots))].tolist()
-    return around(program, found, reach)
+        calls = finder(np.frombuffer(raw, dtype=np.uint8), address)
+        candidates = _candidates(program, calls.targets) if slots else []
+        wanted = [target for target in candidates if _leads_to(program, target, slots)]
+        chosen = np.flatnonzero(np.isin(calls.targets, [*wanted, *functions]))
+        if calls.thumb is not None:
+            for index in chosen:
+                program.modes.learn(int(calls.sites[index]), bool(calls.thumb[index]))
+        yield from calls.sites[chosen].tolist()
+        yield from calls.word_sites[np.isin(calls.words, list(slots))].tolist()
 
 
 def _slots(program: Program, symbols: frozenset[str]) -> set[int]:

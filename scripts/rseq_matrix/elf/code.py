@@ -82,8 +82,8 @@ def around(program: Program, sites: Iterable[int], reach: Reach) -> Windows:
         function = program.functions.around(site)
         if program.machine.thumb:
             complete = complete and program.modes.at(site).kind != ""
-            if program.modes.at(function.start).kind != program.modes.at(site).kind:
-                function = function._replace(start=site)
+            if program.modes.at(function.start).kind != program.modes.at(site).kind or function.start == site:
+                function = function._replace(start=program.modes.before(site, reach.before))
         by_function.setdefault(function.start, (function, set()))[1].add(site)
     chosen = _affordable(by_function)
     return Windows(_pieces(program, chosen, reach), complete and len(chosen) == len(by_function))
@@ -112,6 +112,7 @@ def _pieces(program: Program, by_function: Sites, reach: Reach) -> list[Function
                 found[-1] = found[-1]._replace(end=addresses[end])
             else:
                 found.append(Function(addresses[first], addresses[end], function.name))
+                program.modes.learn_like(addresses[first], function.start)
             last = end
     return found
 

@@ -24,6 +24,7 @@ FIELD = 8
 SECTIONS = 10_000
 CODE = 4096  # bytes of one section that are disassembled
 UNLISTED = 100
+TEARDOWN, TEARDOWN_INSTRUCTIONS = 128, 16
 
 
 def critical_sections(program: Program) -> CriticalSections:
@@ -149,7 +150,7 @@ def _code(program: Program, start: int, length: int, allowed: set[int]) -> list[
         return found
     registers: Registers = dict(program.machine.initial)
     end = start + length
-    for insn in program.instructions(start, end):
+    for insn in program.instructions(start, end, data=True):
         if isinstance(insn, int):
             raw = program.image.read(insn, min(program.gap(insn), end - insn)) or b""
             found.append(Instruction(insn, raw.hex(), "(no instruction)", "undecodable"))
@@ -173,11 +174,35 @@ def _mark(program: Program, step: Step, inside: range, allowed: set[int]) -> tup
         target = step.target
         if target is not None and target in inside:
             return "", target
-        return ("exit" if target in allowed else "branch"), target
+        leaves_well = target is not None and (target in allowed or _leads_on(program, target, allowed))
+        return ("exit" if leaves_well else "branch"), target
     return "", None
 
 
+def _leads_on(program: Program, start: int, allowed: set[int]) -> bool:
+    """Return whether code at a branch's target goes straight on to a place where the section may come out.
+
+    librseq restores registers in such code before it jumps to the exit point (include/rseq/arch/x86/bits.h,
+    RSEQ_ASM_DEFINE_TEARDOWN); a debugger with a breakpoint at the exit point still gets hold of the thread.
+    """
+    registers: Registers = dict(program.machine.initial)
+    for count, insn in enumerate(program.instructions(start, start + TEARDOWN)):
+        if isinstance(insn, int) or count >= TEARDOWN_INSTRUCTIONS:
+            return False
+        step = program.machine.decoder(insn, registers, program.surroundings)
+        if step.flow is not Flow.NEXT:
+            return step.flow is Flow.JUMP and step.target in allowed
+    return False
+
+
 # --- what is not in the tables
+
+
+def _is_instruction(program: Program, address: int) -> bool:
+    """Tell an abort handler's signature from the number that code loads to register; x86 needs no look at the code."""
+    if program.machine.signature_code != program.machine.signature:
+        return True
+    return address in program.boundaries(program.functions.around(address)) or program.modes.is_unused(address)
 
 
 def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...]:
@@ -189,6 +214,6 @@ def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...
     found: list[Place] = []
     for at in occurrences(program, Pattern(re.escape(machine.signature_code), machine.signature_code)):
         abort = at + len(machine.signature_code)
-        if abort not in listed and len(found) < UNLISTED:
+        if abort not in listed and len(found) < UNLISTED and _is_instruction(program, at):
             found.append(Place(abort, program.functions.name(abort), "abort handler"))
     return tuple(found)

@@ -107,11 +107,16 @@ class Code:
 
 @dataclass(frozen=True)
 class Indirect:
-    """Indirect functions (STT_GNU_IFUNC) and what their resolvers touch. `irelative` counts IRELATIVE relocations."""
+    """Indirect functions (STT_GNU_IFUNC) and what their resolvers touch. `irelative` counts IRELATIVE relocations.
+
+    `thread_pointer_first`: whether a static program sets its thread pointer before it calls its resolvers; None for
+    others, and where its code does not show it.
+    """
 
     symbols: tuple[IndirectSymbol, ...] = ()
     irelative: int = 0
     resolvers: tuple[Code, ...] = ()
+    thread_pointer_first: bool | None = None
 
 
 @dataclass(frozen=True)

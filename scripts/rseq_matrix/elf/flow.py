@@ -21,6 +21,7 @@ from rseq_matrix.elf.relocations import Relocated, Slot
 ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
+SHF_EXECINSTR = 4
 READ_AHEAD = 4096  # bytes given to the disassembler at once
 
 
@@ -78,11 +79,14 @@ class Program:
     def _lister(self) -> Any:
         return self.machine.disassembler(detail=False)
 
-    def instructions(self, start: int, end: int) -> Iterator[Any]:
-        """Yield capstone's instructions in [start, end) as far as that is loaded; the address where there is none."""
+    def instructions(self, start: int, end: int, data: bool = False) -> Iterator[Any]:
+        """Yield capstone's instructions in [start, end) as far as that is loaded; the address where there is none.
+
+        With `data`, what is marked as data on arm is read as code, too.
+        """
         at, end = start, min(end, self._end_of_segment(start))
         if self.machine.thumb:
-            yield from self.modes.instructions(at, end)
+            yield from self.modes.instructions(at, end, self.modes.at(at).kind if data else "")
             return
         while at < end:
             raw = self.image.read(at, min(end - at, READ_AHEAD))
@@ -98,6 +102,8 @@ class Program:
 
     def gap(self, address: int) -> int:
         """Return how many bytes are left out where there is no instruction, or none that capstone knows."""
+        if self.machine.thumb:
+            return self.modes.gap(address)
         length, raw = self.machine.length, self.image.read(address, 1)
         return length(raw) if length is not None and raw else self.machine.step
 
@@ -198,6 +204,13 @@ class Program:
             return address
         self.modes.learn(address & ~1, bool(address & 1))
         return address & ~1
+
+    def is_function(self, pointer: int) -> bool:
+        """Return whether a number is the address of a function: by its start, or by Thumb's mark on code."""
+        if not self.machine.thumb or self.functions.is_start(pointer & ~1):
+            return self.functions.is_start(pointer & ~1 if self.machine.thumb else pointer)
+        code = (s for s in self.image.sections if s.flags & SHF_EXECINSTR)
+        return bool(pointer & 1) and any(s.address <= pointer < s.address + s.size for s in code)
 
     def readable(self, address: int) -> bool:
         """Return whether there is code at an address, of a known instruction set."""

@@ -16,6 +16,8 @@ from rseq_matrix.elf.touches import Touches, only
 
 DIRECT = frozenset({"signal", "bsd_signal", "sysv_signal", "__sysv_signal", "ssignal", "sigset"})
 BY_STRUCTURE = frozenset({"sigaction", "__sigaction", "__libc_sigaction"})
+# They prepare the structure, while the handler's address may still be in a register.
+WITHOUT_CALLBACK = frozenset({"sigemptyset", "sigfillset", "sigaddset", "sigdelset", "memset"})
 INSTALLERS = DIRECT | BY_STRUCTURE
 HANDLERS = 200
 REACH = Reach(before=60, behind=1)
@@ -50,7 +52,7 @@ def _installed(program: Program, piece: Function) -> list[tuple[int, int]]:
         elif name in BY_STRUCTURE:
             found += [(step.address, address) for address in _first_word(program, _argument(step, 1)) or seen]
             seen.clear()
-        else:  # what another function is given is its callback
+        elif name not in WITHOUT_CALLBACK:  # what another function is given is its callback
             for argument in step.arguments:
                 for address in _code(program, argument):
                     seen.pop(address, None)
@@ -66,9 +68,7 @@ def _code(program: Program, value: Value | None) -> list[int]:
     address = program.resolve(value)
     if address is None:
         return []
-    if program.machine.thumb and program.functions.is_start(address & ~1):
-        address = program.entry(address)
-    return [address] if program.functions.is_start(address) else []
+    return [program.entry(address)] if program.is_function(address) else []
 
 
 def _first_word(program: Program, structure: Value | None) -> list[int]:

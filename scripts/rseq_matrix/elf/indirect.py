@@ -6,9 +6,12 @@ import numpy as np
 
 from rseq_matrix.elf.facts import Indirect, IndirectSymbol
 from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.machines.machine import Flow
 from rseq_matrix.elf.touches import Touches
 
 STT_GNU_IFUNC = 10
+START = frozenset({"__libc_start_main"})
+SETUP_TLS = "__libc_setup_tls"
 RESOLVERS = 1000  # of one file that are followed; the largest libc has fewer than 300
 
 
@@ -20,7 +23,28 @@ def indirect(program: Program, touches: Touches) -> Indirect:
     called = {program.entry(address) for address in by_relocation if address is not None}
     addresses = sorted({symbol.address for symbol in symbols} | called)
     resolvers = tuple(touches.of(address) for address in addresses[:RESOLVERS])
-    return Indirect(symbols, program.memory.count(irelative), resolvers)
+    first = _thread_pointer_first(program) if program.image.static and addresses else None
+    return Indirect(symbols, program.memory.count(irelative), resolvers, first)
+
+
+def _thread_pointer_first(program: Program) -> bool | None:
+    """Read the order in the code that starts a static program (glibc csu/libc-start.c, which distributions patch).
+
+    It calls __libc_setup_tls by name, and the resolvers through a table of addresses.
+    """
+    for table in program.image.symbol_tables:
+        for index, name in table.named(START):
+            if name not in START or not table.defined[index]:
+                continue
+            for step in program.steps(program.functions.around(int(table.table["value"][index]))):
+                if step.flow is not Flow.CALL:
+                    continue
+                destination = program.destination(step)
+                if destination.unknown:
+                    return False
+                if destination.address is not None and program.functions.name(destination.address) == SETUP_TLS:
+                    return True
+    return None
 
 
 def _symbols(program: Program) -> tuple[IndirectSymbol, ...]:

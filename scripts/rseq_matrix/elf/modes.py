@@ -21,6 +21,8 @@ READ_AHEAD = 4096  # bytes given to the disassembler at once
 STT_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
 ARM, THUMB, DATA = "a", "t", "d"
 FAR = 1 << 32
+HALF, WORD = 2, 4
+WIDE = b"\xe8"  # in the second byte: the Thumb instruction is one of a word
 
 
 class Stretch(NamedTuple):
@@ -91,6 +93,38 @@ class Modes:
         """Remember the instruction set that something else than a symbol says of an address; the first one counts."""
         self._learnt.setdefault(address, thumb)
 
+    def is_unused(self, address: int) -> bool:
+        """Return whether there is data at an address that no code was met to load."""
+        return self.machine.thumb and self.at(address).kind == DATA and address not in self._constants
+
+    def learn_like(self, address: int, other: int) -> None:
+        """Remember that an address is of the same instruction set as another."""
+        if self.machine.thumb and self.at(other).kind in (ARM, THUMB):
+            self.learn(address, self.at(other).kind == THUMB)
+
+    def before(self, site: int, count: int) -> int:
+        """Return an instruction at most that many words before a site, where nothing says where its function starts.
+
+        Of Thumb the lengths differ, so that it is one on which two readings agree; the site is one of theirs, too.
+        """
+        starts, _, ends = self._functions
+        index = int(np.searchsorted(starts, site, side="right")) - 1
+        segment = self.image.segment_at(site)
+        floor = max(int(ends[index]) if index >= 0 else 0, segment.address if segment is not None else site)
+        start = max(site - WORD * count, floor)
+        kind = self.at(site).kind
+        if start >= site or kind not in (ARM, THUMB) or self._marks[0].size:
+            return site
+        if kind == THUMB:
+            agreed = self._boundaries(start, site) & self._boundaries(start + HALF, site)
+            start = min(agreed) if site in agreed else site
+        self.learn(start, kind == THUMB)
+        return start
+
+    def _boundaries(self, start: int, site: int) -> set[int]:
+        listed = self.instructions(start, site + WORD, THUMB)
+        return {insn.address for insn in listed if not isinstance(insn, int)}
+
     # --- instructions
 
     def instructions(self, start: int, end: int, kind: str = "") -> Iterator[Encoded | int]:
@@ -104,7 +138,9 @@ class Modes:
             limit = min(end, here.end)
             if here.kind in (ARM, THUMB):
                 yield from self._read(at, limit, here.kind == THUMB)
-            elif here.kind != DATA:
+            elif here.kind == DATA:
+                yield from range(at, limit, WORD)
+            else:
                 return
             at = limit
 
@@ -112,7 +148,8 @@ class Modes:
         disassembler, at = self._disassemblers[thumb], start
         while at < end:
             if at in self._constants:
-                at += 2
+                yield at
+                at += HALF
                 continue
             raw = self.image.read(at, min(end - at, READ_AHEAD))
             if not raw:
@@ -129,7 +166,13 @@ class Modes:
                 at = address + size
             if at == before:
                 yield at
-                at += 4 if not thumb or raw[1:2] >= b"\xe8" else 2  # as long as its first half-word says
+                at += WORD if not thumb or raw[1:2] >= WIDE else HALF
+
+    def gap(self, address: int) -> int:
+        """Return how many bytes are left out where there is no instruction."""
+        here, raw = self.at(address), self.image.read(address, HALF) or b""
+        whole = here.kind in (ARM, DATA) or raw[1:] >= WIDE
+        return min(WORD if whole and address not in self._constants else HALF, here.end - address)
 
     @cached_property
     def _disassemblers(self) -> tuple[Any, Any]:

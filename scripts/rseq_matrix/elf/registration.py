@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.elf.calls import thread_windows
 from rseq_matrix.elf.code import Reach, windows
 from rseq_matrix.elf.facts import OwnArea, Reference, Registration, Rseq, Write
 from rseq_matrix.elf.flow import Program
@@ -85,11 +86,11 @@ def _pieces(program: Program, uses_areas: bool) -> tuple[list[Function], bool]:
     complete = True
     if uses_areas and (machine.registration_pattern is None or machine.thread_pattern is None):
         return windows(program, None, REACH)
-    for pattern in (machine.registration_pattern, machine.thread_pattern if uses_areas else None):
-        if pattern is not None:
-            found = windows(program, pattern, REACH)
-            pieces += found.pieces
-            complete = complete and found.complete
+    found = [windows(program, machine.registration_pattern, REACH)] if machine.registration_pattern is not None else []
+    found += [thread_windows(program, REACH)] if uses_areas else []
+    for one in found:
+        pieces += one.pieces
+        complete = complete and one.complete
     return pieces, complete
 
 

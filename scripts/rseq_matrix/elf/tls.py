@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rseq_matrix.elf.code import Reach, occurrences, windows
+from rseq_matrix.elf.calls import thread_windows
+from rseq_matrix.elf.code import Reach, occurrences
 from rseq_matrix.elf.facts import ModelUse, Place, Segment, Tls
 from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.machines.machine import Flow, Pattern, Step, TlsModel
@@ -110,7 +111,7 @@ def _by_code(program: Program, segment: Segment, uses: Uses, calls: list[Place])
     machine = program.machine
     start = machine.tls_offset(segment.address, segment.size, segment.alignment)
     names = _variables(program)
-    found = windows(program, machine.thread_pattern, REACH)
+    found = thread_windows(program, REACH)
     for piece in found.pieces:
         for step in program.steps(piece):
             for access in step.accesses:

@@ -14,7 +14,6 @@ from rseq_matrix.elf.relocations import Relocation
 FUNCTIONS = 64  # followed from one starting point
 INSTRUCTIONS = 20_000
 TLS_GET_ADDR = frozenset({"__tls_get_addr", "___tls_get_addr", "__tls_get_addr_opt", "__tls_get_offset"})
-READ_THREAD_POINTER = frozenset({"__aeabi_read_tp"})
 # Called only once the stack has been found smashed: not on a path that returns.
 STACK_SMASHED = frozenset({"__stack_chk_fail", "__stack_chk_fail_local", "__chk_fail"})
 CANARY_VARIABLE = "__stack_chk_guard"
@@ -105,7 +104,7 @@ class Touches:
         name = self._name(destination)
         if name in TLS_GET_ADDR or self._is_descriptor(destination.slot):
             yield Touch("tls-get-addr", step.address, step.text, name or self._descriptor_of(destination.slot))
-        elif name in READ_THREAD_POINTER:
+        elif name in self.program.machine.thread_functions:
             yield Touch("tls", step.address, step.text, "the thread pointer")
         elif destination.stub:
             yield Touch("plt-call", step.address, step.text, name, relocation=self._type(destination.slot))

@@ -9,6 +9,7 @@ from rseq_matrix.lint.rules import ERROR, WARNING, Finding, finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
 ALIGNMENT = 32
+QUERY = 0  # the length of who only asks whether the system call is there: EINVAL or ENOSYS
 UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER
 READ_ONLY = frozenset({"cpu_id_start", "cpu_id", "node_id", "mm_cid"})
 # What an owner may write before registration and behind a failure (RSEQ_CPU_ID_UNINITIALIZED, ..._REGISTRATION_FAILED).
@@ -44,7 +45,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
 
 def _length(registration: Registration) -> Iterator[Finding]:
     length = registration.length
-    if length is None or (registration.flags or 0) & UNREGISTER or length == ORIGINAL_SIZE:
+    if length is None or (registration.flags or 0) & UNREGISTER or length in (QUERY, ORIGINAL_SIZE):
         return
     where = f"{registration.function or 'code'} ({registration.address:#x})"
     if length < ORIGINAL_SIZE:

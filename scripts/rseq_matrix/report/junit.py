@@ -8,6 +8,7 @@ from typing import Any
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XFAIL, XPASS
+from rseq_matrix.report.findings import clean
 from rseq_matrix.report.words import repeat
 
 ELEMENTS = {FAIL: Failure, XPASS: Failure, ERROR: Error, UNSUPPORTED: Skipped, XFAIL: Skipped}
@@ -17,7 +18,7 @@ def _case(cell: dict[str, Any]) -> TestCase:
     case = TestCase(name=cell["stage"], classname="/".join(cell["id"].split("/")[:-1]))
     element = ELEMENTS.get(cell["result"])
     if element:
-        verdict = element(message=cell["reason"], type_=cell["result"])
+        verdict = element(message=clean(cell["reason"]), type_=cell["result"])
         verdict.text = f"repeat: {repeat(cell)}"
         case.result = [verdict]
     return case

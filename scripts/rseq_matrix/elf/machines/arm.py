@@ -1,11 +1,12 @@
 """arm, 32-bit little-endian (ELF for the Arm Architecture, AAELF32; Procedure Call Standard, AAPCS32).
 
-Here are the encodings of A32 (Arm Architecture Reference Manual, F4), thumb.py has those of T32. capstone only says what
-is an instruction, and how it is written.
+Here are the encodings of A32 (Arm Architecture Reference Manual, F4), thumb.py has those of T32. capstone only says
+what is an instruction, and how it is written.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 import capstone
@@ -251,6 +252,11 @@ def _data_of(insn: Encoded, read: Callable[[int, int], bytes | None]) -> Iterabl
     )
 
 
+def _any(byte: int) -> bytes:
+    """Return the expression for a byte whose upper half is the number of a register, or a condition."""
+    return b"[" + re.escape(bytes(byte | upper << 4 for upper in range(PC))) + b"]"
+
+
 ARM = Machine(
     name="arm",
     e_machine="EM_ARM",
@@ -291,10 +297,13 @@ ARM = Machine(
     system_call=398,
     canary=lambda _: False,  # a variable, behind the GOT
     # mrc p15, 0, rN, c13, c0, 3
-    thread_pattern=Pattern(rb"\x70[\x0f-\xef]\x1d[\x0e-\xee]", b"\x1d", (2,), rb"\x1d\xee\x70[\x0f-\xef]"),
+    thread_pattern=Pattern(b"\x70" + _any(0x0F) + b"\x1d" + _any(0x0E), b"\x1d", (2,), rb"\x1d\xee\x70" + _any(0x0F)),
     # movw rN, #398; in Thumb also mov.w and movs.w
     registration_pattern=Pattern(
-        rb"\x8e[\x01-\xe1]\x00\xe3", b"\x00\xe3", (2,), rb"(?:[\x4f\x5f]\xf4\xc7[\x70-\x7e]|\x40\xf2\x8e[\x10-\x1e])"
+        b"\x8e" + _any(0x01) + rb"\x00\xe3",
+        b"\x00\xe3",
+        (2,),
+        rb"(?:[\x4f\x5f]\xf4\xc7[\x70-\x7e]|\x40\xf2\x8e[\x10-\x1e])",
     ),
     calls=calls.arm,
     step=2,

@@ -300,8 +300,8 @@ class Instruction:
     def _maybe(self) -> None:
         """The instruction is executed or not: only what is so in both cases is known behind it.
 
-        A jump whose target is not in the instruction stays one, as if it were always taken: what is not known of it must
-        not be overlooked. A trap that need not be there is none.
+        A jump whose target is not in the instruction stays one, as if it were always taken: what is not known of it
+        must not be overlooked. A trap that need not be there is none.
         """
         for number, value in self.written.items():
             if value != self.registers.get(number):

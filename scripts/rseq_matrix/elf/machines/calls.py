@@ -19,6 +19,7 @@ class Calls(NamedTuple):
     targets: Any
     word_sites: Any
     words: Any
+    thumb: Any = None  # arm: whether each site is Thumb's
 
 
 Finder = Callable[[Any, int], Calls]
@@ -94,7 +95,35 @@ def fixed(mask: int, pattern: int, bits: int, shift: int, low: int = 0, ahead: i
 
 
 aarch64 = fixed(0x7C000000, 0x14000000, 26, 2)  # bl, b
-arm = fixed(0x0E000000, 0x0A000000, 24, 2, ahead=8)  # bl, b; Thumb's are not looked for
+_arm = fixed(0x0E000000, 0x0A000000, 24, 2, ahead=8)
+
+
+def _thumb(code: Any, base: int) -> tuple[Any, Any]:
+    """`bl`, `blx` and `b.w`: the upper parts of the displacement are in the first half-word."""
+    halves = np.frombuffer(code[: len(code) // 2 * 2].tobytes(), dtype="<u2").astype(np.int64)
+    first, second = halves[:-1], halves[1:]
+    places = np.flatnonzero(((first & 0xF800) == 0xF000) & np.isin(second & 0xD000, (0xD000, 0xC000, 0x9000)))
+    first, second = first[places], second[places]
+    sign = first >> 10 & 1
+    upper = (second >> 13 & 1 ^ sign ^ 1) << 23 | (second >> 11 & 1 ^ sign ^ 1) << 22 | (first & 0x3FF) << 12
+    sites = places * 2 + base
+    counter = np.where((second & 0xD000) == 0xC000, sites & -4, sites) + 4  # `blx` leads to ARM code, which is aligned
+    return sites, counter + (upper | (second & 0x7FF) << 1) - (sign << 24)
+
+
+def arm(code: Any, base: int) -> Calls:
+    """`bl` and `b`, and those of Thumb."""
+    sites, targets, _, _, _ = _arm(code, base)
+    thumb_sites, thumb_targets = _thumb(code, base)
+    return Calls(
+        np.concatenate([sites, thumb_sites]),
+        np.concatenate([targets, thumb_targets]),
+        NONE,
+        NONE,
+        np.repeat([False, True], [len(sites), len(thumb_sites)]),
+    )
+
+
 ppc64 = fixed(0xFC000002, 0x48000000, 24, 2, low=2)  # bl, b
 
 
