@@ -137,6 +137,13 @@ def test_junit(red: Document) -> None:
     assert "repeat: rseq-matrix run" in str(failure.text)
 
 
+def test_junit_is_xml_whatever_a_program_printed(red: Document) -> None:
+    cells = [{**cell, "reason": f"{cell['reason']}\x07\x1b[31m\ufffe"} for cell in red["cells"]]
+    root = ET.fromstring(to_junit({**red, "cells": cells}))
+    (failure,) = root.findall(".//failure")
+    assert str(failure.get("message")).startswith("class: got hidden, want registered?")
+
+
 def test_machine_output_owns_standard_output(command: Command) -> None:
     done = command("run", "executable.main", "--tap")
     assert done.stdout.startswith("TAP version 13\n1..4\nok 1 - host/")

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import signal
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +23,8 @@ from rseq_matrix.lint.surplus import DEFAULT, Surplus
 
 SCHEMA = 1
 READ, UNREADABLE, SKIPPED = "files", "unreadable", "skipped"
+LARGE = 1 << 26  # bytes of a file
+AHEAD = 64  # files that are handed to the workers before they are done with others
 PROGRAMS = (b"\x02\0", b"\x03\0", b"\0\x02", b"\0\x03")  # e_type: ET_EXEC, ET_DYN, in either byte order
 
 Document = dict[str, Any]
@@ -153,7 +155,7 @@ def outcomes(
         return
     left = dict.fromkeys(targets)
     with _workers(min(jobs, len(targets))) as pool:
-        for outcome in _results(pool, _largest_first(targets), surplus, reader):
+        for outcome in _results(pool, targets, surplus, reader):
             del left[outcome.target]
             yield outcome
     for target in left:  # a worker died: which file it died of is found by reading the rest one by one
@@ -162,26 +164,44 @@ def outcomes(
             yield next(iter(_results(pool, [target], surplus, reader)), refused(target, died))
 
 
-def _largest_first(targets: Sequence[Target]) -> list[Target]:
-    """Return the order in which no worker is left alone with a large file at the end."""
+class _Queue:
+    """The files that wait, the largest first; of the very large ones, one at a time is read, for the sake of memory."""
 
-    def size(target: Target) -> int:
-        try:
-            return Path(target.path).stat().st_size
-        except OSError:
-            return 0
+    def __init__(self, targets: Iterable[Target]) -> None:
+        sizes = {target: _size(target) for target in targets}
+        ordered = sorted(sizes, key=lambda target: sizes[target], reverse=True)
+        self.large = deque(target for target in ordered if sizes[target] > LARGE)
+        self.rest = deque(target for target in ordered if sizes[target] <= LARGE)
 
-    return sorted(targets, key=size, reverse=True)
+    def next(self, large_is_read: bool) -> tuple[Target, bool] | None:
+        """Take the next file, and say whether it is a very large one; None: nothing may be read now."""
+        if self.large and not large_is_read:
+            return self.large.popleft(), True
+        return (self.rest.popleft(), False) if self.rest else None
+
+
+def _size(target: Target) -> int:
+    try:
+        return Path(target.path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _results(
     pool: ProcessPoolExecutor, targets: Iterable[Target], surplus: Surplus, reader: Reader
 ) -> Iterator[Outcome]:
     """Yield what comes back; less than was asked for where a worker dies."""
-    waiting: list[Future[Outcome]] = [pool.submit(reader, target, surplus) for target in targets]
+    queue = _Queue(targets)
+    read: dict[Future[Outcome], bool] = {}
     try:
-        for future in as_completed(waiting):
-            yield future.result()
+        while True:
+            while len(read) < AHEAD and (taken := queue.next(any(read.values()))):
+                read[pool.submit(reader, taken[0], surplus)] = taken[1]
+            if not read:
+                return
+            for future in wait(read, return_when=FIRST_COMPLETED).done:
+                del read[future]
+                yield future.result()
     except BrokenProcessPool:
         return
 

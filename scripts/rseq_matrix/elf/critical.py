@@ -199,10 +199,16 @@ def _leads_on(program: Program, start: int, allowed: set[int]) -> bool:
 
 
 def _is_instruction(program: Program, address: int) -> bool:
-    """Tell an abort handler's signature from the number that code loads to register; x86 needs no look at the code."""
-    if program.machine.signature_code != program.machine.signature:
+    """Tell an abort handler's signature from the number that code loads to register; x86 needs no look at the code.
+
+    Where nothing says where the function starts, it could be either, unless all instructions are as long as it.
+    """
+    machine, function = program.machine, program.functions.around(address)
+    if machine.signature_code != machine.signature:
         return True
-    return address in program.boundaries(program.functions.around(address)) or program.modes.is_unused(address)
+    if function.start == address and not program.functions.is_start(address):
+        return machine.step == len(machine.signature)
+    return address in program.boundaries(function) or program.modes.is_unused(address)
 
 
 def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...]:
@@ -216,4 +222,5 @@ def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...
         abort = at + len(machine.signature_code)
         if abort not in listed and len(found) < UNLISTED and _is_instruction(program, at):
             found.append(Place(abort, program.functions.name(abort), "abort handler"))
+            listed.add(abort)
     return tuple(found)

@@ -22,6 +22,7 @@ ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
 SHF_EXECINSTR = 4
+PIECE, OVERLAP = 1 << 22, 32  # bytes of code that are looked at at once
 READ_AHEAD = 4096  # bytes given to the disassembler at once
 
 
@@ -53,11 +54,16 @@ class Program:
         self.modes = Modes(image)
         self._stubs: dict[int, Destination | None] = {}
 
-    @cached_property
-    def code(self) -> list[tuple[int, bytes]]:
-        """Return (address, bytes) of each loaded segment that may be executed."""
-        data = self.image.data
-        return [(s.address, data[s.offset : s.offset + s.file_size]) for s in self.image.loads if s.executable]
+    @property
+    def code(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (address, bytes) of pieces of the loaded segments that may be executed.
+
+        The pieces overlap by more than an instruction, so that what is sought is in one of them as a whole, or in two.
+        """
+        for segment in self.image.loads:
+            for start in range(0, segment.file_size if segment.executable else 0, PIECE):
+                at, size = segment.offset + start, min(PIECE + OVERLAP, segment.file_size - start)
+                yield segment.address + start, self.image.data[at : at + size]
 
     @cached_property
     def surroundings(self) -> Surroundings:
