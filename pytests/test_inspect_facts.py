@@ -230,6 +230,17 @@ def test_local_exec_shows_in_the_code(machine: str, model: str, kind: str, facts
     assert not file["tls"]["static_flag"]
 
 
+@pytest.mark.cross
+@pytest.mark.parametrize("kind", ["executable", "pie"])
+def test_a_call_that_the_linker_left_shows_in_the_code(kind: str, tmp_path: Path) -> None:
+    """riscv's linker relaxes no call, and of an executable's own variable it leaves no relocation either."""
+    recipe = Recipe("tls_models.c", ('-DMODEL="global-dynamic"',), "riscv64", kind)
+    (file,) = inspect([make(recipe, tmp_path / "program")]).values()
+    calls = [place["function"] for place in file["tls"]["dynamic_accesses"]]
+    assert calls == ["crafted_access"]
+    assert used(file) == {("global-dynamic", "code"): 1}
+
+
 @pytest.mark.libc_a
 def test_local_exec_of_a_static_program_with_its_libc(tmp_path: Path) -> None:
     path = make(Recipe("tls_models.c", ('-DMODEL="local-exec"',), kind="static", hosted=True), tmp_path / "program")

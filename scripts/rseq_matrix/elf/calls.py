@@ -13,12 +13,23 @@ from rseq_matrix.elf.flow import Program
 STUBS = 20_000  # call targets that are tried for being a PLT stub
 
 
-def calls_of(program: Program, symbols: frozenset[str], reach: Reach) -> Windows:
-    """Return the code around the calls of one of the symbols through the PLT or the GOT."""
+def calls_of(program: Program, symbols: frozenset[str], reach: Reach, own: bool = False) -> Windows:
+    """Return the code around the calls of one of the symbols through the PLT or the GOT.
+
+    With `own`, also where the file calls its own function of that name, as a static program does.
+    """
     slots = _slots(program, symbols)
-    if slots and program.machine.calls is None:
+    functions = frozenset(_defined(program, symbols)) if own else frozenset()
+    if (slots or functions) and program.machine.calls is None:
         return everything(program)
-    return around(program, _sites(program, slots), reach)
+    return around(program, _sites(program, slots, functions), reach)
+
+
+def _defined(program: Program, symbols: frozenset[str]) -> Iterator[int]:
+    for table in program.image.symbol_tables:
+        for index, name in table.named(symbols):
+            if name in symbols and table.defined[index]:
+                yield int(table.table["value"][index]) & (-2 if program.machine.thumb else -1)
 
 
 def thread_windows(program: Program, reach: Reach) -> Windows:

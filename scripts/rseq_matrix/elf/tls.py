@@ -11,16 +11,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rseq_matrix.elf.calls import thread_windows
+from rseq_matrix.elf.calls import calls_of, thread_windows
 from rseq_matrix.elf.code import Reach, occurrences
 from rseq_matrix.elf.facts import ModelUse, Place, Segment, Tls
 from rseq_matrix.elf.flow import Program
-from rseq_matrix.elf.machines.machine import Flow, Pattern, Step, TlsModel
+from rseq_matrix.elf.functions import Function
+from rseq_matrix.elf.machines.machine import Flow, Pattern, TlsModel
 from rseq_matrix.elf.touches import TLS_GET_ADDR
 
 DF_STATIC_TLS = 0x10
 OWN = ""  # the symbol of a relocation against the file's own block
 REACH = Reach(before=12, behind=12)
+CALL = Reach(before=1, behind=1)  # a call is two instructions on riscv
+DYNAMIC = (TlsModel.GLOBAL_DYNAMIC.value, TlsModel.LOCAL_DYNAMIC.value)
 DATA16_LEA_RDI = b"\x66\x48\x8d\x3d"  # x86-64: lea disp32(%rip), %rdi behind a prefix that is padding
 
 Uses = dict[tuple[str, str], list[str]]
@@ -34,7 +37,9 @@ def tls(program: Program) -> tuple[Tls, bool]:
     calls: list[Place] = []
     examined = True
     if program.image.kind != "shared-object" and segment is not None:
-        examined = _by_code(program, segment, uses, calls)
+        examined = _by_code(program, segment, uses)
+        calls, whole = _dynamic_accesses(program, uses)
+        examined = examined and whole
     models = tuple(
         ModelUse(model, evidence, len(examples), next((e for e in examples if e), "an own variable"))
         for (model, evidence), examples in sorted(uses.items())
@@ -102,7 +107,7 @@ def _slots_of_global_dynamic(program: Program) -> frozenset[int]:
 # --- code
 
 
-def _by_code(program: Program, segment: Segment, uses: Uses, calls: list[Place]) -> bool:
+def _by_code(program: Program, segment: Segment, uses: Uses) -> bool:
     """Note the model that an executable's code shows. Returns whether all of it was examined.
 
     It is local-exec where the linker knew the offset, be that in the code or in a word that nobody changes: of
@@ -120,23 +125,30 @@ def _by_code(program: Program, segment: Segment, uses: Uses, calls: list[Place])
                 if address.thread and address.word is None and offset < max(segment.size, 1):
                     example = names.get(offset) or f"{program.functions.place(step.address)} ({step.text})"
                     uses.setdefault((TlsModel.LOCAL_EXEC.value, "code"), []).append(example)
-            _called(program, step, uses, calls)
     return found.complete
 
 
-def _called(program: Program, step: Step, uses: Uses, calls: list[Place]) -> None:
-    """Note a call of __tls_get_addr: the linker could not or would not relax it."""
-    if step.flow is not Flow.CALL:
-        return
-    destination = program.destination(step)
-    name = destination.symbol or (
-        program.functions.name(destination.address) if destination.address is not None else ""
-    )
-    if name in TLS_GET_ADDR:
-        function = program.functions.name(step.address)
-        calls.append(Place(step.address, function, step.text))
-        if program.image.static:
-            uses.setdefault((TlsModel.GLOBAL_DYNAMIC.value, "code"), []).append(function)
+def _dynamic_accesses(program: Program, uses: Uses) -> tuple[list[Place], bool]:
+    """Return an executable's calls of __tls_get_addr, which the linker could not or would not relax, and whether all.
+
+    Of a variable of its own it knows the module and the offset, and leaves no relocation: the calls show the model.
+    """
+    found = calls_of(program, TLS_GET_ADDR, CALL, own=program.image.static)
+    calls = [Place(*place) for piece in found.pieces for place in _calls_in(program, piece)]
+    if calls and not any(model in DYNAMIC for model, _ in uses):
+        uses[TlsModel.GLOBAL_DYNAMIC.value, "code"] = [place.function for place in calls]
+    return calls, found.complete
+
+
+def _calls_in(program: Program, piece: Function) -> Iterator[tuple[int, str, str]]:
+    for step in program.steps(piece):
+        if step.flow in (Flow.CALL, Flow.JUMP):
+            destination = program.destination(step)
+            name = destination.symbol
+            if not name and destination.address is not None:
+                name = program.functions.name(destination.address)
+            if name in TLS_GET_ADDR:
+                yield step.address, program.functions.name(step.address), step.text
 
 
 def _variables(program: Program) -> dict[int, str]:
