@@ -79,6 +79,10 @@ def resolver_cases(machine: str) -> Iterator[Case]:
     for kind in ("static", "static-pie") if machine != "ppc64le" else ("static-pie",):
         # There, a static program's thread pointer is set first: powerpc/libc-start.h, ARCH_SETUP_TLS.
         yield case("resolver-in-static", "error", resolver("tls", kind=kind))
+    some = ("-DON_SOME_PATH",)
+    yield case("resolver-gd-tls", "warning", resolver("gd_tls", *some), *some, besides=pointer, note="some path")
+    if machine != "ppc64le":
+        yield case("resolver-in-static", "warning", resolver("tls", *some, kind="static"), *some, note="some path")
     late = Recipe("static_order.c", (), machine, "static")
     yield case("resolver-in-static", "error", late, "-DTHREAD_POINTER_FIRST", note="order")
     if machine == "arm":

@@ -10,6 +10,10 @@ static volatile int crafted_variable = 42;
 
 static crafted_type crafted_resolver(void)
 {
-    crafted_seen = crafted_variable;
+#ifdef ON_SOME_PATH
+    static volatile int wanted;
+    if (wanted)
+#endif
+        crafted_seen = crafted_variable;
     return crafted_implementation;
 }

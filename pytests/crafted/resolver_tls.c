@@ -16,6 +16,10 @@ static volatile int variable = 42;
 
 static crafted_type crafted_resolver(void)
 {
-    crafted_seen = variable;
+#ifdef ON_SOME_PATH
+    static volatile int wanted;
+    if (wanted)
+#endif
+        crafted_seen = variable;
     return crafted_implementation;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -20,7 +21,9 @@ from rseq_matrix.errors import (
     RseqMatrixError,
     UsageError,
 )
+from rseq_matrix.signals import undisturbed
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
@@ -40,7 +43,8 @@ class Commands(click.Group):
         """Return a command, None where there is no such."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"rseq_matrix.commands.{cmd_name}")
+        with undisturbed():  # an extension module that is interrupted while it starts aborts the process
+            module = importlib.import_module(f"rseq_matrix.commands.{cmd_name}")
         found: click.Command = getattr(module, cmd_name)
         return found
 
@@ -61,8 +65,13 @@ def command() -> None:
 
 
 def _end(code: int, message: str = "") -> NoReturn:
+    """End with a status and a sentence, which may hold names that others chose."""
+    for number in (signal.SIGINT, *STOPPING):
+        signal.signal(number, signal.SIG_IGN)  # the status is decided
     if message:
-        print(f"rseq-matrix: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # where nobody can be told, the status still tells
+            harmless = "".join(letter if letter.isprintable() else "?" for letter in message)
+            print(f"rseq-matrix: {harmless}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -75,18 +84,25 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def main() -> NoReturn:
-    """Run the command line and turn every error into one sentence and its exit code."""
+def _prepare() -> None:
+    """Make up for what the caller left closed or ignored."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the caller closed it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as a caller may have left it, no child could be waited for
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
+
+
+def main() -> NoReturn:
+    """Run the command line and turn every error into one sentence and its exit code."""
+    _prepare()
     try:
         command.main(prog_name="rseq-matrix", standalone_mode=False)
         sys.stdout.flush()
+    except SystemExit as end:
+        _end(int(end.code or 0))
     except RseqMatrixError as error:
         _end(error.exit_code, str(error))
     except click.ClickException as error:
@@ -100,4 +116,4 @@ def main() -> NoReturn:
         _silence()
         where = f" ({error.filename})" if error.filename else ""
         _end(UsageError.exit_code, f"cannot write or use a file: {error.strerror or error}{where}")
-    sys.exit(EXIT_AS_EXPECTED)
+    _end(EXIT_AS_EXPECTED)

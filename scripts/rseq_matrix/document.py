@@ -165,5 +165,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_json(document: Document) -> str:
-    """Return the document as text."""
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    """Return the document as text. The bytes of a file name that are not UTF-8 become escapes of lone surrogates."""
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

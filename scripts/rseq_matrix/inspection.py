@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rseq_matrix.errors import InputError, UnsuitableError
 from rseq_matrix.lint import answers, judge
 from rseq_matrix.lint.rules import SEVERITIES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus
+from rseq_matrix.signals import undisturbed
 
 SCHEMA = 1
 READ, UNREADABLE, SKIPPED = "files", "unreadable", "skipped"
@@ -64,19 +65,22 @@ def inspect_file(path: str, surplus: Surplus = DEFAULT) -> Document:
 def find(paths: Iterable[str]) -> list[Target]:
     """Return the files that these paths mean, each once; of a directory its programs and libraries, links not followed.
 
-    Raises InputError for a path that does not exist.
+    What cannot be looked at is among them: reading it will say why.
     """
-    found: dict[tuple[int, int], Target] = {}
+    found: dict[tuple[int, int] | str, Target] = {}
     for path in paths:
-        try:
-            about = Path(path).stat()
-            members = [Target(path, True)] if not stat.S_ISDIR(about.st_mode) else _in_directory(path)
-            for target in members:
-                about = Path(target.path).stat()
-                found.setdefault((about.st_dev, about.st_ino), target)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        members = _in_directory(path) if Path(path).is_dir() else [Target(path, True)]
+        for target in members:
+            found.setdefault(_identity(target.path), target)
     return list(found.values())
+
+
+def _identity(path: str) -> tuple[int, int] | str:
+    try:
+        about = Path(path).stat()
+    except OSError:
+        return path
+    return about.st_dev, about.st_ino
 
 
 def _in_directory(directory: str) -> list[Target]:
@@ -88,7 +92,7 @@ def _in_directory(directory: str) -> list[Target]:
 
 
 def _is_program(path: Path) -> bool:
-    """Return whether a file in a directory is a program or library by its first bytes, or cannot be opened."""
+    """Return whether a file in a directory is a program or library by its first bytes, or cannot be looked at."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
@@ -120,18 +124,14 @@ def refused(target: Target, error: InputError) -> Outcome:
     return Outcome(target, kind, {"path": target.path, "reason": str(error).removeprefix(f"{target.path}: ")})
 
 
-def _obey_parent() -> None:
-    """Leave Ctrl-C to the parent, which ends its workers, and take a termination as it is meant."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Workers that are started from a clean process (this one may have threads), and ended whatever happens."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_obey_parent)
+    with undisturbed():  # all of them are deaf to Ctrl-C: this process ends them
+        forkserver.ensure_running()
+    pool = ProcessPoolExecutor(count, mp_context=context)
     try:
         yield pool
     except BaseException:

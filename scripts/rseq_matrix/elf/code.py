@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from rseq_matrix.elf.functions import Function
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CODE = 1 << 18  # bytes of code that are followed where nothing narrows them down
 SITES = 4000
+LONGEST = 16  # bytes of an instruction
 BYTES = 1 << 22  # of the functions around them: a Go program without symbols is one function
 
 Sites = dict[int, tuple[Function, set[int]]]
@@ -74,19 +76,32 @@ def windows(program: Program, pattern: Pattern | None, reach: Reach) -> Windows:
 def around(program: Program, sites: Iterable[int], reach: Reach) -> Windows:
     """Return the code around some sites, those of them that are instructions."""
     by_function: Sites = {}
-    complete = True
-    for count, site in enumerate(sites):
-        if count >= SITES:
-            complete = False
-            break
+    wanted = list(islice(sites, SITES + 1))
+    complete = len(wanted) <= SITES and program.whole and all(program.modes.known(site) for site in wanted)
+    loose = Function(0, 0, "")
+    for site in sorted(wanted[:SITES]):
         function = program.functions.around(site)
-        if program.machine.thumb:
-            complete = complete and program.modes.at(site).kind != ""
-            if program.modes.at(function.start).kind != program.modes.at(site).kind or function.start == site:
-                function = function._replace(start=program.modes.before(site, reach.before))
-        by_function.setdefault(function.start, (function, set()))[1].add(site)
+        if not _leads_to(program, function, site):
+            function = loose = _around_alone(program, function, site, reach, loose)
+        sites_there = by_function.get(function.start, (function, set()))[1] | {site}
+        by_function[function.start] = (function, sites_there)
     chosen = _affordable(by_function)
     return Windows(_pieces(program, chosen, reach), complete and len(chosen) == len(by_function))
+
+
+def _leads_to(program: Program, function: Function, site: int) -> bool:
+    """Return whether something says where the function with a site starts, and that it is of one instruction set."""
+    said = function.start != site or program.functions.is_start(site)
+    return said and program.modes.at(function.start).kind == program.modes.at(site).kind
+
+
+def _around_alone(program: Program, function: Function, site: int, reach: Reach, last: Function) -> Function:
+    """Return the code around a site of which nothing says where it starts, together with that around the last one."""
+    start = program.modes.before(site, reach.before)
+    end = min(function.end, site + LONGEST * (reach.behind + 1))
+    if start <= last.end and program.modes.at(last.start).kind == program.modes.at(site).kind:
+        start = last.start
+    return Function(start, end, function.name)
 
 
 def _affordable(by_function: Sites) -> Sites:

@@ -36,7 +36,7 @@ class Tls:
     models: tuple[ModelUse, ...] = ()
     static_flag: bool = False  # DF_STATIC_TLS
     dynamic_accesses: tuple[Place, ...] = ()  # calls of __tls_get_addr or of a descriptor, where the code shows them
-    static_symbols: tuple[str, ...] = ()  # undefined symbols of initial-exec relocations; "" is the file's own block
+    static_symbols: tuple[str, ...] = ()  # undefined ones (name@version) of initial-exec relocations; "": own
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class Touch:
     what: str
     canary_variable: bool = False  # stack-protector: the canary is a variable behind the GOT, not in the TCB
     relocation: str = ""  # got-load, plt-call: the type of the word's relocation
+    always: bool = False  # on every path: before the first branch of the function, and of all that call it on the way
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ class Handler:
 
     code: Code
     installed_at: int
+    certain: bool = True  # false: its address is formed before the call, and may be meant for something else
 
 
 @dataclass(frozen=True)

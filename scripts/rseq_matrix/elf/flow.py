@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from rseq_matrix.elf.code import occurrences
@@ -22,7 +23,8 @@ ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
 SHF_EXECINSTR = 4
-PIECE, OVERLAP = 1 << 22, 32  # bytes of code that are looked at at once
+CODE = 1 << 28  # bytes of code that are looked at in one file
+PIECE, OVERLAP = 1 << 22, 32  # and at once
 READ_AHEAD = 4096  # bytes given to the disassembler at once
 
 
@@ -60,10 +62,18 @@ class Program:
 
         The pieces overlap by more than an instruction, so that what is sought is in one of them as a whole, or in two.
         """
+        left = CODE
         for segment in self.image.loads:
-            for start in range(0, segment.file_size if segment.executable else 0, PIECE):
+            for start in range(0, min(segment.file_size, left) if segment.executable else 0, PIECE):
                 at, size = segment.offset + start, min(PIECE + OVERLAP, segment.file_size - start)
                 yield segment.address + start, self.image.data[at : at + size]
+                self.image.forget(at, size)
+                left -= PIECE
+
+    @cached_property
+    def whole(self) -> bool:
+        """Return whether `code` is all of it."""
+        return sum(segment.file_size for segment in self.image.loads if segment.executable) <= CODE
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -71,7 +81,11 @@ class Program:
         got = self.image.tag("DT_PLTGOT") or self._section_address(".got.plt") or self._section_address(".got")
         toc = self._section_address(".got")
         toc = toc + 0x8000 if toc else None  # .TOC. (ELFv2 ABI, 3.3)
-        return Surroundings(toc, got, self.memory.constant, self._returns_thread_pointer)
+        return Surroundings(toc, got, self.memory.constant, self._returns_thread_pointer, self._is_descriptor)
+
+    def _is_descriptor(self, address: int) -> bool:
+        relocation = self.memory.at(address % 2**self.machine.bits)
+        return relocation is not None and relocation.type == self.machine.relocations.descriptor
 
     def _section_address(self, name: str) -> int | None:
         section = self.image.section(name)
@@ -138,9 +152,12 @@ class Program:
 
     # --- one function
 
-    def steps(self, function: Function, to_end: bool = True) -> list[Step]:
-        """Return the steps of a function; up to where its path ends if its end is not certain (`to_end` false)."""
-        return [step for step, _ in self.walk(function, to_end)]
+    def steps(self, function: Function, to_end: bool = True, limit: int | None = None) -> list[Step]:
+        """Return the steps of a function, at most `limit`.
+
+        They go up to where its path ends if its end is not certain (`to_end` false).
+        """
+        return [step for step, _ in islice(self.walk(function, to_end), limit)]
 
     def walk(self, function: Function, to_end: bool = True) -> Iterator[tuple[Step, Registers]]:
         """Yield each step with what the registers hold behind it (which the next step changes)."""
@@ -163,7 +180,7 @@ class Program:
                 joins[step.target] = _meet(joins[step.target], registers) if step.target in joins else dict(registers)
             if step.flow in ENDS:
                 registers, reachable = dict(self.machine.initial), False
-                if not to_end and not any(target < function.end for target in joins):
+                if not to_end and not any(step.end <= target < function.end for target in joins):
                     return
 
     # --- values

@@ -6,6 +6,10 @@ one, or stored by the function (struct sigaction on the stack), or the first wor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
 from rseq_matrix.elf.calls import calls_of
 from rseq_matrix.elf.code import Reach
 from rseq_matrix.elf.facts import Handler
@@ -25,38 +29,47 @@ REACH = Reach(before=60, behind=1)
 
 def handlers(program: Program, touches: Touches) -> tuple[Handler, ...]:
     """Return the handlers that the code shows, with what of TLS they and their callees reach."""
-    found: dict[int, int] = {}
+    found: dict[int, _Installed] = {}
     for function in calls_of(program, INSTALLERS, REACH).pieces:
-        for installed_at, address in _installed(program, function):
-            found.setdefault(address, installed_at)
+        for installed in _installed(program, function):
+            if installed.certain or installed.handler not in found:
+                found[installed.handler] = installed
     result = []
-    for address, installed_at in sorted(found.items())[:HANDLERS]:
+    for address, installed in sorted(found.items())[:HANDLERS]:
         code = touches.of(address)
         kept = only(code.touches, "tls-get-addr")
-        result.append(Handler(type(code)(code.address, code.function, kept, code.complete), installed_at))
+        code = replace(code, touches=kept)
+        result.append(Handler(code, installed.at, installed.certain))
     return tuple(result)
 
 
-def _installed(program: Program, piece: Function) -> list[tuple[int, int]]:
-    """Return (address of the call, handler) of each installation in a piece of code."""
+class _Installed(NamedTuple):
+    """A call that installs a handler. Not `certain`: a function whose address was formed before the call."""
+
+    handler: int
+    at: int
+    certain: bool
+
+
+def _installed(program: Program, piece: Function) -> Iterator[_Installed]:
+    """Yield each installation in a piece of code."""
     seen: dict[int, None] = {}  # the functions whose address the code has formed, in order
-    found = []
     for step, registers in program.walk(piece):
         for value in list(registers.values()):
             seen.update(dict.fromkeys(_code(program, value)))
         if step.flow not in (Flow.CALL, Flow.JUMP):  # a jump to another function is its tail call
             continue
         name = program.destination(step).symbol
-        if name in DIRECT:
-            found += [(step.address, address) for address in _code(program, _argument(step, 1)) or list(seen)]
-        elif name in BY_STRUCTURE:
-            found += [(step.address, address) for address in _first_word(program, _argument(step, 1)) or seen]
-            seen.clear()
+        if name in INSTALLERS:
+            read = _code if name in DIRECT else _first_word
+            known = read(program, _argument(step, 1))
+            yield from (_Installed(address, step.address, bool(known)) for address in known or list(seen))
+            if name in BY_STRUCTURE:
+                seen.clear()
         elif name not in WITHOUT_CALLBACK:  # what another function is given is its callback
             for argument in step.arguments:
                 for address in _code(program, argument):
                     seen.pop(address, None)
-    return found
 
 
 def _argument(step: Step, place: int) -> Value | None:

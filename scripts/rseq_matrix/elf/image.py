@@ -7,6 +7,7 @@ here, and whatever is wrong becomes one InputError.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
@@ -137,6 +138,12 @@ class Image:
         """Release the file."""
         self.elf = None
         self.data.close()
+
+    def forget(self, offset: int, size: int) -> None:
+        """Let the memory of a part of the file go that was read and is not needed soon; it can be read again."""
+        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        with contextlib.suppress(OSError, ValueError):
+            self.data.madvise(mmap.MADV_DONTNEED, start, min(offset + size, len(self.data)) - start)
 
     # --- headers
 

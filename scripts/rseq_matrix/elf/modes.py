@@ -77,7 +77,7 @@ class Modes:
 
     def at(self, address: int) -> Stretch:
         """Return what is at an address, and up to where that is so."""
-        if not 0 <= address < FAR:
+        if not 0 <= address < FAR or not self.machine.thumb:
             return Stretch("", FAR)
         marks, kinds = self._marks
         index = int(np.searchsorted(marks, address, side="right")) - 1
@@ -88,6 +88,10 @@ class Modes:
         if index >= 0 and address < max(int(ends[index]), int(starts[index]) + 1):
             return Stretch(THUMB if thumb[index] else ARM, FAR)
         return Stretch({None: "", False: ARM, True: THUMB}[self._learnt.get(address)], FAR)
+
+    def known(self, address: int) -> bool:
+        """Return whether it is known what is at an address; on other machines that is always so."""
+        return not self.machine.thumb or self.at(address).kind != ""
 
     def learn(self, address: int, thumb: bool) -> None:
         """Remember the instruction set that something else than a symbol says of an address; the first one counts."""
@@ -107,11 +111,9 @@ class Modes:
 
         Of Thumb the lengths differ, so that it is one on which two readings agree; the site is one of theirs, too.
         """
-        starts, _, ends = self._functions
-        index = int(np.searchsorted(starts, site, side="right")) - 1
-        segment = self.image.segment_at(site)
-        floor = max(int(ends[index]) if index >= 0 else 0, segment.address if segment is not None else site)
-        start = max(site - WORD * count, floor)
+        if not self.machine.thumb:
+            return site
+        start = max(site - WORD * count, self._floor(site))
         kind = self.at(site).kind
         if start >= site or kind not in (ARM, THUMB) or self._marks[0].size:
             return site
@@ -120,6 +122,15 @@ class Modes:
             start = min(agreed) if site in agreed else site
         self.learn(start, kind == THUMB)
         return start
+
+    def _floor(self, site: int) -> int:
+        """Return where the code around a site starts at the earliest: behind a function, and in its section."""
+        starts, _, ends = self._functions
+        index = int(np.searchsorted(starts, site, side="right")) - 1
+        parts = [s.address for s in self.image.sections if s.allocated and s.address <= site < s.address + s.size]
+        segment = self.image.segment_at(site)
+        parts += [segment.address if segment is not None else site, int(ends[index]) if index >= 0 else 0]
+        return max(parts)
 
     def _boundaries(self, start: int, site: int) -> set[int]:
         listed = self.instructions(start, site + WORD, THUMB)
@@ -166,13 +177,13 @@ class Modes:
                 at = address + size
             if at == before:
                 yield at
-                at += WORD if not thumb or raw[1:2] >= WIDE else HALF
+                at += self.gap(at)
 
     def gap(self, address: int) -> int:
         """Return how many bytes are left out where there is no instruction."""
         here, raw = self.at(address), self.image.read(address, HALF) or b""
         whole = here.kind in (ARM, DATA) or raw[1:] >= WIDE
-        return min(WORD if whole and address not in self._constants else HALF, here.end - address)
+        return max(min(WORD if whole and address not in self._constants else HALF, here.end - address), 1)
 
     @cached_property
     def _disassemblers(self) -> tuple[Any, Any]:

@@ -14,6 +14,8 @@ from rseq_matrix.elf.image import DAMAGE, Image
 
 lief.logging.disable()
 
+LARGEST = 1 << 28  # bytes of a file: LIEF reads it into memory as a whole
+TOO_LARGE = "too large a file for LIEF, the second opinion"
 UNREADABLE = "LIEF, the second opinion, cannot read this file"
 
 
@@ -27,6 +29,8 @@ def _configuration() -> Any:
 
 def second_opinion(image: Image, facts: Facts) -> Facts:
     """Return the facts with the disagreements among their notes."""
+    if len(image.data) > LARGEST:
+        return replace(facts, notes=(*facts.notes, TOO_LARGE))
     with warnings.catch_warnings():  # what it says of a damaged file is said by us
         warnings.simplefilter("ignore")
         try:

@@ -21,6 +21,7 @@ OWN_AREA = "__rseq_abi"
 STT_TLS, STB_WEAK = 6, 2
 SYSCALL = "syscall"  # syscall(2)'s wrapper: the number is the first argument
 FIELDS = {0: "cpu_id_start", 4: "cpu_id", 8: "rseq_cs", 16: "flags", 20: "node_id", 24: "mm_cid", 28: "slice_ctrl"}
+WRITABLE = ("rseq_cs", "flags", "slice_ctrl")
 GLIBC, OWN = "glibc", "own"
 AREA_SIZE = 32
 REACH = Reach(before=40, behind=40)
@@ -77,6 +78,13 @@ def _area(program: Program, symbols: Symbols, index: int) -> OwnArea:
     # The block is aligned as the segment; within it, the offset's lowest bit is all that is sure.
     guaranteed = min(alignment, offset & -offset) if offset else alignment
     return OwnArea(OWN_AREA, int(row["size"]), guaranteed, True)
+
+
+def _field(offset: int, size: int) -> str | None:
+    """Return the field that a store of `size` bytes at an offset changes; of several, one that is not the program's."""
+    ends = [*list(FIELDS)[1:], AREA_SIZE]
+    hit = [n for (at, n), end in zip(FIELDS.items(), ends, strict=True) if offset < end and at < offset + max(size, 1)]
+    return next((name for name in hit if name not in WRITABLE), hit[0] if hit else None)
 
 
 def _pieces(program: Program, uses_areas: bool) -> tuple[list[Function], bool]:
@@ -144,7 +152,7 @@ class _Finder:
     def registrations(self, step: Step) -> Iterator[Registration]:
         """Yield the registration that a system call, or a call of syscall(2)'s wrapper, is."""
         arguments = step.arguments
-        if step.flow is Flow.CALL and self._is_wrapper(step):
+        if step.flow in (Flow.CALL, Flow.JUMP) and self._is_wrapper(step):
             arguments = step.arguments
         elif step.flow is not Flow.SYSTEM_CALL:
             return
@@ -172,11 +180,12 @@ class _Finder:
             if not access.store or not access.address.thread:
                 continue
             area, offset = self._where(access)
-            if area is None or offset not in FIELDS:
+            field = _field(offset, access.size) if area is not None else None
+            if area is None or field is None:
                 continue
             value = access.value.constant if access.value is not None and access.value.known else None
             name = self.program.functions.name(step.address)
-            yield Write(step.address, name, step.text, area, FIELDS[offset], value)
+            yield Write(step.address, name, step.text, area, field, value)
 
     def _where(self, access: Access) -> tuple[str | None, int]:
         """Return which area an access goes to and its offset in it."""

@@ -96,7 +96,8 @@ class Relocated:
 
     def _in_place(self, addresses: Any) -> Any:
         """Return the words at these addresses, 0 where nothing is loaded."""
-        return np.array([self.image.word(int(address)) or 0 for address in addresses], dtype=np.int64)
+        words = [self.image.word(int(address)) or 0 for address in addresses]
+        return np.array(words, dtype=np.uint64).astype(np.int64)
 
     @cached_property
     def packed(self) -> Any:

@@ -74,9 +74,15 @@ def _by_relocations(program: Program, uses: Uses) -> set[str]:
             model = TlsModel.DESCRIPTOR
         else:
             model = TlsModel.INITIAL_EXEC
-            static.add(OWN if not name or symbols.defined[found.symbol] else name)
+            static.add(OWN if not name or symbols.defined[found.symbol] else _versioned(program, found.symbol))
         uses.setdefault((model.value, "relocation"), []).append(name)
     return static
+
+
+def _versioned(program: Program, index: int) -> str:
+    symbols = program.image.dynamic_symbols
+    version = symbols.version(index)
+    return f"{symbols.name(index)}@{version}" if version else symbols.name(index)
 
 
 def _is_global_dynamic(program: Program, slot: int, lea_slots: frozenset[int]) -> bool:

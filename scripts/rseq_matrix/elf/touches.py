@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rseq_matrix.elf.facts import Code, Touch
 from rseq_matrix.elf.flow import Destination, Program
@@ -24,7 +24,7 @@ class _Walked:
     """One function: what it touches itself, the file's functions that it calls, whether all of it is known."""
 
     touches: list[Touch] = field(default_factory=list)
-    calls: list[int] = field(default_factory=list)
+    calls: dict[int, bool] = field(default_factory=dict)  # and whether every path makes that call
     whole: bool = True
     instructions: int = 0
     walked: range = range(0)  # where its registers were followed from its start to its end
@@ -39,22 +39,23 @@ class Touches:
 
     def of(self, address: int) -> Code:
         """Return what the function at an address touches, and those of the file's own that it calls."""
-        waiting, seen, instructions = [address], {address}, 0
+        waiting, seen, instructions = [(address, True)], {address}, 0
         covered: list[range] = []
         touches: list[Touch] = []
         complete = True
         while waiting:
-            here = waiting.pop(0)
+            here, always = waiting.pop(0)
             if any(here in walked for walked in covered):
                 continue  # back into a function that was followed from its start
             found = self._one(here)
-            touches += found.touches
+            touches += [touch if always else replace(touch, always=False) for touch in found.touches]
             instructions += found.instructions
             complete = complete and found.whole
             covered.append(found.walked)
-            new = [call for call in found.calls if call not in seen]
-            seen.update(new)
-            waiting += new
+            for call, call_always in found.calls.items():
+                if call not in seen:
+                    seen.add(call)
+                    waiting.append((call, always and call_always))
             if len(seen) > FUNCTIONS or instructions > INSTRUCTIONS:
                 complete = False
                 break
@@ -71,28 +72,30 @@ class Touches:
         certain = around.start == address and bool(around.name)
         function = Function(address, around.end, around.name)
         whole = program.readable(address)
-        steps = program.steps(function, to_end=certain) if whole else []
+        steps = program.steps(function, certain, INSTRUCTIONS) if whole else []
         checked = {slot for step in steps for slot in self._checked(step)}
-        found = _Walked(whole=whole, instructions=len(steps))
+        found = _Walked(whole=whole and len(steps) < INSTRUCTIONS, instructions=len(steps))
         if certain:
             found.walked = range(address, around.end)
+        always = True
         for step in steps:
-            found.touches += self._touched(step, checked)
+            found.touches += [replace(touch, always=always) for touch in self._touched(step, checked)]
             if step.flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH):
-                self._follow(step, function, found)
+                self._follow(step, function, found, always)
+            always = always and step.flow not in (Flow.JUMP, Flow.BRANCH)
         return found
 
-    def _follow(self, step: Step, function: Function, found: _Walked) -> None:
+    def _follow(self, step: Step, function: Function, found: _Walked, always: bool) -> None:
         """Note what a call, jump or branch uses and where it leads."""
         destination = self.program.destination(step)
         if self._name(destination) in STACK_SMASHED:
             return
-        found.touches += self._called(step, destination)
+        found.touches += [replace(touch, always=always) for touch in self._called(step, destination)]
         inside = step.target is not None and function.start <= step.target < function.end
         if destination.unknown and step.flow is not Flow.BRANCH:
             found.whole = False
         elif destination.address is not None and destination.slot is None and not inside:
-            found.calls.append(destination.address)
+            found.calls.setdefault(destination.address, always and step.flow is not Flow.BRANCH)
 
     def _name(self, destination: Destination) -> str:
         if destination.symbol or destination.address is None:

@@ -18,7 +18,8 @@ from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError, MissingError
 from rseq_matrix.layout.memory import AT_ENTRY, Memory
 from rseq_matrix.layout.objects import kernel_loaded, loaded_objects
-from rseq_matrix.layout.tracing import ALL_KINDS, Held, living_tasks, next_stop, pauses, undisturbed
+from rseq_matrix.layout.tracing import ALL_KINDS, Held, living_tasks, next_stop, pauses
+from rseq_matrix.signals import undisturbed
 
 MACHINE = "x86-64"
 TIME_LIMIT = 10.0  # seconds until the moment

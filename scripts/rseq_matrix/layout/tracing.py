@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.signals import undisturbed
 
 ALL_KINDS = 0x40000000  # __WALL: threads, too
 EVENT_STOP = 128  # PTRACE_EVENT_STOP
@@ -72,16 +73,6 @@ def living_tasks(pid: int) -> list[int]:
         return []
     states = {tid: stat_fields(Path(f"/proc/{pid}/task/{tid}")) for tid in found}
     return sorted(tid for tid, fields in states.items() if fields and fields[0] not in GONE)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Keep Ctrl-C waiting while tasks are let go."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pauses(seconds: float) -> Iterator[None]:

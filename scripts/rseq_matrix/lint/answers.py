@@ -62,6 +62,11 @@ def _dlopen(facts: Facts, findings: Sequence[Finding]) -> Answer:
         return _answer(NO, f"its static TLS cannot be allocated later ({_ids(fatal)})")
     if uses_static_tls(facts):
         return _answer(WITH_CARE, f"its static TLS needs {_tls_size(facts)} bytes of the surplus")
+    others = [name for name in facts.tls.static_symbols if name and "@GLIBC_" not in name]
+    if others:
+        return _answer(
+            WITH_CARE, f"it uses {others[0]}, which has to lie in the static TLS of an object that is loaded"
+        )
     return _late(findings, "it needs no static TLS of its own")
 
 
@@ -88,6 +93,8 @@ def _audit(facts: Facts, findings: Sequence[Finding]) -> Answer:
         return refused
     if "la_version" not in facts.audit.exports:
         return _answer(NO, "it does not export la_version")
+    if facts.no_open:
+        return _answer(NO, "it is marked so that it cannot be opened (DF_1_NOOPEN), and ld.so ignores it")
     fatal = _of(findings, "tls-size", "tls-alignment")
     if fatal:
         return _answer(NO, f"in its own namespace its static TLS comes from the surplus, too ({_ids(fatal)})")

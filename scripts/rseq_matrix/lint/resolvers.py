@@ -28,7 +28,9 @@ def judge(facts: Facts) -> Iterator[Finding]:
                 "handler-gd-tls",
                 WARNING,
                 _place(handler.code),
-                f"the signal handler {_place(handler.code)} reaches {_said(handler.code.touches)}: the first access of "
+                f"the {'signal handler' if handler.certain else 'function'} {_place(handler.code)}"
+                f"{'' if handler.certain else ', a signal handler as it seems,'} reaches "
+                f"{_said(handler.code.touches)}: the first access of "
                 "a thread may call malloc(), which is not async-signal-safe; touch the variable in each thread before, "
                 "or use the initial-exec model",
             )
@@ -43,6 +45,15 @@ def _said(touches: tuple[Touch, ...]) -> str:
     names = list(dict.fromkeys(touch.what for touch in touches))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more + f" at {touches[0].address:#x}"
+
+
+def _severity(touches: tuple[Touch, ...]) -> str:
+    """Return ERROR for what happens whenever the resolver runs, WARNING for what happens on some of its paths."""
+    return ERROR if any(touch.always for touch in touches) else WARNING
+
+
+def _path(touches: tuple[Touch, ...]) -> str:
+    return "" if _severity(touches) == ERROR else " where a branch leads there"
 
 
 def _of(code: Code, *kinds: str) -> tuple[Touch, ...]:
@@ -67,19 +78,21 @@ def _in_static(facts: Facts, code: Code) -> Iterator[Finding]:
     if tls:
         yield finding(
             "resolver-in-static",
-            ERROR,
+            _severity(tls),
             _place(code),
             f"the resolver {_place(code)} uses {_said(tls)}, and in a static program it runs before the thread pointer "
-            "is set: the program crashes before main; a resolver may use its arguments and own constants only",
+            f"is set: the program crashes before main{_path(tls)}; a resolver may use its arguments and own constants "
+            "only",
         )
     canary = tuple(touch for touch in _of(code, "stack-protector") if not touch.canary_variable)
     if canary:
         yield finding(
             "resolver-stack-protector",
-            ERROR,
+            _severity(canary),
             _place(code),
             f"the resolver {_place(code)} reads the stack protector's canary, and in a static program it runs before "
-            "the thread pointer is set: the program crashes before main; give it the attribute no_stack_protector",
+            f"the thread pointer is set: the program crashes before main{_path(canary)}; give it the attribute "
+            "no_stack_protector",
         )
 
 
@@ -117,10 +130,11 @@ def _dynamic_tls(code: Code) -> Iterator[Finding]:
     if touches:
         yield finding(
             "resolver-gd-tls",
-            ERROR,
+            _severity(touches),
             _place(code),
-            f"the resolver {_place(code)} reaches {_said(touches)}: while objects are being relocated the TLS block is "
-            "not there yet, and getting it may call a malloc() that is not relocated; keep TLS out of resolvers",
+            f"the resolver {_place(code)} reaches {_said(touches)}{_path(touches)}: while objects are being relocated "
+            "the TLS block is not there yet, and getting it may call a malloc() that is not relocated; keep TLS out of "
+            "resolvers",
         )
 
 

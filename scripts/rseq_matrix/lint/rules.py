@@ -49,7 +49,7 @@ _RULES = (
         "an IFUNC resolver needs relocations that may not have been applied when it runs",
         "glibc elf/dl-reloc.c, elf/dl-machine.h: a resolver runs when any object that names its symbol is relocated",
     ),
-    Rule("resolver-in-static", (ERROR,), "an IFUNC resolver of a static program uses the thread pointer", IREL),
+    Rule("resolver-in-static", (ERROR, WARNING), "an IFUNC resolver of a static program uses the thread pointer", IREL),
     Rule(
         "resolver-stack-protector",
         (ERROR, WARNING),
@@ -59,7 +59,7 @@ _RULES = (
     Rule("resolver-tls", (WARNING,), "an IFUNC resolver uses thread-local storage", INIT_TLS),
     Rule(
         "resolver-gd-tls",
-        (ERROR,),
+        (ERROR, WARNING),
         "an IFUNC resolver reaches __tls_get_addr or a TLS descriptor",
         f"{INIT_TLS}; glibc elf/dl-tls.c __tls_get_addr",
     ),

@@ -39,7 +39,7 @@ def judge(facts: Facts, surplus: Surplus) -> Iterator[Finding]:
             f"to {most} unless an object that is there at start asks for more: dlopen() fails ('cannot allocate memory "
             "in static TLS block') and no tunable helps; link it to the program, preload it, or align less",
         )
-    if size > surplus.size:
+    if size > surplus.size + most:  # what rounding the static TLS up may leave over
         yield finding(
             "tls-size",
             ERROR,
@@ -57,7 +57,8 @@ def judge(facts: Facts, surplus: Surplus) -> Iterator[Finding]:
             WARNING,
             where,
             f"its static TLS takes {size} of the {surplus.size} bytes that all libraries loaded with dlopen() share: "
-            "with others like it dlopen() fails; the global-dynamic model needs none of it",
+            f"{'it fits only where rounding left some more, and ' if size > surplus.size else ''}with others like "
+            "it dlopen() fails; the global-dynamic model needs none of it",
         )
     else:
         yield finding(

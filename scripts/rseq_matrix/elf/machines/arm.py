@@ -40,10 +40,6 @@ Handler = Callable[[Instruction], None]
 Row = tuple[int, int, Handler]  # the instructions whose word, masked, is this
 
 
-def _sum(base: Value | None, number: int) -> Value | None:
-    return base.plus(number) if base is not None else None
-
-
 # --- branches and exceptions
 
 
@@ -233,6 +229,7 @@ def _execute(insn: Encoded, registers: Registers, surroundings: Surroundings) ->
         accesses=tuple(i.accesses),
         reads_thread_pointer=i.reads_thread_pointer,
         arguments=arguments,
+        compared=i.compared,
         switches=i.switches,
     )
 
@@ -243,13 +240,9 @@ def _data_of(insn: Encoded, read: Callable[[int, int], bytes | None]) -> Iterabl
         return ()
     if insn.mnemonic.startswith("tb"):
         return thumb.table(insn, read)
-    accesses = _execute(insn, {}, Surroundings()).accesses
-    return (
-        place
-        for access in accesses
-        if access.address.known and not access.store
-        for place in range(access.address.constant, access.address.constant + access.size, 2)
-    )
+    loads = [access for access in _execute(insn, {}, Surroundings()).accesses if not access.store]
+    places = [(access.address.constant & MASK, access.size) for access in loads if access.address.known]
+    return [place for start, size in places for place in range(start, start + size, 2)]
 
 
 def _any(byte: int) -> bytes:

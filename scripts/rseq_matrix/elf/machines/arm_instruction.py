@@ -27,7 +27,7 @@ MASK = 0xFFFFFFFF
 LSL, LSR = 0, 1
 
 # The operations of data processing, by the numbers that they have in A32; all others give nothing that is followed.
-AND, EOR, SUB, RSB, ADD, TST, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 11, 12, 13, 14, 15
+AND, EOR, SUB, RSB, ADD, TST, CMP, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 10, 11, 12, 13, 14, 15
 ORN = 16  # in T32 only
 COMPARISONS = range(TST, CMN + 1)
 
@@ -93,6 +93,7 @@ class Instruction:
         self.accesses: list[Access] = []
         self.written: dict[int, Value | None] = {}
         self.reads_thread_pointer = False
+        self.compared: tuple[Value | None, ...] = ()
 
     # --- fields
 
@@ -178,7 +179,9 @@ class Instruction:
     # --- what both sets have
 
     def process(self, operation: int, register: int, left: Value | None, right: Value | None) -> None:
-        """Do data processing."""
+        """Do data processing. A difference is as good as a comparison: compilers count its leading zeroes."""
+        if operation in (CMP, SUB, RSB, EOR):
+            self.compared = (left, right)
         if operation not in COMPARISONS:
             self.write(register, combined(operation, left, right))
 

@@ -138,6 +138,7 @@ class Surroundings:
     got: int | None = None  # i386: DT_PLTGOT
     constant: Callable[[int], int | None] = _unknown  # the word at an address, if it is one that never changes
     returns_thread_pointer: Callable[[int], bool] = _never  # whether a call of that address does (arm)
+    descriptor: Callable[[int], bool] = _never  # whether the word at an address is a TLS descriptor's (x86)
 
 
 class Decoder(Protocol):

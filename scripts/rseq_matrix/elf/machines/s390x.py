@@ -75,6 +75,7 @@ class _Instruction:
         self.accesses: list[Access] = []
         self.written: dict[int, Value | None] = {}
         self.uses_thread_pointer = False
+        self.compared: tuple[Value | None, ...] = ()
 
     # --- fields
 
@@ -244,8 +245,11 @@ def _count_and_branch_relative(i: _Instruction) -> None:
 
 
 def _compare_and_branch_relative(i: _Instruction) -> None:
+    """cgrj, cgij and their like."""
     i.flow = Flow.BRANCH
     i.target = i.relative
+    if i.raw[5] in (0x64, 0x65):
+        i.compared = (i.value(i.first), i.value(i.second))
 
 
 def _compare_and_branch(i: _Instruction) -> None:
@@ -346,7 +350,20 @@ def _add_halves(i: _Instruction) -> None:
 
 def _exclusive_or(i: _Instruction) -> None:
     """xgr, xr: of a register with itself it is a zero."""
+    i.compared = (i.value(i.first), i.value(i.second))
     i.write(Value(0) if i.first == i.second else None)
+
+
+def _subtract(i: _Instruction) -> None:
+    """sgr, slgr: the difference is as good as a comparison, and not followed."""
+    i.compared = (i.value(i.first), i.value(i.second))
+    i.write()
+
+
+def _subtract_another(i: _Instruction) -> None:
+    """sgrk, slgrk: of the second register and the third."""
+    i.compared = (i.value(i.second), i.value(i.digit(4)))
+    i.write()
 
 
 def _shift_left(i: _Instruction) -> None:
@@ -480,6 +497,16 @@ def _clear_or_combine(i: _Instruction) -> None:
     i.store(i.base(2), i.raw[1] + 1, Value(0) if i.raw[2:4] == i.raw[4:6] else None)
 
 
+def _compare_registers(i: _Instruction) -> None:
+    """cgr, clgr."""
+    i.compared = (i.value(i.first), i.value(i.second))
+
+
+def _compare_with_word(i: _Instruction) -> None:
+    """cg, clg; cgrl, clgrl."""
+    i.compared = (i.value(i.first), _load_word(i, i.indexed(i.long) if i.long else Value(i.relative)))
+
+
 def _compare(i: _Instruction) -> None:
     """clc."""
     i.load(i.base(2), i.raw[1] + 1)
@@ -589,6 +616,9 @@ REGISTERS: dict[int, Handler] = {
     **dict.fromkeys((0xB9E8, 0xB9EA), _add_two_registers),
     0x1A: _add_halves,
     **dict.fromkeys((0xB982, 0x17), _exclusive_or),
+    **dict.fromkeys((0xB920, 0xB921), _compare_registers),
+    **dict.fromkeys((0xB909, 0xB90B), _subtract),
+    **dict.fromkeys((0xB9E9, 0xB9EB), _subtract_another),
     0xEB0D: _shift_left,
     0xB24F: _extract_access,
 }
@@ -634,6 +664,7 @@ MEMORY: dict[int, Handler] = {
     # stocfh stcm stcmy stcmh, stam vstm vstl
     **dict.fromkeys((0xEBE1, 0xBE, 0xEB2D, 0xEB2C, 0x9B, 0xE73E, 0xE73F), _store_by_base(0, general=False)),
     0xD5: _compare,
+    **dict.fromkeys((0xE320, 0xE321, 0xC68, 0xC6A), _compare_with_word),
     0xD7: _clear_or_combine,
     **dict.fromkeys((*range(0xD0, 0xD5), 0xD6, *range(0xD8, 0xE0), 0xE8, *range(0xF0, 0xFE)), _copy),
 }
@@ -668,6 +699,7 @@ def _execute(insn: Any, registers: Registers, surroundings: Surroundings) -> Ste
         accesses=tuple(i.accesses),
         reads_thread_pointer=i.uses_thread_pointer,
         arguments=arguments,
+        compared=i.compared,
     )
 
 
@@ -725,9 +757,9 @@ S390X = Machine(
     signature_code=bytes.fromhex("b2ff0fff"),  # trap4 4095
     system_call=383,
     canary=lambda address: address.word is None and address.constant == CANARY,
-    # ear %rN,%a1: where the thread pointer is complete
+    # ear %rN,%a0: where the thread pointer begins to be put together
     thread_pattern=Pattern(
-        rb"\xb2\x4f\x00[\x01\x11\x21\x31\x41\x51\x61\x71\x81\x91\xa1\xb1\xc1\xd1\xe1\xf1]", b"\xb2\x4f\x00"
+        b"\xb2\x4f\x00[" + re.escape(bytes(register << 4 for register in range(16))) + b"]", b"\xb2\x4f\x00"
     ),
     registration_pattern=Pattern(rb"\xa7[\x18\x19\x28\x29]\x01\x7f", b"\x01\x7f", (2,)),  # lhi, lghi: 383, to 1 or 2
     calls=calls.s390x,

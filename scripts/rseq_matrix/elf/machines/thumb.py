@@ -8,6 +8,7 @@ from rseq_matrix.elf.machines.arm_instruction import (
     ADD,
     AND,
     BIC,
+    CMP,
     EOR,
     LINK,
     MASK,
@@ -19,6 +20,7 @@ from rseq_matrix.elf.machines.arm_instruction import (
     RSB,
     STACK,
     SUB,
+    TST,
     Instruction,
     negative,
     shifted,
@@ -37,8 +39,7 @@ ENTRIES = 2048  # of a table of branches
 OPERATIONS = {0: AND, 1: BIC, 2: ORR, 3: ORN, 4: EOR, 8: ADD, 13: SUB, 14: RSB}
 WITHOUT_FIRST = {2: MOV, 3: MVN}  # where the first register is 15
 WITHOUT_RESULT = (0, 4, 8, 13)  # tst, teq, cmn, cmp: where the result's register is 15
-SHORT_OPERATIONS = {0: AND, 1: EOR, 12: ORR, 14: BIC, 15: MVN}
-SHORT_COMPARISONS = (8, 10, 11)
+SHORT_OPERATIONS = {0: AND, 1: EOR, 8: TST, 10: CMP, 11: TST, 12: ORR, 14: BIC, 15: MVN}
 OTHER = 17
 
 
@@ -62,19 +63,18 @@ def _add_third(i: Instruction) -> None:
 def _immediate(i: Instruction) -> None:
     """mov, cmp, add, sub: eight bits."""
     operation, register = i.field(11, 2), i.field(8, 3)
-    if operation != 1:
-        i.process((MOV, OTHER, ADD, SUB)[operation], register, i.read(register), Value(i.field(0, 8)))
+    i.process((MOV, CMP, ADD, SUB)[operation], register, i.read(register), Value(i.field(0, 8)))
 
 
 def _short_process(i: Instruction) -> None:
     operation, register = i.field(6, 4), i.field(0, 3)
-    if operation not in SHORT_COMPARISONS:
-        i.process(SHORT_OPERATIONS.get(operation, OTHER), register, i.read(register), i.read(i.field(3, 3)))
+    i.process(SHORT_OPERATIONS.get(operation, OTHER), register, i.read(register), i.read(i.field(3, 3)))
 
 
 def _add_any(i: Instruction) -> None:
+    """add, cmp: any two registers."""
     register = i.field(7, 1) << 3 | i.field(0, 3)
-    i.process(ADD, register, i.read(register), i.read(i.number(3)))
+    i.process(CMP if i.field(8, 1) else ADD, register, i.read(register), i.read(i.number(3)))
 
 
 def _move_any(i: Instruction) -> None:
@@ -176,8 +176,7 @@ SHORT: tuple[Row, ...] = (
     (0xE000, 0x0000, _shift),
     (0xE000, 0x2000, _immediate),
     (0xFC00, 0x4000, _short_process),
-    (0xFF00, 0x4400, _add_any),
-    (0xFF00, 0x4500, _nothing),  # cmp
+    (0xFE00, 0x4400, _add_any),
     (0xFF00, 0x4600, _move_any),
     (0xFF00, 0x4700, _jump_to_register),
     (0xF800, 0x4800, _load_literal),
@@ -253,8 +252,8 @@ def _constant(i: Instruction) -> int:
 def _process(i: Instruction, right: Value | None) -> None:
     operation, first, register = i.field(21, 4), i.number(16), i.number(8)
     if register == PC and operation in WITHOUT_RESULT:
-        return
-    if first == PC and operation in WITHOUT_FIRST:
+        i.process(CMP if OPERATIONS[operation] == SUB else TST, register, i.read(first), right)
+    elif first == PC and operation in WITHOUT_FIRST:
         i.process(WITHOUT_FIRST[operation], register, None, right)
     else:
         i.process(OPERATIONS.get(operation, OTHER), register, i.read(first), right)

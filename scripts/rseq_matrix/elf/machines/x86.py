@@ -123,7 +123,8 @@ def _accesses(insn: Any, registers: Registers) -> tuple[Access, ...]:
         where = _address(insn, operand.mem, registers)
         if where is None:
             continue
-        store = bool(operand.access & WRITE)
+        # Of movups and the like capstone says that they read what they store to.
+        store = bool(operand.access & WRITE) or (position == 0 and insn.mnemonic.startswith(("mov", "vmov")))
         stored = None
         if store and insn.mnemonic == "mov" and position == 0:
             stored = _operand(insn, insn.operands[1], registers)
@@ -185,7 +186,10 @@ def _execute(insn: Any, registers: Registers, surroundings: Surroundings, wide: 
     accesses = _accesses(insn, registers)
     compared = tuple(_operand(insn, o, registers) for o in insn.operands) if insn.mnemonic == "cmp" else ()
     if flow is Flow.CALL:
-        for register in CALLER_SAVED if wide == 8 else CALLER_SAVED_32:
+        lost = CALLER_SAVED if wide == 8 else CALLER_SAVED_32
+        if through is not None and through.word is not None and surroundings.descriptor(through.word.address):
+            lost = [x86.X86_REG_RAX]  # Oliva, "Speeding Up Thread-Local Storage Access": it keeps all others
+        for register in lost:
             registers.pop(register, None)
         registers[RETURN_ADDRESS] = Value(insn.address + insn.size)
     elif flow is Flow.SYSTEM_CALL:
