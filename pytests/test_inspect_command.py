@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -18,8 +19,9 @@ import pytest
 
 from conftest import COMMAND, ROOT, run_command
 from crafting import Recipe, make
+from rseq_matrix import inspection
 from rseq_matrix.build import Build
-from rseq_matrix.inspection import UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
+from rseq_matrix.inspection import READ, UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
 from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import Surplus
 
@@ -177,6 +179,47 @@ def test_a_file_that_may_not_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch
     assert (outcome.kind, outcome.document["reason"]) == (UNREADABLE, "permission denied")
 
 
+def test_a_directory_member_that_vanished(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Target(str(tree / "gone.so"), False)
+    monkeypatch.setattr(inspection, "_in_directory", lambda _path: [gone, Target(str(tree / "good.so"), False)])
+    kinds = {outcome.target.path: outcome.kind for outcome in outcomes(find([str(tree)]))}
+    assert kinds == {gone.path: UNREADABLE, str(tree / "good.so"): READ}
+
+
+def test_names_of_any_bytes(tree: Path, tmp_path: Path) -> None:
+    raw = (tree / "good.so").read_bytes()
+    names = [b"\xff.so", b"[red]x.so", b"new\nline\x1b.so"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(raw)
+    document = json.loads(run_command("inspect", str(tmp_path), "--json", "-").stdout)
+    assert sorted(os.fsencode(Path(file["path"]).name) for file in document["files"]) == sorted(names)
+    (tmp_path / "bad\n\x1b.so").write_bytes(raw[:100])
+    done = run_command("inspect", str(tmp_path / "bad\n\x1b.so"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
+    assert "\x1b" not in done.stderr
+
+
+def test_a_segment_that_is_a_hole_of_gigabytes(tree: Path, tmp_path: Path) -> None:
+    """It costs nothing on disk, and neither its memory nor more than some seconds here."""
+    raw = bytearray((tree / "good.so").read_bytes())
+    table, count = int.from_bytes(raw[32:40], "little"), int.from_bytes(raw[56:58], "little")
+    stack = next(at for at in range(table, table + 56 * count, 56) if raw[at : at + 4] == b"\x51\xe5\x74\x64")
+    place, size = 0x100000, 3 << 30
+    raw[stack : stack + 56] = struct.pack("<IIQQQQQQ", 1, 5, place, place, place, size, size, 0x1000)
+    path = tmp_path / "hole.so"
+    path.write_bytes(raw)
+    os.truncate(path, place + size)
+    code = (
+        "import resource, sys\nfrom rseq_matrix.inspection import inspect_file\n"
+        "notes = inspect_file(sys.argv[1])['notes']\n"
+        "print(len(notes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    notes, memory = map(int, done.stdout.split())
+    assert memory < 512 << 10
+    assert notes >= 1
+
+
 USAGE = {
     "nothing to inspect": [],
     "two modes": ["--rules", "--process", "1"],
@@ -239,6 +282,70 @@ def test_an_interruption_keeps_what_was_finished(number: signal.Signals, tree: P
     assert document["complete"] is False
     assert 0 < len(document["files"]) < 3000
     assert "interrupted; " in stdout
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.6, 0.8])
+def test_an_interruption_of_the_start(seconds: float, tree: Path) -> None:
+    """Also while extension modules are imported. A terminal sends it to all processes of the group."""
+    with subprocess.Popen(
+        [*COMMAND, "inspect", str(tree)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode in (5, 1), stderr  # 1: it was done before
+    assert "Traceback" not in stderr
+    assert len(stderr.strip().splitlines()) <= 1
+
+
+def test_workers_end_when_their_parent_is_killed(tree: Path, tmp_path: Path) -> None:
+    raw = (tree / "good.so").read_bytes()
+    for n in range(3000):
+        (tmp_path / f"{n}.so").write_bytes(raw)
+    with subprocess.Popen([*COMMAND, "inspect", str(tmp_path), "--jobs", "2"], start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(workers := children.read_text().split()) < 2:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    for _ in range(200):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"still there: {workers}")
+
+
+# --- answers
+
+
+def answers(path: Path) -> Document:
+    found: Document = inspected(path)["files"][0]["answers"]
+    return {question: answer["answer"] for question, answer in found.items()}
+
+
+@pytest.mark.skipif(Recipe("").by_zig, reason="the linker of zig does not know -z nodlopen")
+def test_what_may_not_be_opened_is_no_audit_module_either(tmp_path: Path) -> None:
+    plain = answers(make(Recipe("audit.c"), tmp_path / "plain.so"))
+    marked = answers(make(Recipe("audit.c", ("-Wl,-z,nodlopen",)), tmp_path / "marked.so"))
+    assert (plain["dlopen"], plain["audit"]) == ("yes", "yes")
+    assert (marked["dlopen"], marked["audit"]) == ("no", "no")
+
+
+def test_static_tls_of_another_object_is_no_unconditional_yes(tmp_path: Path) -> None:
+    owner = make(Recipe("tls_block.c", ("-DSIZE=4096", '-DMODEL="global-dynamic"')), tmp_path / "owner.so")
+    source = tmp_path / "user.c"
+    source.write_text(
+        'extern __thread char crafted_block[] __attribute__((tls_model("initial-exec")));\n'
+        "char *use(void);\nchar *use(void) { return crafted_block; }\n"
+    )
+    user = tmp_path / "user.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", user, source, owner], check=True)
+    assert answers(user)["dlopen"] == "with care"
+    assert answers(Path(find(["/proc/self/exe"])[0].path))["dlopen"] == "no"
 
 
 # --- rules and tunables

@@ -139,6 +139,14 @@ def rseq_cases(machine: str) -> Iterator[Case]:
     yield case("rseq-length", "error", own("-DLENGTH=24"), besides=(STATIC,), note="24")
     yield case("rseq-length", "error", own("-DLENGTH=20"), "-DLENGTH=0", besides=(STATIC,), note="a query")
     yield case("rseq-length", "warning", own("-DLENGTH=64"), besides=(STATIC,), note="64")
+    if machine == "x86-64":
+        whole = Recipe("rseq_write.c", ("-DWHOLE",), machine)
+        yield case("rseq-write-read-only", "error", whole, "-DFIELD=8", note="whole area")
+        wrapped = ("-DWRAPPER", "-D_GNU_SOURCE")
+        short = own("-DLENGTH=20", *wrapped)
+        yield case("rseq-length", "error", short, *wrapped, besides=(STATIC,), note="syscall")
+        described = (*wrapped, '-DMODEL="global-dynamic"', "-mtls-dialect=gnu2")
+        yield case("rseq-length", "error", own("-DLENGTH=20", *described), *described, note="descriptor")
     yield case("rseq-alignment", "error", own("-DALIGNMENT=8"), besides=(STATIC,))
 
 

@@ -3,14 +3,22 @@
  *
  * LENGTH     the second argument of rseq(2): below 32 bytes every kernel answers EINVAL, and not 32 before Linux 6.3
  * ALIGNMENT  of the area: below 32 rseq(2) answers EINVAL where the address happens not to be aligned
- * STORE      code that writes cpu_id, with what is no mark of an unregistered area (0, a CPU's number) */
+ * STORE      code that writes cpu_id, with what is no mark of an unregistered area (0, a CPU's number)
+ * WRAPPER    the call is libc's syscall(2), as the last thing that the function does
+ * MODEL      how the area is reached */
 #include <stdint.h>
+#ifdef WRAPPER
+#include <unistd.h>
+#endif
 
 #ifndef LENGTH
 #define LENGTH 32
 #endif
 #ifndef ALIGNMENT
 #define ALIGNMENT 32
+#endif
+#ifndef MODEL
+#define MODEL "initial-exec"
 #endif
 
 struct area {
@@ -20,11 +28,13 @@ struct area {
 } __attribute__((aligned(ALIGNMENT)));
 
 static __thread uint32_t before __attribute__((used, tls_model("initial-exec"))) = 1;
-__thread struct area __rseq_abi __attribute__((tls_model("initial-exec"))) = {.cpu_id = UINT32_MAX};
+__thread struct area __rseq_abi __attribute__((tls_model(MODEL))) = {.cpu_id = UINT32_MAX};
 
 static long rseq(void *area, long length, long flags, long signature)
 {
-#if defined(__x86_64__)
+#ifdef WRAPPER
+    return syscall(334, area, length, flags, signature);
+#elif defined(__x86_64__)
     long result = 334;
     register long r10 __asm__("r10") = signature;
     __asm__ volatile("syscall" : "+a"(result) : "D"(area), "S"(length), "d"(flags), "r"(r10) : "rcx", "r11", "memory");

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rseq_matrix.signals import undisturbed
 SCHEMA = 1
 READ, UNREADABLE, SKIPPED = "files", "unreadable", "skipped"
 LARGE = 1 << 26  # bytes of a file
+STARTING = 0.01  # seconds: Python 3.10 forks a worker only where the others are busy
 AHEAD = 64  # files that are handed to the workers before they are done with others
 PROGRAMS = (b"\x02\0", b"\x03\0", b"\0\x02", b"\0\x03")  # e_type: ET_EXEC, ET_DYN, in either byte order
 
@@ -124,19 +126,31 @@ def refused(target: Target, error: InputError) -> Outcome:
     return Outcome(target, kind, {"path": target.path, "reason": str(error).removeprefix(f"{target.path}: ")})
 
 
+def _end_with_parent() -> None:
+    """End a worker when its parent is killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that are started from a clean process (this one may have threads), and ended whatever happens."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with undisturbed():  # all of them are deaf to Ctrl-C: this process ends them
-        forkserver.ensure_running()
-    pool = ProcessPoolExecutor(count, mp_context=context)
+    """Workers that are forked at once, before there is a thread, and ended whatever happens."""
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("fork"), initializer=_end_with_parent)
     try:
+        with undisturbed():  # they are deaf to Ctrl-C: this process ends them
+            for _ in range(count):
+                pool.submit(time.sleep, STARTING)
         yield pool
     except BaseException:
-        for process in list((pool._processes or {}).values()):  # it has no public way to end them
-            process.kill()
+        with undisturbed():
+            for process in list((pool._processes or {}).values()):  # it has no public way to end them
+                process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -177,11 +177,12 @@ def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     watched = console.is_terminal and len(targets) > 1
-    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
+    # Drawn when a file is done, and not by a thread: the workers are forked.
+    with Progress(*columns, console=console, transient=True, disable=not watched, auto_refresh=False) as progress:
         task = progress.add_task("", total=len(targets))
         for outcome in outcomes(targets, request.surplus, request.jobs or len(os.sched_getaffinity(0))):
             found.append(outcome)
-            progress.update(task, advance=1, description=Path(outcome.target.path).name[:40])
+            progress.update(task, advance=1, description=Path(outcome.target.path).name[:40], refresh=True)
 
 
 def _report(request: Request, document: Document) -> None:
