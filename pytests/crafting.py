@@ -91,10 +91,6 @@ class Recipe:
         return self.machine != NATIVE or platform.machine() != "x86_64"
 
 
-def zig_is_here() -> bool:
-    return importlib.util.find_spec("ziglang") is not None
-
-
 def _zig() -> list[str]:
     found = importlib.util.find_spec("ziglang")
     assert found is not None

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,25 @@ def test_descriptors_are_relocated_by_packed_relocations_too(tmp_path: Path) -> 
         (found,) = file["critical_sections"]["sections"]
         assert (found["function"], found["abort_function"]) == ("crafted_section", "crafted_abort")
         assert file["findings"] == []
+
+
+@pytest.mark.libc_a
+@pytest.mark.parametrize("kind", ["static", "static-pie"])
+def test_a_stripped_static_program_has_the_same_resolvers_and_sections(kind: str, tmp_path: Path) -> None:
+    """Its functions are known by their unwind entries: nothing of a neighbour is taken for a resolver's own."""
+    recipe = Recipe("resolver_tls.c", ("-DBAD",), kind=kind, hosted=True)
+    whole, stripped = (
+        make(replace(recipe, options=options), tmp_path / name)
+        for name, options in (("whole", recipe.options), ("stripped", (*recipe.options, "-s")))
+    )
+    first, second = inspect([whole, stripped]).values()
+    touches = [
+        {code["address"]: [t["address"] for t in code["touches"]] for code in file["indirect"]["resolvers"]}
+        for file in (first, second)
+    ]
+    assert touches[1].items() <= touches[0].items()
+    assert [f["id"] for f in second["findings"]] == [f["id"] for f in first["findings"]]
+    assert used(second) == used(first)
 
 
 def test_names_come_from_symbols(tmp_path: Path) -> None:

@@ -271,8 +271,9 @@ def test_dwarf_agrees(make: Make) -> None:
     assert time.monotonic() - begin < 3
     (thread,) = document["threads"]
     found = thread["rseq"]["dwarf"]
-    if found is None:
+    if found is None and not any(Path("/", dwarf.DIRECTORY).rglob("*.debug")):
         pytest.skip("no debug information of libc (Debian: libc6-dbg)")
+    assert found is not None
     assert found["size"] == block(thread, "tcb")["size"]
     assert found["offset"] == (thread["rseq"]["offset"] if thread["rseq"]["where"] == "struct pthread" else None)
     assert errors(document) == []

@@ -49,8 +49,10 @@ class Functions:
 
     @cached_property
     def _unwind_starts(self) -> Any:
-        """Return the start addresses that the binary search table of .eh_frame_hdr lists."""
+        """Return the start addresses of the unwind tables: .eh_frame_hdr, or .eh_frame where that has no index."""
         image = self.image
+        if image.static and not any(s.type == "PT_GNU_EH_FRAME" for s in image.segments):
+            return np.unique(np.array(image.unwind_entries(), dtype=np.uint64))
         segment = next((s for s in image.segments if s.type == "PT_GNU_EH_FRAME"), None)
         none = np.array([], dtype=np.uint64)
         head = image.read(segment.address, 12) if segment else None

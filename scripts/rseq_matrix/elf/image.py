@@ -23,6 +23,7 @@ import numpy as np
 from elftools.common.exceptions import DWARFError, ELFError
 from elftools.common.utils import struct_parse
 from elftools.construct import ConstructError
+from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_D_TAG_COMMON
 from elftools.elf.notes import iter_notes
@@ -36,6 +37,7 @@ PROGRAM_HEADERS = 4096  # more is not a program: ld.so itself copies them to its
 SECTION_HEADERS = 65536
 DYNAMIC_ENTRIES = 65536
 NOTE_SIZE = 1 << 16
+UNWIND_SIZE = 1 << 23
 READ_SIZE = 1 << 26
 NAME_SIZE = 4096
 
@@ -99,7 +101,6 @@ class SectionHeader:
     offset: int
     size: int
     link: int
-    entry_size: int
 
     @property
     def allocated(self) -> bool:
@@ -221,7 +222,6 @@ class Image:
                 s["sh_offset"],
                 s["sh_size"],
                 s["sh_link"],
-                s["sh_entsize"],
             )
             for s in parsed
         ]
@@ -363,6 +363,18 @@ class Image:
     def symbol_tables(self) -> tuple[Symbols, ...]:
         """Return the tables that say something: .symtab, .dynsym."""
         return tuple(table for table in (self.all_symbols, self.dynamic_symbols) if len(table))
+
+    def unwind_entries(self) -> list[int]:
+        """Return the start addresses of the functions that .eh_frame describes; [] where it is not there or damaged."""
+        section = self.section(".eh_frame")
+        if section is None or section.size > UNWIND_SIZE or not self.contents(section):
+            return []
+        try:
+            found = self.elf.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False).EH_CFI_entries()
+            starts = [int(entry["initial_location"]) for entry in found if isinstance(entry, FDE)]
+        except DAMAGE:
+            return []
+        return [start for start in starts if 0 < start < 2**self.machine.bits]
 
     # --- what it is
 

@@ -13,6 +13,7 @@ from rseq_matrix.elf.relocations import Relocation
 
 FUNCTIONS = 64  # followed from one starting point
 INSTRUCTIONS = 20_000
+NAMELESS = "a function"
 TLS_GET_ADDR = frozenset({"__tls_get_addr", "___tls_get_addr", "__tls_get_addr_opt", "__tls_get_offset"})
 # Called only once the stack has been found smashed: not on a path that returns.
 STACK_SMASHED = frozenset({"__stack_chk_fail", "__stack_chk_fail_local", "__chk_fail"})
@@ -82,7 +83,7 @@ class Touches:
             found.touches += [replace(touch, always=always) for touch in self._touched(step, checked)]
             if step.flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH):
                 self._follow(step, function, found, always)
-            always = always and step.flow not in (Flow.JUMP, Flow.BRANCH)
+            always = always and step.flow not in (Flow.JUMP, Flow.BRANCH, Flow.RETURN)
         return found
 
     def _follow(self, step: Step, function: Function, found: _Walked, always: bool) -> None:
@@ -110,9 +111,9 @@ class Touches:
         elif name in self.program.machine.thread_functions:
             yield Touch("tls", step.address, step.text, "the thread pointer")
         elif destination.stub:
-            yield Touch("plt-call", step.address, step.text, name, relocation=self._type(destination.slot))
+            yield Touch("plt-call", step.address, step.text, name or NAMELESS, relocation=self._type(destination.slot))
         elif destination.slot is not None and self._type(destination.slot):
-            yield Touch("got-load", step.address, step.text, name, relocation=self._type(destination.slot))
+            yield Touch("got-load", step.address, step.text, name or NAMELESS, relocation=self._type(destination.slot))
 
     def _is_descriptor(self, slot: int | None) -> bool:
         relocation = self.program.memory.at(slot) if slot is not None else None

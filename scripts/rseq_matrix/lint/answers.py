@@ -60,31 +60,30 @@ def _dlopen(facts: Facts, findings: Sequence[Finding]) -> Answer:
     fatal = _of(findings, "tls-size", "tls-alignment")
     if fatal:
         return _answer(NO, f"its static TLS cannot be allocated later ({_ids(fatal)})")
-    if uses_static_tls(facts):
-        return _answer(WITH_CARE, f"its static TLS needs {_tls_size(facts)} bytes of the surplus")
+    care = [f"its static TLS needs {_tls_size(facts)} bytes of the surplus"] if uses_static_tls(facts) else []
     others = [name for name in facts.tls.static_symbols if name and "@GLIBC_" not in name]
-    if others:
-        return _answer(
-            WITH_CARE, f"it uses {others[0]}, which has to lie in the static TLS of an object that is loaded"
-        )
-    return _late(findings, "it needs no static TLS of its own")
+    care += [f"it uses {name}, which has to lie in the static TLS of an object that is loaded" for name in others[:1]]
+    return _late(findings, care, "it needs no static TLS of its own")
 
 
 def _tls_size(facts: Facts) -> int:
     return facts.tls.segment.size if facts.tls.segment else 0
 
 
-def _late(findings: Sequence[Finding], yes: str) -> Answer:
-    """Return the answer where only resolvers and references can stand in the way."""
+def _late(findings: Sequence[Finding], care: Sequence[str], yes: str) -> Answer:
+    """Return the answer where, beside the reasons for care, only resolvers and references can stand in the way."""
     bad = _of([found for found in findings if found.severity == ERROR], "resolver-")
     if bad:
         return _answer(NO, f"a resolver crashes or reads nonsense ({_ids(bad)})")
-    care = _of([found for found in findings if found.severity == WARNING], "resolver-", "rseq-strong-reference")
-    return _answer(WITH_CARE, f"see {_ids(care)}") if care else _answer(YES, yes)
+    warned = _of([found for found in findings if found.severity == WARNING], "resolver-", "rseq-strong-reference")
+    reasons = [*care, *([f"see {_ids(warned)}"] if warned else [])]
+    return _answer(WITH_CARE, "; ".join(reasons)) if reasons else _answer(YES, yes)
 
 
 def _preload(facts: Facts, findings: Sequence[Finding]) -> Answer:
-    return _shared(facts) or _late(findings, "at start its TLS is part of every thread's static block")
+    has_block = facts.tls.segment is not None and facts.tls.segment.size > 0
+    yes = "at start its TLS is part of every thread's static block" if has_block else "it has no TLS of its own"
+    return _shared(facts) or _late(findings, (), yes)
 
 
 def _audit(facts: Facts, findings: Sequence[Finding]) -> Answer:
@@ -98,9 +97,9 @@ def _audit(facts: Facts, findings: Sequence[Finding]) -> Answer:
     fatal = _of(findings, "tls-size", "tls-alignment")
     if fatal:
         return _answer(NO, f"in its own namespace its static TLS comes from the surplus, too ({_ids(fatal)})")
-    if uses_static_tls(facts):
-        return _answer(WITH_CARE, f"in its own namespace its static TLS takes {_tls_size(facts)} bytes of the surplus")
-    return _late(findings, "it exports la_version and needs no static TLS of its own")
+    taken = f"in its own namespace its static TLS takes {_tls_size(facts)} bytes of the surplus"
+    care = [taken] if uses_static_tls(facts) else []
+    return _late(findings, care, "it exports la_version and needs no static TLS of its own")
 
 
 def _resolver(facts: Facts, findings: Sequence[Finding]) -> Answer:
@@ -119,7 +118,7 @@ def _critical_sections(facts: Facts, findings: Sequence[Finding]) -> Answer:
     found = facts.critical_sections
     bad = _of(findings, "cs-")
     if not found.sections and not bad:
-        return _answer(NONE, "it has none in the tables that debuggers read")
+        return _answer(NONE, "it has none in the sections that list them (__rseq_cs and its like)")
     count = len(found.sections)
     sound = f"{count} critical section{'s' * (count != 1)}, every rule kept"
     return _judged(bad, True, sound, "")

@@ -35,7 +35,7 @@ IREL = "glibc csu/libc-start.c, ARCH_SETUP_IREL before ARCH_SETUP_TLS"
 INIT_TLS = "glibc elf/rtld.c: relocation before _dl_allocate_tls_init"
 DESCRIPTOR = "Linux include/uapi/linux/rseq.h, struct rseq_cs"
 CHECK = "Linux kernel/rseq.c, rseq_get_rseq_cs and rseq_check_flags"
-TABLES = "librseq include/rseq/arch/*.h, __rseq_cs_ptr_array; gdb and LTTng-UST read it"
+TABLES = "librseq include/rseq/arch/generic/common.h: these sections tell debuggers what not to step into"
 MANUAL = "glibc manual, Restartable Sequences"
 
 _RULES = (

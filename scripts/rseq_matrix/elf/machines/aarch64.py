@@ -453,11 +453,9 @@ AARCH64 = Machine(
         absolute=frozenset({257}),
         got=frozenset({1025, 1026}),
         module=1028,
-        module_offset=1029,
         thread_offset=frozenset({1030}),
         descriptor=1031,
         copy=1024,
-        addends=True,
     ),
     tls_below=False,
     tcb_size=16,  # AAELF64, "TLS": two words; glibc sysdeps/aarch64/nptl/tls.h, TLS_TCB_SIZE

@@ -275,11 +275,9 @@ ARM = Machine(
         absolute=frozenset({2}),
         got=frozenset({21, 22}),
         module=17,
-        module_offset=18,
         thread_offset=frozenset({19}),
         descriptor=13,
         copy=20,
-        addends=False,
     ),
     tls_below=False,
     tcb_size=8,  # two words (AAELF32, "Thread-local storage"); glibc sysdeps/arm/nptl/tls.h, TLS_TCB_SIZE

@@ -180,11 +180,9 @@ class Relocations:
     absolute: frozenset[int]  # a word: symbol + addend
     got: frozenset[int]  # a word: symbol (GLOB_DAT, JUMP_SLOT)
     module: int  # DTPMOD
-    module_offset: int  # DTPOFF, DTPREL
     thread_offset: frozenset[int]  # TPOFF, TPREL
     descriptor: int | None  # TLSDESC
     copy: int
-    addends: bool  # Rela; else the addend is in place
 
 
 def _round_up(number: int, multiple: int) -> int:

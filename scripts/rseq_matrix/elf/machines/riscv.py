@@ -553,11 +553,9 @@ RISCV64 = RiscV(
         absolute=frozenset({2}),  # GOT entries of data and functions, too: there is no GLOB_DAT
         got=frozenset({5}),
         module=7,
-        module_offset=9,
         thread_offset=frozenset({11}),
         descriptor=12,
         copy=4,
-        addends=True,
     ),
     tls_below=False,
     tcb_size=0,  # tp is behind the TCB, where the first block starts (psABI, "Thread Local Storage")
