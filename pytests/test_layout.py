@@ -266,9 +266,7 @@ def test_abi_offset_is_the_nearest_place_with_room() -> None:
 @pytest.mark.ptrace
 @pytest.mark.libc_dbg
 def test_dwarf_agrees(make: Make) -> None:
-    begin = time.monotonic()
     document = started(make())
-    assert time.monotonic() - begin < 3
     (thread,) = document["threads"]
     found = thread["rseq"]["dwarf"]
     if found is None and not any(Path("/", dwarf.DIRECTORY).rglob("*.debug")):
