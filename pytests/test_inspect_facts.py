@@ -512,6 +512,17 @@ def test_a_stripped_static_program_has_the_same_resolvers_and_sections(kind: str
     assert used(second) == used(first)
 
 
+@pytest.mark.skipif(Recipe("").by_zig, reason="zig does not know -z pack-relative-relocs")
+def test_a_word_of_the_packed_relocations_needs_relocation_too(tmp_path: Path) -> None:
+    touches = {}
+    for word in ("", "no"):
+        options = ("-DBAD", f"-Wl,-z,{word}pack-relative-relocs")
+        path = make(Recipe("resolver_checked.c", options), tmp_path / f"{word}packed")
+        touches[word] = inspect([path])[path]["indirect"]["resolvers"][0]["touches"]
+    assert [(touch["kind"], touch["relocation"]) for touch in touches[""]] == [("got-load", "R_X86_64_RELATIVE")]
+    assert [touch["kind"] for touch in touches["no"]] == ["got-load"]
+
+
 def test_names_come_from_symbols(tmp_path: Path) -> None:
     path = make(Recipe("section.S", ("-s",)), tmp_path / "stripped.so")
     (found,) = inspect([path])[path]["critical_sections"]["sections"]

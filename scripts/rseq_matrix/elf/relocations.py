@@ -140,9 +140,12 @@ class Relocated:
         if not 0 <= address < 2**64:
             return None
         index = int(np.searchsorted(self.table["address"], np.uint64(address), side="right")) - 1
-        if index < 0 or int(self.table["address"][index]) != address:
-            return None
-        return self._row(index)
+        if index >= 0 and int(self.table["address"][index]) == address:
+            return self._row(index)
+        index = int(np.searchsorted(self.packed, np.uint64(address)))
+        if index < len(self.packed) and int(self.packed[index]) == address:
+            return Relocation(address, self.types.relative, 0, self.image.word(address) or 0)
+        return None
 
     def symbol(self, relocation: Relocation) -> str:
         """Return the name of a relocation's symbol, "" where it has none."""
