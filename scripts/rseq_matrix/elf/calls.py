@@ -19,17 +19,10 @@ def calls_of(program: Program, symbols: frozenset[str], reach: Reach, own: bool 
     With `own`, also where the file calls its own function of that name, as a static program does.
     """
     slots = _slots(program, symbols)
-    functions = frozenset(_defined(program, symbols)) if own else frozenset()
+    functions = frozenset(map(program.entry, program.image.defined(*symbols))) if own else frozenset()
     if (slots or functions) and program.machine.calls is None:
         return everything(program)
     return around(program, _sites(program, slots, functions), reach)
-
-
-def _defined(program: Program, symbols: frozenset[str]) -> Iterator[int]:
-    for table in program.image.symbol_tables:
-        for index, name in table.named(symbols):
-            if name in symbols and table.defined[index]:
-                yield int(table.table["value"][index]) & (-2 if program.machine.thumb else -1)
 
 
 def thread_windows(program: Program, reach: Reach) -> Windows:
@@ -61,7 +54,7 @@ def _sites(program: Program, slots: set[int], functions: frozenset[int] = frozen
 def _slots(program: Program, symbols: frozenset[str]) -> set[int]:
     """Return the GOT entries of the symbols."""
     memory, table = program.memory, program.image.dynamic_symbols
-    indices = {index for index, name in table.named(symbols) if name in symbols and not table.defined[index]}
+    indices = {index for index, _ in table.named(symbols) if not table.defined[index]}
     if not indices:
         return set()
     got = memory.of_types(*program.machine.relocations.got)

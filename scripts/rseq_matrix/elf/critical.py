@@ -167,9 +167,7 @@ def _mark(program: Program, step: Step, inside: range, allowed: set[int]) -> tup
     if step.flow is Flow.RETURN:
         return "branch", None
     if step.flow is Flow.CALL:
-        destination = program.destination(step)
-        name = destination.symbol or program.functions.name(destination.address or 0)
-        return ("" if name in STACK_SMASHED else "call"), destination.address
+        return ("" if program.callee(step) in STACK_SMASHED else "call"), program.destination(step).address
     if step.flow in (Flow.JUMP, Flow.BRANCH):
         target = step.target
         if target is not None and target in inside:

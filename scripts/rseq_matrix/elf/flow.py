@@ -244,18 +244,23 @@ class Program:
     @cached_property
     def thread_readers(self) -> frozenset[int]:
         """Return the file's functions that return the thread pointer and keep all other registers."""
-        names, pattern = self.machine.thread_functions, self.machine.thread_function
-        found = {
-            self.entry(int(symbols.table["value"][index]))
-            for symbols in self.image.symbol_tables
-            for index, name in symbols.named(names)
-            if name in names and symbols.defined[index]
-        }
+        found = {self.entry(value) for value in self.image.defined(*self.machine.thread_functions)}
+        pattern = self.machine.thread_function
         return frozenset(found.union(occurrences(self, pattern) if pattern is not None else ()))
 
     def _returns_thread_pointer(self, address: int) -> bool:
         stub = self.stub(address)
         return address in self.thread_readers or (stub is not None and stub.symbol in self.machine.thread_functions)
+
+    def callee(self, step: Step) -> str:
+        """Return the name of what a call or jump leads to, "" where nothing says it."""
+        return self.name(self.destination(step))
+
+    def name(self, destination: Destination) -> str:
+        """Return the symbol of a destination, or the function that holds its address."""
+        if destination.symbol or destination.address is None:
+            return destination.symbol
+        return self.functions.name(destination.address)
 
     def destination(self, step: Step) -> Destination:
         """Return where a call or jump leads; UNKNOWN where the code does not show it."""

@@ -364,6 +364,18 @@ class Image:
         """Return the tables that say something: .symtab, .dynsym."""
         return tuple(table for table in (self.all_symbols, self.dynamic_symbols) if len(table))
 
+    def defined(self, *names: str) -> Iterator[int]:
+        """Yield the values of the file's own symbols with these names, .symtab's first; one may come twice."""
+        for table in self.symbol_tables:
+            for index, _ in table.named(frozenset(names)):
+                if table.defined[index]:
+                    yield int(table.table["value"][index])
+
+    @cached_property
+    def tls(self) -> ProgramHeader | None:
+        """Return PT_TLS."""
+        return next((segment for segment in self.segments if segment.type == "PT_TLS"), None)
+
     def unwind_entries(self) -> list[int]:
         """Return the start addresses of the functions that .eh_frame describes; [] where it is not there or damaged."""
         section = self.section(".eh_frame")

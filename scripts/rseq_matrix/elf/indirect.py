@@ -10,7 +10,7 @@ from rseq_matrix.elf.machines.machine import Flow
 from rseq_matrix.elf.touches import Touches
 
 STT_GNU_IFUNC = 10
-START = frozenset({"__libc_start_main"})
+START = "__libc_start_main"
 SETUP_TLS = "__libc_setup_tls"
 RESOLVERS = 1000  # of one file that are followed; the largest libc has fewer than 300
 
@@ -32,18 +32,14 @@ def _thread_pointer_first(program: Program) -> bool | None:
 
     It calls __libc_setup_tls by name, and the resolvers through a table of addresses.
     """
-    for table in program.image.symbol_tables:
-        for index, name in table.named(START):
-            if name not in START or not table.defined[index]:
+    for start in program.image.defined(START):
+        for step in program.steps(program.functions.around(start)):
+            if step.flow is not Flow.CALL:
                 continue
-            for step in program.steps(program.functions.around(int(table.table["value"][index]))):
-                if step.flow is not Flow.CALL:
-                    continue
-                destination = program.destination(step)
-                if destination.unknown:
-                    return False
-                if destination.address is not None and program.functions.name(destination.address) == SETUP_TLS:
-                    return True
+            if program.destination(step).unknown:
+                return False
+            if program.callee(step) == SETUP_TLS:
+                return True
     return None
 
 

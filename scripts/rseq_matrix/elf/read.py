@@ -98,4 +98,4 @@ def _audit(image: Image) -> Audit:
         tuple(name for names in image.names(tag) for name in names.split(":") if name)
         for tag in ("DT_AUDIT", "DT_DEPAUDIT")
     ]
-    return Audit(listed[0], listed[1], tuple(sorted(exports & AUDIT_FUNCTIONS)))
+    return Audit(listed[0], listed[1], tuple(sorted(exports)))

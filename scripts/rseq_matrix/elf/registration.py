@@ -16,7 +16,8 @@ from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.machine import Access, Flow, Step, Value, Word
 from rseq_matrix.elf.symbols import Symbols
 
-GLIBC_SYMBOLS = frozenset({"__rseq_offset", "__rseq_size", "__rseq_flags"})
+OFFSET = "__rseq_offset"
+GLIBC_SYMBOLS = frozenset({OFFSET, "__rseq_size", "__rseq_flags"})
 OWN_AREA = "__rseq_abi"
 STT_TLS, STB_WEAK = 6, 2
 SYSCALL = "syscall"  # syscall(2)'s wrapper: the number is the first argument
@@ -46,10 +47,10 @@ def rseq(program: Program) -> Rseq:
 def _references(program: Program) -> Iterator[Reference]:
     symbols = program.image.dynamic_symbols
     for index, name in symbols.named(GLIBC_SYMBOLS):
-        if name in GLIBC_SYMBOLS and not symbols.defined[index]:
+        if not symbols.defined[index]:
             weak = int(symbols.bindings[index]) == STB_WEAK
             yield Reference(name, "weak" if weak else "strong", symbols.version(index))
-        elif name in GLIBC_SYMBOLS and _copied(program, index):
+        elif _copied(program, index):
             yield Reference(name, "strong", symbols.version(index))
 
 
@@ -61,8 +62,8 @@ def _copied(program: Program, index: int) -> bool:
 def _own_area(program: Program) -> OwnArea | None:
     best = None
     for symbols in program.image.symbol_tables:
-        for index, name in symbols.named(frozenset({OWN_AREA})):
-            if name == OWN_AREA and int(symbols.types[index]) == STT_TLS:
+        for index, _ in symbols.named(frozenset({OWN_AREA})):
+            if int(symbols.types[index]) == STT_TLS:
                 found = _area(program, symbols, index)
                 best = found if best is None or (found.defined and not best.defined) else best
     return best
@@ -72,7 +73,7 @@ def _area(program: Program, symbols: Symbols, index: int) -> OwnArea:
     row = symbols.table[index]
     if not symbols.defined[index]:
         return OwnArea(OWN_AREA, 0, 0, False)
-    segment = next((s for s in program.image.segments if s.type == "PT_TLS"), None)
+    segment = program.image.tls
     alignment = max(segment.alignment, 1) if segment else 1
     offset = int(row["value"])
     # The block is aligned as the segment; within it, the offset's lowest bit is all that is sure.
@@ -108,7 +109,7 @@ class _Finder:
     def __init__(self, program: Program, area: OwnArea | None) -> None:
         self.program = program
         self.offset_words = frozenset(self._offset_words())
-        self.offset_variables = frozenset(self._variables())
+        self.offset_variables = frozenset(program.image.defined(OFFSET))  # where the file has it: copied, or linked in
         self.own = self._own_range(area)
         self.own_words = frozenset(self._own_words())
 
@@ -116,29 +117,17 @@ class _Finder:
         """Yield the addresses of GOT entries that point to __rseq_offset."""
         memory = self.program.memory
         for found in memory.of_types(*self.program.machine.relocations.got, *memory.types.absolute):
-            if memory.symbol(found) == "__rseq_offset":
+            if memory.symbol(found) == OFFSET:
                 yield found.address
-
-    def _variables(self) -> Iterator[int]:
-        """Yield the addresses of __rseq_offset itself, where the file has it: copied, or linked in."""
-        for symbols in self.program.image.symbol_tables:
-            for index, name in symbols.named(frozenset({"__rseq_offset"})):
-                if name == "__rseq_offset" and symbols.defined[index]:
-                    yield int(symbols.table["value"][index])
 
     def _own_range(self, area: OwnArea | None) -> range:
         """Return where the own area lies from the thread pointer: known in an executable only."""
-        segment = next((s for s in self.program.image.segments if s.type == "PT_TLS"), None)
-        if area is None or not area.defined or segment is None or self.program.image.kind == "shared-object":
+        image, segment = self.program.image, self.program.image.tls
+        value = next(image.defined(OWN_AREA), None)
+        if area is None or not area.defined or segment is None or value is None or image.kind == "shared-object":
             return range(0)
-        for symbols in self.program.image.symbol_tables:
-            for index, name in symbols.named(frozenset({OWN_AREA})):
-                if name == OWN_AREA and symbols.defined[index]:
-                    machine = self.program.machine
-                    start = machine.tls_offset(segment.address, segment.memory_size, segment.alignment)
-                    start += int(symbols.table["value"][index])
-                    return range(start, start + max(area.size, AREA_SIZE))
-        return range(0)
+        start = image.machine.tls_offset(segment.address, segment.memory_size, segment.alignment) + value
+        return range(start, start + max(area.size, AREA_SIZE))
 
     def _own_words(self) -> Iterator[int]:
         """Yield the addresses of GOT entries with the own area's offset from the thread pointer."""
@@ -152,21 +141,14 @@ class _Finder:
     def registrations(self, step: Step) -> Iterator[Registration]:
         """Yield the registration that a system call, or a call of syscall(2)'s wrapper, is."""
         arguments = step.arguments
-        if step.flow in (Flow.CALL, Flow.JUMP) and self._is_wrapper(step):
-            arguments = step.arguments
-        elif step.flow is not Flow.SYSTEM_CALL:
+        if not arguments or arguments[0] != Value(self.program.machine.system_call):
             return
-        if not arguments or arguments[0] is None or arguments[0] != Value(self.program.machine.system_call):
+        called = step.flow in (Flow.CALL, Flow.JUMP) and self.program.callee(step) == SYSCALL
+        if not called and step.flow is not Flow.SYSTEM_CALL:
             return
         length, flags, signature = (self._number(arguments, place) for place in (2, 3, 4))
         name = self.program.functions.name(step.address)
         yield Registration(step.address, name, length, flags, signature)
-
-    def _is_wrapper(self, step: Step) -> bool:
-        destination = self.program.destination(step)
-        if destination.symbol:
-            return destination.symbol == SYSCALL
-        return destination.address is not None and self.program.functions.name(destination.address) == SYSCALL
 
     def _number(self, arguments: tuple[Value | None, ...], place: int) -> int | None:
         value = arguments[place] if place < len(arguments) else None

@@ -49,7 +49,7 @@ def tls(program: Program) -> tuple[Tls, bool]:
 
 
 def _segment(program: Program) -> Segment | None:
-    found = next((s for s in program.image.segments if s.type == "PT_TLS"), None)
+    found = program.image.tls
     if found is None:
         return None
     return Segment(found.address, found.memory_size, max(found.alignment, 1), found.file_size)
@@ -140,21 +140,16 @@ def _dynamic_accesses(program: Program, uses: Uses) -> tuple[list[Place], bool]:
     Of a variable of its own it knows the module and the offset, and leaves no relocation: the calls show the model.
     """
     found = calls_of(program, TLS_GET_ADDR, CALL, own=program.image.static)
-    calls = [Place(*place) for piece in found.pieces for place in _calls_in(program, piece)]
+    calls = [place for piece in found.pieces for place in _calls_in(program, piece)]
     if calls and not any(model in DYNAMIC for model, _ in uses):
         uses[TlsModel.GLOBAL_DYNAMIC.value, "code"] = [place.function for place in calls]
     return calls, found.complete
 
 
-def _calls_in(program: Program, piece: Function) -> Iterator[tuple[int, str, str]]:
+def _calls_in(program: Program, piece: Function) -> Iterator[Place]:
     for step in program.steps(piece):
-        if step.flow in (Flow.CALL, Flow.JUMP):
-            destination = program.destination(step)
-            name = destination.symbol
-            if not name and destination.address is not None:
-                name = program.functions.name(destination.address)
-            if name in TLS_GET_ADDR:
-                yield step.address, program.functions.name(step.address), step.text
+        if step.flow in (Flow.CALL, Flow.JUMP) and program.callee(step) in TLS_GET_ADDR:
+            yield Place(step.address, program.functions.name(step.address), step.text)
 
 
 def _variables(program: Program) -> dict[int, str]:

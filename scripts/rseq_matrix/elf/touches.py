@@ -89,7 +89,7 @@ class Touches:
     def _follow(self, step: Step, function: Function, found: _Walked, always: bool) -> None:
         """Note what a call, jump or branch uses and where it leads."""
         destination = self.program.destination(step)
-        if self._name(destination) in STACK_SMASHED:
+        if self.program.name(destination) in STACK_SMASHED:
             return
         found.touches += [replace(touch, always=always) for touch in self._called(step, destination)]
         inside = step.target is not None and function.start <= step.target < function.end
@@ -98,14 +98,9 @@ class Touches:
         elif destination.address is not None and destination.slot is None and not inside:
             found.calls.setdefault(destination.address, always and step.flow is not Flow.BRANCH)
 
-    def _name(self, destination: Destination) -> str:
-        if destination.symbol or destination.address is None:
-            return destination.symbol
-        return self.program.functions.name(destination.address)
-
     def _called(self, step: Step, destination: Destination) -> Iterator[Touch]:
         """Yield what a call or jump itself uses."""
-        name = self._name(destination)
+        name = self.program.name(destination)
         if name in TLS_GET_ADDR or self._is_descriptor(destination.slot):
             yield Touch("tls-get-addr", step.address, step.text, name or self._descriptor_of(destination.slot))
         elif name in self.program.machine.thread_functions:

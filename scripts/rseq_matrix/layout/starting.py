@@ -26,7 +26,7 @@ TIME_LIMIT = 10.0  # seconds until the moment
 END_LIMIT = 5.0
 SETTLE = 0.05
 SYSTEM_CALL_STOP = signal.SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD
-EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_EXIT, EVENT_STOP = 1, 2, 3, 4, 6, 128
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_EXIT = 1, 2, 3, 4, 6
 RSEQ_CALL = 334
 SET_UP_CALLS = frozenset({RSEQ_CALL, 218, 273})  # set_tid_address, set_robust_list: __tls_init_tp makes these
 

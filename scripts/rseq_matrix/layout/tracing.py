@@ -17,7 +17,6 @@ from rseq_matrix.errors import InputError, MissingError
 from rseq_matrix.signals import undisturbed
 
 ALL_KINDS = 0x40000000  # __WALL: threads, too
-EVENT_STOP = 128  # PTRACE_EVENT_STOP
 MAIN_THREAD_LIMIT = 0.2
 STOP_LIMIT = 5.0  # seconds; a task that does not stop in that time sleeps in the kernel
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD, <linux/sched.h>
