@@ -24,7 +24,7 @@ PACKAGES = {
 }
 STAMP = "finished.json"
 SOURCE_PATTERNS = ("csrc/**/*", "preload/*", "auditlib/*", "ifunc/*")
-SOURCE_SUFFIXES = (".c", ".h", ".def", ".txt")
+SOURCE_SUFFIXES = (".c", ".h", ".def", ".txt", ".cmake")
 
 
 @dataclass(frozen=True)

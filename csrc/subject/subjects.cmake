@@ -1,0 +1,1 @@
+# The built-in subjects: subjects/NAME.so
