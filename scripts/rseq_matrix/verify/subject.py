@@ -87,7 +87,7 @@ def opened(path: Path, name: str | None = None) -> Iterator[Subject]:
     machine, exports = _exports(str(path))
     if machine != MACHINE:
         raise InputError(f"{path}: it is for {machine}, and a subject has to run here, on {MACHINE}")
-    if facts.kind != "shared object":
+    if facts.kind != "shared-object":
         raise InputError(f"{path}: it is a {facts.kind}, and a subject is a shared object (cc -shared -fPIC)")
     if missing := [required for required in REQUIRED if required not in exports]:
         raise InputError(
