@@ -12,6 +12,7 @@
 #include "log.h"
 #include "registry.h"
 #include "subject_split.h"
+#include "trial.h"
 
 #define RSM_PROBE_ADDS 8 /* adds at each firing */
 #define RSM_STABLE_READS 16
@@ -127,7 +128,10 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
     rsm_observe_kernel(record, &registration, sabotage);
     if (log->traced && !rsm_sabotaged(sabotage, RSM_SABOTAGE_NO_STOP))
         rsm_stop_for_tracer(stage);
-    rsm_let_subject_add(log, stage, record, &registration, sabotage);
+    if (log->source == RSM_SOURCE_INLINE)
+        rsm_let_subject_add(log, stage, record, &registration, sabotage);
+    else
+        rsm_trial(log, stage);
     if (!rsm_sabotaged(sabotage, RSM_SABOTAGE_SHORT))
         __atomic_store_n(&record->state, RSM_RECORD_COMPLETE, __ATOMIC_RELEASE);
     if (rsm_sabotaged(sabotage, RSM_SABOTAGE_KILLED))

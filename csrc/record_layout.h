@@ -11,6 +11,14 @@
 
 /* rax of the probe's breakpoint: tells the tracer that a record is being taken ("rseq_mtx", little-endian) */
 #define RSM_TRAP_MAGIC 0x78746d5f71657372
+/* the same, of the breakpoints around an add that the tracer is to single-step ("rseq_stp", "rseq_end") */
+#define RSM_TRAP_STEP 0x7074735f71657372
+#define RSM_TRAP_STEP_END 0x646e655f71657372
+
+#define RSM_SUBJECT_PATH_SIZE 1024
+#define RSM_SECTIONS_MAX 512
+#define RSM_WATCHED_MAX 64
+#define RSM_STEPS_MAX 20000 /* of one add */
 
 enum rsm_record_state {
     RSM_RECORD_NONE,
@@ -84,6 +92,64 @@ struct rsm_record {
     uint32_t reserved;
 };
 
+/* which subject the probes let add */
+enum rsm_subject_source {
+    RSM_SOURCE_INLINE, /* the probes' own, subject_split.h: its counters lie in the log */
+    RSM_SOURCE_OBJECT, /* the shared object at rsm_log.subject_path */
+    RSM_SOURCE_LINKED, /* a built-in one that static programs hold */
+};
+
+/* the built-in subjects that static programs hold */
+enum rsm_linked_subject {
+    RSM_LINKED_SPLIT,
+    RSM_LINKED_ATOMIC,
+    RSM_LINKED_LIST,
+};
+
+/* how far a stage came in letting the subject work */
+enum rsm_trial_progress {
+    RSM_TRIAL_NONE,
+    RSM_TRIAL_SEARCHED, /* `copies` is known */
+    RSM_TRIAL_SUM_BEFORE,
+    RSM_TRIAL_ADD,
+    RSM_TRIAL_SUM_AFTER,
+    RSM_TRIAL_OTHER_SUMS,
+    RSM_TRIAL_DONE,
+};
+
+/* what a subject of verify's did at a stage: written by the probe, the stepped_* fields by the tracer */
+struct rsm_trial {
+    uint32_t progress;  /* enum rsm_trial_progress; a crash in one of its calls leaves it there */
+    uint32_t copies;    /* of the subject, mapped in this process */
+    uint32_t usable;    /* 1: the copy that this stage's code would use has the functions */
+    uint32_t relocated; /* 1: its relocations are done; 2: it has none to tell by */
+    uint64_t base;      /* where that copy was loaded */
+    uint64_t attempted; /* adds */
+    uint64_t committed; /* by how much the stage's sum grew */
+    uint64_t fast;      /* adds of which the subject says so */
+    uint64_t fallback;
+    uint64_t aborts;
+    uint32_t books; /* counters of other stages that were compared with what was added in this process */
+    uint32_t wrong; /* the stage of the first whose sum was not right; RSM_STAGE_MAX: none */
+    uint64_t want;  /* of that one */
+    uint64_t got;
+    uint32_t stepped;         /* adds that the tracer stepped through to their end */
+    uint32_t stepped_limited; /* adds that it gave up stepping, after RSM_STEPS_MAX steps */
+    uint32_t stepped_most;    /* instructions in one add */
+    uint32_t stepped_commits; /* times that a section was left by its end */
+    uint32_t stepped_aborts;  /* times that the thread came to an abort handler */
+    uint32_t stepped_section; /* index of the section last entered */
+    uint64_t stepped_at;      /* address in it that was last executed, relative to base */
+    uint64_t stepped_watched; /* a bit for each of rsm_log.watched that was executed */
+};
+
+/* a critical section of the subject, relative to where it is loaded */
+struct rsm_section_place {
+    uint64_t start;
+    uint64_t end;
+    uint64_t abort;
+};
+
 struct rsm_stage_slot {
     uint32_t enabled;   /* 1: this stage is wanted in this process; others do nothing */
     uint32_t firings;   /* how often its code ran */
@@ -98,15 +164,24 @@ struct rsm_counters {
 
 struct rsm_log {
     uint32_t magic;
-    uint32_t size;        /* sizeof(struct rsm_log) of who made it */
-    uint32_t traced;      /* 1: a tracer waits for the probe's breakpoint */
-    uint32_t sequence;    /* the last one given */
-    uint32_t reached;     /* enum rsm_reached */
-    uint32_t padding[11]; /* to a cache line */
+    uint32_t size;     /* sizeof(struct rsm_log) of who made it */
+    uint32_t traced;   /* 1: a tracer waits for the probe's breakpoint */
+    uint32_t sequence; /* the last one given */
+    uint32_t reached;  /* enum rsm_reached */
+    uint32_t source;   /* enum rsm_subject_source */
+    uint32_t linked;   /* which one, for RSM_SOURCE_LINKED */
+    uint32_t adds;     /* at each stage, for a subject of verify's */
+    uint32_t section_count;
+    uint32_t watched_count;
+    uint32_t padding[6]; /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
-    struct rsm_counters shared;           /* added to with atomics, by the fallback */
-    struct rsm_counters cpu[RSM_CPU_MAX]; /* added to inside critical sections, by the fast path */
+    struct rsm_trial trial[RSM_STAGE_MAX];
+    struct rsm_section_place section[RSM_SECTIONS_MAX];
+    uint64_t watched[RSM_WATCHED_MAX];        /* instructions of the subject, relative to where it is loaded */
+    char subject_path[RSM_SUBJECT_PATH_SIZE]; /* as /proc/PID/maps shows it */
+    struct rsm_counters shared;               /* added to with atomics, by the fallback */
+    struct rsm_counters cpu[RSM_CPU_MAX];     /* added to inside critical sections, by the fast path */
 };
 
 /* defects that the tests plant */

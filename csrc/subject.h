@@ -4,12 +4,13 @@
  * matrix: it is preloaded into the programs that judge it (and loaded into the namespaces of audit libraries and of
  * dlmopen()), its functions are found by name and called.
  *
- * rsm_subject_add() is called from everywhere: audit hooks, IFUNC resolvers (where the subject's own relocations may not
- * be done, so that nothing that goes through its GOT or PLT works), constructors of other libraries, signal handlers that
- * interrupt it, threads that nobody registered, children of vfork() that borrow a registered thread's memory, threads
- * that are about to end. So it may not lock, allocate, or rely on libc or on TLS being set up.
+ * rsm_subject_add() is called from everywhere: audit hooks, IFUNC resolvers (where the subject's own relocations may
+ * not be done, so that nothing that goes through its GOT or PLT works), constructors of other libraries, signal
+ * handlers that interrupt it, threads that nobody registered, children of vfork() that borrow a registered thread's
+ * memory, threads that are about to end. So it may not lock, allocate, or rely on libc or on TLS being set up.
  *
- * A C++ library declares the functions extern "C". This header can be copied; a subject may also declare them itself. */
+ * A C++ library declares the functions extern "C". This header can be copied; a subject may also declare them itself.
+ */
 #ifndef RSM_SUBJECT_H
 #define RSM_SUBJECT_H
 
@@ -21,8 +22,8 @@ extern "C" {
 
 #define RSM_SUBJECT_COUNTERS 256
 
-/* Adds n to a counter. counter < RSM_SUBJECT_COUNTERS; n is unitless and the sum wraps at 2^64. Re-entrant from a signal
- * handler, also for the same counter. Every add takes effect exactly once. */
+/* Adds n to a counter. counter < RSM_SUBJECT_COUNTERS; n is unitless and the sum wraps at 2^64. Re-entrant from a
+ * signal handler, also for the same counter. Every add takes effect exactly once. */
 void rsm_subject_add(unsigned counter, uint64_t n);
 
 /* The sum of all adds to a counter. Called when no add is running. In a fork child the sum is the child's own: what its
@@ -46,8 +47,9 @@ int rsm_subject_path(void);
 /* How many of this thread's critical sections the kernel aborted in its last operation. */
 unsigned rsm_subject_aborts(void);
 
-/* Registers an rseq area of the subject's own for this thread, if none is registered (librseq's rseq_register_current_thread()).
- * Returns 0, or the errno of rseq(2). `verify` calls it in half of the threads where libc registers none. */
+/* Registers an rseq area of the subject's own for this thread, if none is registered (librseq's
+ * rseq_register_current_thread()). Returns 0, or the errno of rseq(2). `verify` calls it in half of the threads where
+ * libc registers none. */
 int rsm_subject_register(void);
 
 /* A subject may also have stacks, one a CPU and one that all share, of nodes that are the caller's. A node belongs to

@@ -43,6 +43,8 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_GETCPU 309
 #define RSM_SYS_RSEQ 334
 
+#define RSM_RELATIVE 8 /* R_X86_64_RELATIVE: the load address plus an addend (psABI 4.4.1) */
+
 /* The FS base, 0 where it is not set. Asked of the kernel: reading %fs:0 would fault before it is set. */
 static inline uint64_t rsm_thread_pointer(void)
 {
@@ -57,6 +59,17 @@ static inline uint64_t rsm_thread_pointer(void)
 static inline void rsm_stop_for_tracer(uint32_t stage)
 {
     __asm__ volatile("int3" : : "a"(RSM_TRAP_MAGIC), "D"((uint64_t)stage) : "memory");
+}
+
+/* Asks the tracer to single-step this thread from here to rsm_step_end(); `base` is where the subject is loaded. */
+static inline void rsm_step_begin(uint32_t stage, uint64_t base)
+{
+    __asm__ volatile("int3" : : "a"(RSM_TRAP_STEP), "D"((uint64_t)stage), "S"(base) : "memory");
+}
+
+static inline void rsm_step_end(uint32_t stage)
+{
+    __asm__ volatile("int3" : : "a"(RSM_TRAP_STEP_END), "D"((uint64_t)stage) : "memory");
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,

@@ -2,21 +2,38 @@
 #ifndef RSM_ARCH_X86_64_PTRACE_H
 #define RSM_ARCH_X86_64_PTRACE_H
 
+#include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
 #include "record.h"
 
-/* Whether the task stopped in rsm_stop_for_tracer(); *stage is the stage whose record is being taken. */
-static inline int rsm_stopped_for_record(pid_t tid, uint32_t *stage)
+/* What a stopped task's breakpoint means: `magic` is RSM_TRAP_MAGIC, RSM_TRAP_STEP or RSM_TRAP_STEP_END, 0 where it is
+ * none of the probe's. */
+struct rsm_trap {
+    uint64_t magic;
+    uint32_t stage;
+    uint64_t base; /* of RSM_TRAP_STEP */
+};
+
+static inline struct rsm_trap rsm_trap_read(pid_t tid)
 {
     struct user_regs_struct registers;
-    if (ptrace(PTRACE_GETREGS, tid, 0, &registers) != 0 || registers.rax != RSM_TRAP_MAGIC ||
-        registers.rdi >= RSM_STAGE_MAX)
-        return 0;
-    *stage = (uint32_t)registers.rdi;
-    return 1;
+    struct rsm_trap trap = {0, 0, 0};
+    if (ptrace(PTRACE_GETREGS, tid, 0, &registers) != 0 || registers.rdi >= RSM_STAGE_MAX)
+        return trap;
+    if (registers.rax != RSM_TRAP_MAGIC && registers.rax != RSM_TRAP_STEP && registers.rax != RSM_TRAP_STEP_END)
+        return trap;
+    trap.magic = registers.rax;
+    trap.stage = (uint32_t)registers.rdi;
+    trap.base = registers.rsi;
+    return trap;
+}
+
+static inline uint64_t rsm_program_counter(pid_t tid)
+{
+    return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user, regs.rip), 0);
 }
 
 #endif

@@ -41,19 +41,43 @@ static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
     record->oracle_present = 1;
 }
 
+/* A single step, and not a breakpoint instruction: the latter's si_code is SI_KERNEL (arch/x86/kernel/traps.c). */
+static int is_step(const struct rsm_job *job, pid_t tid)
+{
+    siginfo_t information = {0};
+    return job->step.tid == tid && ptrace(PTRACE_GETSIGINFO, tid, 0, &information) == 0 &&
+           (information.si_code == TRAP_TRACE || information.si_code == TRAP_BRKPT);
+}
+
+/* Returns whether the SIGTRAP was one of ours; then the task goes on. */
+static int serve_trap(struct rsm_job *job, pid_t tid)
+{
+    if (is_step(job, tid)) {
+        rsm_step_seen(job, tid);
+        return 1;
+    }
+    struct rsm_trap trap = rsm_trap_read(tid);
+    if (trap.magic == RSM_TRAP_STEP) {
+        rsm_step_start(job, tid, trap.stage, trap.base);
+    } else if (trap.magic == RSM_TRAP_STEP_END) {
+        rsm_step_stop(job, tid);
+    } else if (trap.magic == RSM_TRAP_MAGIC) {
+        look_at_registration(job, tid, trap.stage);
+        ptrace(PTRACE_CONT, tid, 0, 0);
+    }
+    return trap.magic != 0;
+}
+
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status)
 {
     int event = status >> 16, signal = WSTOPSIG(status);
-    uint32_t stage;
     if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
         ptrace(PTRACE_LISTEN, tid, 0, 0); /* a group stop: it stays stopped until SIGCONT */
         return;
     }
-    if (event != 0) {
+    if (event == 0 && signal == SIGTRAP && serve_trap(job, tid))
+        return;
+    if (event != 0)
         signal = 0; /* a new task, or an exec */
-    } else if (signal == SIGTRAP && rsm_stopped_for_record(tid, &stage)) {
-        look_at_registration(job, tid, stage);
-        signal = 0;
-    }
-    ptrace(PTRACE_CONT, tid, 0, signal);
+    ptrace(job->step.tid == tid ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
 }

@@ -1,6 +1,6 @@
 /* The tracer: a small process between the driver and the scenarios. It starts them, looks at the kernel's rseq
  * registration of the thread at each record, enforces the time limit, and leaves no process behind. Its files: main.c
- * (messages), spawn.c (start of a process), trace.c (ptrace), reap.c (end of all processes). */
+ * (messages), spawn.c (start of a process), trace.c (ptrace), step.c (single steps), reap.c (end of all processes). */
 #ifndef RSM_TRACER_H
 #define RSM_TRACER_H
 
@@ -12,6 +12,14 @@
 
 enum { RSM_DESCRIPTOR_LOG, RSM_DESCRIPTOR_OUTPUT, RSM_DESCRIPTOR_ERROR, RSM_DESCRIPTOR_COUNT };
 
+struct rsm_step_state { /* of the one task that is being single-stepped; tid 0: none is */
+    pid_t tid;
+    uint32_t stage;
+    uint32_t section; /* that it is in; the number of sections: in none */
+    uint32_t count;   /* steps so far */
+    uint64_t base;    /* where the subject is loaded */
+};
+
 struct rsm_job {
     const struct rsm_request *request;
     const char *directory;
@@ -19,6 +27,7 @@ struct rsm_job {
     char **environment; /* null-terminated */
     int descriptor[RSM_DESCRIPTOR_COUNT];
     struct rsm_log *log;
+    struct rsm_step_state step;
     struct rsm_reply reply;
 };
 
@@ -27,6 +36,12 @@ int rsm_spawn(struct rsm_job *job);
 
 /* Handles one wait status of a traced task and lets it go on. */
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
+
+/* Single-stepping an add: from the probe's breakpoint before it, at every step, at the breakpoint behind it. Each lets
+ * the task go on. */
+void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base);
+void rsm_step_seen(struct rsm_job *job, pid_t tid);
+void rsm_step_stop(struct rsm_job *job, pid_t tid);
 
 /* Seizes `pid`. Returns 0 or errno. */
 int rsm_trace_seize(pid_t pid);

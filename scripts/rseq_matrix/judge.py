@@ -171,12 +171,17 @@ def _unobserved(cell: Cell, run: Run) -> str:
     return f"{what} ({'; '.join(detail for detail in details if detail) or 'the process ended normally'})"
 
 
+def speaks_for_bad_end(run: Run, stage: str) -> bool:
+    """Return whether a process ended or behaved badly and a stage has to answer for it: it was alone, or the last."""
+    return bool(run.misbehaved) and (run.stages == (stage,) or run.last_stage == stage)
+
+
 def _error(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int], libc: Identity) -> str:
     """Say why the cell could not be observed; empty if it could."""
     record = run.records.get(cell.stage)
     if record is None or not record.complete:
         return _unobserved(cell, run)
-    if run.misbehaved and (run.stages == (cell.stage,) or run.last_stage == cell.stage):
+    if speaks_for_bad_end(run, cell.stage):
         return f"{run.misbehaved} (last stage reached: {run.last_stage})"
     firings = run.tallies[cell.stage].firings
     if firings > 1 and not STAGES[cell.stage].repeats:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.registry import STAGES
+from rseq_matrix.trial import SubjectPlan, Trial, decode_trial, write_plan
 
 SIZE = int(ffi.sizeof("struct rsm_log"))
 PATHS = {lib.RSM_PATH_NONE: "none", lib.RSM_PATH_FAST: "fast", lib.RSM_PATH_FALLBACK: "fallback"}
@@ -133,8 +134,16 @@ def _decode(name: str, raw: Any) -> Record:
 class Log:
     """A log in anonymous memory, shared by descriptor with the processes of one run."""
 
-    def __init__(self, stages: Iterable[str], sabotage: Mapping[str, str] | None = None) -> None:
-        """Enable `stages`; plant the named defects, which only probes built for them obey."""
+    def __init__(
+        self,
+        stages: Iterable[str],
+        sabotage: Mapping[str, str] | None = None,
+        subject: SubjectPlan | None = None,
+    ) -> None:
+        """Enable `stages`; plant the named defects, which only probes built for them obey.
+
+        subject: what works at the stages instead of the probes' own counters.
+        """
         self.stages = tuple(stages)
         self.descriptor = os.memfd_create("rseq-matrix-log", os.MFD_CLOEXEC)
         os.ftruncate(self.descriptor, SIZE)
@@ -146,6 +155,8 @@ class Log:
             self._log.stage[STAGES[name].number].enabled = 1
         for name, kind in (sabotage or {}).items():
             self._log.stage[STAGES[name].number].sabotage = SABOTAGE[kind]
+        if subject:
+            write_plan(self._log, subject)
 
     def __enter__(self) -> Log:
         return self
@@ -163,6 +174,10 @@ class Log:
             if raw.state != lib.RSM_RECORD_NONE:
                 begun.append(_decode(name, raw))
         return {record.stage: record for record in sorted(begun, key=lambda record: record.sequence)}
+
+    def trials(self) -> dict[str, Trial]:
+        """Return what a subject of verify's did at each enabled stage."""
+        return {name: decode_trial(self._log.trial[STAGES[name].number]) for name in self.stages}
 
     def tallies(self) -> dict[str, Tally]:
         """Return what was fired, attempted and committed at each enabled stage."""

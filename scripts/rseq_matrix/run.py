@@ -12,6 +12,7 @@ from rseq_matrix.build import Build
 from rseq_matrix.matrix import Process, artifacts, command
 from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
+from rseq_matrix.trial import SubjectPlan
 
 TIME_LIMIT = 20.0
 TRACER = "tracer"
@@ -29,6 +30,10 @@ class Options:
     sabotage: Mapping[str, str] = field(default_factory=dict)
     """Stage to defect, for testing the tester; only a build made for it obeys."""
     extra_environment: Mapping[str, str] = field(default_factory=dict)
+    preload: str = ""
+    """An object that is preloaded behind the scenario's own."""
+    subject: Callable[[Process], SubjectPlan] | None = None
+    """What works at the stages of a process instead of the probes' own counters."""
 
     @property
     def workers(self) -> int:
@@ -105,11 +110,16 @@ class Runner:
     def _launcher(self, process: Process, session: Session) -> Launch:
         arguments, environment = command(process)
         environment = {**environment, **self._options.extra_environment}
+        if self._options.preload and process.link.startswith("dynamic"):
+            objects = (environment.get("LD_PRELOAD"), self._options.preload)
+            environment["LD_PRELOAD"] = ":".join(filter(None, objects))
         directory = self._build.directory / process.link
         plan = Plan(directory, arguments, environment, self._options.traced, self._options.time_limit)
+        subject = self._options.subject(process) if self._options.subject else None
 
         def launch(stages: Sequence[str]) -> Run:
-            with Log(stages, {k: v for k, v in self._options.sabotage.items() if k in stages}) as log:
+            sabotage = {name: kind for name, kind in self._options.sabotage.items() if name in stages}
+            with Log(stages, sabotage, subject) as log:
                 return session.run(plan, log)
 
         return launch

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import MissingError
 from rseq_matrix.record import Log, Record, Tally
+from rseq_matrix.trial import Trial
 
 TEXT_LIMIT = 4096
 GRACE = 30.0
@@ -45,6 +46,7 @@ class Run:
     complaints: str
     records: Mapping[str, Record]
     tallies: Mapping[str, Tally]
+    trials: Mapping[str, Trial] = field(default_factory=dict)
 
     @property
     def ending(self) -> str:
@@ -186,6 +188,7 @@ class Session:
             complaints=complaints,
             records=log.records(),
             tallies=log.tallies(),
+            trials=log.trials(),
         )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rseq_matrix.elf.facts import Section
+from rseq_matrix.elf.facts import Code, Section, Touch
+from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.read import read
+from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
@@ -26,7 +31,12 @@ OPTIONAL = (
 )
 """csrc/subject.h."""
 BUILT_IN = ("split", "atomic", "list")
+POINTER = "thread pointer"
+"""In the words of what reads that itself, and no variable."""
+WATCHED = 64
 MACHINE = "x86-64"
+NEEDED_NAME = "rsm_subject.so"
+"""What objects in other namespaces need (csrc/CMakeLists.txt)."""
 SEPARATORS = " :"  # ld.so(8): what separates the entries of LD_PRELOAD
 
 
@@ -41,8 +51,14 @@ class Subject:
     """Which functions of the contract it defines."""
     sections: tuple[Section, ...]
     """Its critical sections; addresses are those of the file."""
+    code: Code
+    """What rsm_subject_add() touches: PLT, GOT, TLS."""
     preload: str
     """What to put into LD_PRELOAD for it."""
+    library_path: str
+    """Directories that hold it under the name by which objects in other namespaces need it, and what it needs."""
+    number: int | None = None
+    """Of a built-in subject: under which static programs hold it."""
 
     @property
     def stacks(self) -> bool:
@@ -54,45 +70,94 @@ class Subject:
         """Return what can be done with it."""
         return ("add", "push", "pop") if self.stacks else ("add",)
 
+    @property
+    def watched(self) -> tuple[Touch, ...]:
+        """Return the accesses of an add to thread-local variables, which are wrong before relocation."""
+        found = (touch for touch in self.code.touches if touch.kind == "tls" and POINTER not in touch.what)
+        return tuple(found)[:WATCHED]
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a process that judges it, besides what the caller wants there."""
-        return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "LD_PRELOAD": self.preload}
+        return {
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C",
+            "LD_PRELOAD": self.preload,
+            "LD_LIBRARY_PATH": self.library_path,
+        }
 
 
-def _exports(facts_path: str) -> tuple[str, frozenset[str]]:
-    """Return the machine, and which functions of the contract the dynamic linker finds in the file."""
-    with Image(facts_path) as image:
+@dataclass(frozen=True)
+class _Looked:
+    """What the file says, besides its facts."""
+
+    machine: str
+    addresses: dict[str, int]
+    code: Code
+    run_path: tuple[str, ...]
+
+
+def _look(path: Path) -> _Looked:
+    """Find the functions of the contract as the dynamic linker does, and what an add touches."""
+    with Image(str(path)) as image:
         symbols = image.dynamic_symbols
-        found = {name for index, name in symbols.named(frozenset(REQUIRED + OPTIONAL)) if symbols.defined[index]}
-        return image.machine.name, frozenset(found)
+        named = symbols.named(frozenset(REQUIRED + OPTIONAL))
+        addresses = {name: int(symbols.table["value"][index]) for index, name in named if symbols.defined[index]}
+        add = addresses.get(REQUIRED[0], 0)
+        code = Touches(Program(image)).of(add) if add else Code(0, "")
+        return _Looked(image.machine.name, addresses, code, image.names("DT_RUNPATH") + image.names("DT_RPATH"))
 
 
-def _linked(path: Path, room: Path) -> str:
-    """Return a path to the file that has no character at which LD_PRELOAD would be split."""
-    if not any(character in str(path) for character in SEPARATORS):
-        return str(path)
-    link = room / "subject.so"
-    link.symlink_to(path)
-    return str(link)
+def _check(path: Path, kind: str, looked: _Looked) -> None:
+    if looked.machine != MACHINE:
+        raise InputError(f"{path}: it is for {looked.machine}, and a subject has to run here, on {MACHINE}")
+    if kind != "shared-object":
+        raise InputError(f"{path}: it is of the kind '{kind}', and a subject is a shared object (cc -shared)")
+    if missing := [required for required in REQUIRED if required not in looked.addresses]:
+        raise InputError(f"{path}: it does not define {' and '.join(missing)}, as a subject has to (csrc/subject.h)")
+
+
+def _check_loads(path: Path, preload: str) -> None:
+    """Raise InputError with the dynamic linker's words if the subject cannot be loaded at all."""
+    command = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1], 2)", preload]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode == 0:
+        return
+    said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it ended the process")
+    if done.returncode < 0:
+        said = f"its constructor was killed by {signal.Signals(-done.returncode).name}"
+    raise InputError(f"{path}: it cannot be loaded: {said.removeprefix('OSError: ').removeprefix(preload + ': ')}")
+
+
+def _room(path: Path, run_path: tuple[str, ...], room: Path) -> tuple[str, str]:
+    """Return what to preload and where else to search, with links in `room` to a path that the loader would split."""
+    (room / NEEDED_NAME).symlink_to(path)
+    plain = not any(character in str(path) for character in SEPARATORS)
+    parts = [part for entry in run_path for part in entry.split(":") if part]
+    origins = [part.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(path.parent)) for part in parts]
+    return str(path) if plain else str(room / NEEDED_NAME), ":".join([str(room), *origins])
 
 
 @contextmanager
-def opened(path: Path, name: str | None = None) -> Iterator[Subject]:
+def opened(path: Path, name: str | None = None, number: int | None = None) -> Iterator[Subject]:
     """Read a subject's file; it can be preloaded as long as the context lasts.
 
-    Raises InputError with one sentence where the file is no shared object for this machine or lacks the contract.
+    Raises InputError with one sentence where the file is no shared object for this machine, lacks the contract or
+    cannot be loaded.
     """
     path = Path(os.path.realpath(path))
     facts = read(str(path))
-    machine, exports = _exports(str(path))
-    if machine != MACHINE:
-        raise InputError(f"{path}: it is for {machine}, and a subject has to run here, on {MACHINE}")
-    if facts.kind != "shared-object":
-        raise InputError(f"{path}: it is a {facts.kind}, and a subject is a shared object (cc -shared -fPIC)")
-    if missing := [required for required in REQUIRED if required not in exports]:
-        raise InputError(
-            f"{path}: it does not define {' and '.join(missing)}, which a subject has to (csrc/subject.h)"
-        )
+    looked = _look(path)
+    _check(path, facts.kind, looked)
     with tempfile.TemporaryDirectory(prefix="rseq-matrix-") as room:
-        preload = _linked(path, Path(room))
-        yield Subject(name or path.name, path, exports, facts.critical_sections.sections, preload)
+        preload, library_path = _room(path, looked.run_path, Path(room))
+        _check_loads(path, preload)
+        yield Subject(
+            name=name or path.name,
+            path=path,
+            exports=frozenset(looked.addresses),
+            sections=facts.critical_sections.sections,
+            code=looked.code,
+            preload=preload,
+            library_path=library_path,
+            number=number,
+        )
