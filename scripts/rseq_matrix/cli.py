@@ -26,6 +26,7 @@ from rseq_matrix.signals import undisturbed
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc.",
+    "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
     "stages": "List the stages: when each comes, what fires it, what may be used there.",
 }

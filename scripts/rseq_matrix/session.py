@@ -58,7 +58,7 @@ class Run:
         if self.outcome != "ended":
             return f"the tracer failed: {self.outcome}"
         if os.WIFSIGNALED(self.wait_status):
-            return f"killed by {_signal_name(os.WTERMSIG(self.wait_status))}"
+            return f"killed by {signal_name(os.WTERMSIG(self.wait_status))}"
         status = os.waitstatus_to_exitcode(self.wait_status)
         return f"exit status {status}" if status else ""
 
@@ -192,7 +192,8 @@ class Session:
         )
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return SIGSEGV and the like."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -95,6 +95,34 @@ class Stages:
         """Return the cells that could not be observed, for a reason that is not the subject's."""
         return tuple(verdict for verdict in self.verdicts if verdict.result == ERROR)
 
+    @property
+    def unsupported(self) -> str:
+        """Say why no cell could be run on this machine; empty if one could."""
+        reasons = [verdict.reason for verdict in self.verdicts if verdict.result == UNSUPPORTED]
+        return reasons[0] if len(reasons) == len(self.verdicts) else ""
+
+    @property
+    def problem(self) -> str:
+        """Say what could not be observed; empty if all could."""
+        found = self.problems
+        more = f" (and {len(found) - 1} more cells)" if len(found) > 1 else ""
+        return f"{found[0].cell.id}: {found[0].reason}{more}" if found else ""
+
+    def counts(self) -> dict[str, int | None]:
+        """Return what the phase adds to the totals; None for what the subject does not tell."""
+        trials = [verdict.trial for verdict in self.verdicts if verdict.trial]
+        told = self.total("fast") + self.total("fallback") > 0
+        differences = [trial.committed - trial.attempted for trial in trials if trial.progress == "done"]
+        return {
+            "operations": self.total("attempted"),
+            "fast": self.total("fast") if told else None,
+            "fallback": self.total("fallback") if told else None,
+            "aborts": self.total("aborts") if told else None,
+            "lost": -sum(min(0, difference) for difference in differences),
+            "doubled": sum(max(0, difference) for difference in differences),
+            "stages": len({verdict.cell.stage for verdict in self.verdicts if verdict.result == PASS}),
+        }
+
     def total(self, field_name: str) -> int:
         """Return the sum of a count of the trials."""
         return sum(getattr(verdict.trial, field_name) for verdict in self.verdicts if verdict.trial)
@@ -217,8 +245,15 @@ def _not_loaded(cell: Cell, trial: Trial, run: Run) -> Defect:
     return _defect("not-loaded", cell, f"it is not mapped in this process{said}")
 
 
-def _done(subject: Subject, cell: Cell, trial: Trial, protected: bool, observed: str | None) -> Defect | None:
+def _blamed(run: Run, trial: Trial) -> bool:
+    """Return whether the wrong sum that was seen here is what the other stage itself has to answer for."""
+    other = run.trials.get(trial.wrong or "")
+    return other is not None and other.committed - other.attempted == trial.got - trial.want
+
+
+def _done(subject: Subject, cell: Cell, run: Run, protected: bool, observed: str | None) -> Defect | None:
     """Judge a trial that came to its end."""
+    trial = run.trials[cell.stage]
     unprotected = None if protected else _protection(subject, cell, trial, observed)
     if early := unprotected or _tls_too_early(subject, cell, trial):
         return early
@@ -227,7 +262,7 @@ def _done(subject: Subject, cell: Cell, trial: Trial, protected: bool, observed:
         sentence = f"an add did not end within {trial.stepped_most} single steps ({at})"
         return _defect("livelock", cell, sentence)
     own = _amount(cell, "its counter", trial.committed, trial.attempted)
-    if own or not trial.wrong:
+    if own or not trial.wrong or _blamed(run, trial):
         return own
     return _amount(cell, f"the counter of {trial.wrong}, checked here", trial.got, trial.want)
 
@@ -249,7 +284,7 @@ def judge(subject: Subject, cell: Cell, run: Run | None, obstacle: str = "") -> 
     elif trial.progress != "done":
         defect = _crash(subject, cell, trial, observed, run.ending)
     else:
-        defect = _done(subject, cell, trial, bool(kernel_registered(record)), observed)
+        defect = _done(subject, cell, run, bool(kernel_registered(record)), observed)
         if not defect and speaks_for_bad_end(run, cell.stage):
             defect = _defect("crash", cell, f"the process that had been there last: {run.misbehaved}")
     if defect:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +18,7 @@ from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.read import read
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
+from rseq_matrix.session import signal_name
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
 OPTIONAL = (
@@ -38,6 +39,9 @@ MACHINE = "x86-64"
 NEEDED_NAME = "rsm_subject.so"
 """What objects in other namespaces need (csrc/CMakeLists.txt)."""
 SEPARATORS = " :"  # ld.so(8): what separates the entries of LD_PRELOAD
+
+
+LOADER_SAID = re.compile("^.*?(error while loading shared libraries|cannot be preloaded|symbol lookup error)")
 
 
 @dataclass(frozen=True)
@@ -117,15 +121,18 @@ def _check(path: Path, kind: str, looked: _Looked) -> None:
 
 
 def _check_loads(path: Path, preload: str) -> None:
-    """Raise InputError with the dynamic linker's words if the subject cannot be loaded at all."""
-    command = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1], 2)", preload]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode == 0:
-        return
-    said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it ended the process")
+    """Raise InputError with the dynamic linker's words if no process can be started with the subject."""
+    environment = {"LD_PRELOAD": preload, "LC_ALL": "C"}
+    command = [sys.executable, "-I", "-S", "-c", ""]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    said = next((line for line in done.stderr.splitlines() if preload in line or done.returncode), "")
     if done.returncode < 0:
-        said = f"its constructor was killed by {signal.Signals(-done.returncode).name}"
-    raise InputError(f"{path}: it cannot be loaded: {said.removeprefix('OSError: ').removeprefix(preload + ': ')}")
+        said = f"a program that preloads it is killed by {signal_name(-done.returncode)} before its main()"
+    if done.returncode or said:
+        said = re.sub(
+            r"^.*?(error while loading shared libraries|cannot be preloaded|symbol lookup error)", r"\1", said
+        )
+        raise InputError(f"{path}: it cannot be loaded: {said or f'exit status {done.returncode}'}")
 
 
 def _room(path: Path, run_path: tuple[str, ...], room: Path) -> tuple[str, str]:
