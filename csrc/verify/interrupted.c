@@ -5,7 +5,7 @@
  *
  *   interrupted DESCRIPTOR        the mailbox is inherited at the descriptor
  *   interrupted alone OPERATION   one operation, for a debugger: between rsm_operation_begins() and
- *                                 rsm_operation_ends(). Ends with 0 if it took effect exactly once */
+ *                                 rsm_operation_ends(). Ends with how often it took effect (enum rsm_alone) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -228,14 +228,14 @@ __attribute__((noinline)) void rsm_operation_ends(void)
     __asm__ volatile("" : : "i"(2) : "memory");
 }
 
-/* Whether the operation took effect exactly once. */
+/* Tells how often the operation took effect: exactly once is 0. */
 static int operate_alone(const char *operation)
 {
     struct rsm_box left = {0};
     uint64_t before = subject.sum(RSM_COUNTER), popped = 0;
     int add = strcmp(operation, "add") == 0, pop = strcmp(operation, "pop") == 0;
     if (!add && (!subject.push || !subject.pop))
-        return 0;
+        return 2;
     for (uint64_t i = 1; pop && i <= ALONE_NODES; i++)
         push_own(RSM_OPERATOR, i);
     rsm_operation_begins();
@@ -246,15 +246,15 @@ static int operate_alone(const char *operation)
     else
         push_own(RSM_OPERATOR, 0);
     rsm_operation_ends();
-    if (add)
-        return subject.sum(RSM_COUNTER) == before + 1;
-    drain(&left);
-    return pop ? popped && left.count == ALONE_NODES - 1 : left.count == 1;
+    if (!add)
+        drain(&left);
+    uint64_t times = add ? subject.sum(RSM_COUNTER) - before : pop ? ALONE_NODES - left.count : left.count;
+    return times == 1 && (!pop || popped) ? RSM_ALONE_ONCE : times > 1 ? RSM_ALONE_MORE : RSM_ALONE_NONE;
 }
 
 int main(int count, char **arguments)
 {
     if (count == 3 && strcmp(arguments[1], "alone") == 0)
-        return find_subject() && operate_alone(arguments[2]) ? 0 : 1;
+        return find_subject() ? operate_alone(arguments[2]) : 2;
     return count == 2 ? obey_driver(atoi(arguments[1])) : 2;
 }

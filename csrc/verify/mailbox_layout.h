@@ -33,6 +33,13 @@ enum rsm_command {
     RSM_DO_MEMBARRIER, /* argument[]: command, flags, CPU */
 };
 
+/* What `interrupted alone` ends with. */
+enum rsm_alone {
+    RSM_ALONE_ONCE = 0, /* the operation took effect exactly once */
+    RSM_ALONE_NONE = 3,
+    RSM_ALONE_MORE = 4,
+};
+
 /* One a role. A value is never 0: role * RSM_NODES_MAX + node + 1. */
 struct rsm_box {
     uint32_t tid;

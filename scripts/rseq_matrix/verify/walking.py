@@ -8,7 +8,7 @@ the thread runs through.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -31,6 +31,18 @@ def ways_out(section: Section) -> set[int]:
     end = section.start + section.length
     targets = {i.target for i in section.code if i.mark in ("exit", "branch") and i.target is not None}
     return {end, section.abort, *section.exit_points, *targets} - set(range(section.start, end))
+
+
+def find_aborts(sections: Sequence[Section], steps: Sequence[int]) -> Counter[tuple[Section, int]]:
+    """Count where sections were left by neither of the ways that their instructions lead."""
+    found: Counter[tuple[Section, int]] = Counter()
+    instructions = {i.address: (section, i) for section in sections for i in section.code}
+    for before, after in pairwise(steps):
+        if before in instructions:
+            section, instruction = instructions[before]
+            next_one = before + len(instruction.bytes) // 2
+            found[section, before] += after not in (next_one, instruction.target)
+    return +found
 
 
 @dataclass
@@ -106,18 +118,7 @@ class Walker:
         own = [index for index, step in enumerate(walk.addresses) if tracee.is_subject(step)]
         inner = walk.addresses[own[0] : own[-1] + 1] if own else []
         steps = [step - tracee.bias if tracee.is_subject(step) else 0 for step in inner]
-        return Steps(len(steps), self._aborts(steps) if self.registered else Counter(), endless)
-
-    def _aborts(self, steps: list[int]) -> Counter[tuple[Section, int]]:
-        """Count where sections were left by neither of the ways that their instructions lead."""
-        found: Counter[tuple[Section, int]] = Counter()
-        for before, after in pairwise(steps):
-            section = section_at(self.subject.sections, before)
-            instruction = next((i for i in section.code if i.address == before), None) if section else None
-            if section and instruction:
-                next_one = before + len(instruction.bytes) // 2
-                found[section, before] += after not in (next_one, instruction.target)
-        return +found
+        return Steps(len(steps), find_aborts(self.subject.sections, steps) if self.registered else Counter(), endless)
 
     def _note_armed(self, route: Route, steps: list[int]) -> None:
         """The step before the last one armed a section."""
