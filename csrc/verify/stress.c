@@ -45,7 +45,7 @@ int main(int count, char **argument)
         return usage("no memory");
     stress->mode = (uint32_t)mode;
     stress->seconds = seconds;
-    stress->cpus = stress_cpus_find();
+    stress->cpus = cpus_find();
     struct supervised outcome = supervise(stress_work, seconds + HANG_SECONDS);
     stress_report(&outcome);
     return 0;

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "allowed_cpus.h"
 #include "loaded_subject.h"
 
 #define STRESS_WRITERS_MAX 64
@@ -105,7 +106,6 @@ void stress_disturb(struct stress_writer *writer); /* from here on signals come,
 void stress_calm(void);                            /* to be called by the same thread */
 void stress_be_child(void);
 void stress_enroll(const struct stress_writer *writer);
-void stress_unregister(void);
 void stress_handle_signals(void);
 void stress_handle_crashes(void);
 
@@ -117,14 +117,6 @@ void stress_operation(struct stress_writer *writer, struct stress_book *book);
 void stress_push_spare(struct stress_book *book);
 int stress_drain(struct stress_book *book);
 unsigned stress_random(struct stress_book *book);
-
-/* stress_cpus.c */
-unsigned stress_cpus_find(void);
-int stress_cpu(unsigned which); /* the number of an allowed CPU; which is taken modulo their count */
-int stress_cpu_other(unsigned than, unsigned which); /* the same where only one is allowed */
-void stress_pin(int tid, int cpu);
-void stress_unpin(int tid);
-unsigned stress_cpu_now(void);
 
 /* stress_share.c */
 void stress_share(struct stress_writer *writer);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "own_registration.h"
 #include "stress.h"
 #include "supervised.h"
 
@@ -33,9 +34,9 @@ static void note_end(pid_t child, enum stress_kind kind)
 static __attribute__((noinline)) void in_vfork_child(struct stress_writer *writer, pid_t parent)
 {
     die_with(parent);
-    unsigned here = stress_cpu_now(), choice = stress_random(&writer->book[STRESS_BODY]);
+    unsigned here = cpu_now(), choice = stress_random(&writer->book[STRESS_BODY]);
     if (choice % 3)
-        stress_pin(0, stress_cpu_other(here, choice / 3));
+        cpu_pin(0, cpu_other(here, choice / 3));
     stress_enter(writer);
     stress_work_for(writer, CHILD_MICROSECONDS);
     stress_leave(writer);
@@ -89,7 +90,7 @@ static void in_fork_child(struct stress_writer *writer, pid_t parent)
     die_with(parent);
     stress_be_child();
     if (writer->entered % 2)
-        stress_unregister();
+        unregister_area();
     stress_enter(writer);
     if (stress->sharing == STRESS_SHARED)
         stress_work_for(writer, CHILD_MICROSECONDS);

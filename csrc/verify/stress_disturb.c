@@ -59,14 +59,14 @@ void *stress_migrations(void *unused)
         if (!tid)
             continue;
         if (choice % 4 == 0)
-            stress_unpin(tid);
+            cpu_unpin(tid);
         else
-            stress_pin(tid, stress_cpu(choice / 4));
+            cpu_pin(tid, cpu_number(choice / 4));
         stress->affinities_set++;
         nanosleep(&pause, NULL);
     }
     for (uint32_t i = 0; i < stress->writers; i++)
         if (stress->writer[i].kind != STRESS_VFORK_CHILD && stress->writer[i].kind != STRESS_FORK_CHILD)
-            stress_unpin((int)stress->writer[i].tid);
+            cpu_unpin((int)stress->writer[i].tid);
     return NULL;
 }

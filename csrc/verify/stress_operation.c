@@ -148,7 +148,7 @@ void stress_operation(struct stress_writer *writer, struct stress_book *book)
 
 void stress_burst(struct stress_writer *writer, unsigned operations)
 {
-    unsigned cpu = stress_cpu_now();
+    unsigned cpu = cpu_now();
     writer->book[STRESS_BODY].moves += cpu != writer->cpu;
     writer->cpu = cpu;
     for (unsigned i = 0; i < operations; i++)

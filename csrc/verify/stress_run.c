@@ -98,7 +98,7 @@ static void join_all(void)
 static void warm_up(struct stress_book *book)
 {
     for (unsigned i = 0; i < stress->cpus; i++) {
-        stress_pin(0, stress_cpu(i));
+        cpu_pin(0, cpu_number(i));
         for (unsigned counter = 0; counter < RSM_SUBJECT_COUNTERS; counter++)
             stress_add(book, counter);
         if (loaded_subject_has_stacks(&subject)) {
@@ -106,7 +106,7 @@ static void warm_up(struct stress_book *book)
             stress_drain(book);
         }
     }
-    stress_unpin(0);
+    cpu_unpin(0);
 }
 
 /* Empties every CPU's stack and the shared one. What is in none of them is lost. */
@@ -115,7 +115,7 @@ static void drain_all(struct stress_book *book)
     for (int again = 1, i = 0; again && i < DRAINS; i++) {
         again = 0;
         for (unsigned cpu = 0; cpu < stress->cpus; cpu++) {
-            stress_pin(0, stress_cpu(cpu));
+            cpu_pin(0, cpu_number(cpu));
             again |= stress_drain(book);
         }
     }

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "own_registration.h"
 #include "stress.h"
 #include "supervised.h"
 
@@ -146,7 +147,7 @@ static int child_works(int unregistered, struct rsm_subject_node *node)
     if (child == 0) {
         die_with(parent);
         if (unregistered)
-            stress_unregister();
+            unregister_area();
         subject.add(STRESS_PROOF_COUNTER, 1);
         if (node)
             subject.push(node);
@@ -176,11 +177,11 @@ static const char *first_disproof(struct stress_book *book)
 {
     const char *reason = NULL;
     for (unsigned i = 0; i < stress->cpus && i < CPUS_PROVEN && !reason; i++) {
-        stress_pin(0, stress_cpu(i));
+        cpu_pin(0, cpu_number(i));
         for (int unregistered = 0; unregistered < 2 && !reason; unregistered++)
             reason = disproof(book, unregistered);
     }
-    stress_unpin(0);
+    cpu_unpin(0);
     return reason;
 }
 

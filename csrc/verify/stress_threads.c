@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
+#include "own_registration.h"
 #include "stress.h"
 
 #define BURST 64
@@ -29,7 +30,7 @@ void *stress_registered(void *writer)
 
 void *stress_unregistered(void *writer)
 {
-    stress_unregister();
+    unregister_area();
     work_until_stopped(writer);
     return NULL;
 }
@@ -73,7 +74,7 @@ static void *live_shortly(void *argument)
     if (life->writer->entered % 2) {
         stress_calm();
         stress_leave(life->writer);
-        stress_unregister();
+        unregister_area();
         stress_enter(life->writer);
         stress_disturb(life->writer);
     }

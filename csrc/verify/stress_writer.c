@@ -8,8 +8,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "registration.h"
-#include "kernel_query.h"
+#include "own_registration.h"
 #include "stress.h"
 
 #define SIGNAL_PERIOD_NANOSECONDS 100000
@@ -27,17 +26,6 @@ static uint64_t fast_paths(const struct stress_writer *writer)
     return fast;
 }
 
-/* Whether the kernel has an area for this thread, whoever owns it. No signal may see the trial's area registered. */
-static int kernel_has_area(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = rsm_trial_registration();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == RSM_EINVAL;
-}
-
 /* The tid is asked of the kernel: in a vfork child libc's is the parent's. */
 void stress_enter(struct stress_writer *writer)
 {
@@ -45,7 +33,7 @@ void stress_enter(struct stress_writer *writer)
     writer->registered += writer->was_registered;
     writer->entered++;
     writer->fast_before = fast_paths(writer);
-    writer->cpu = stress_cpu_now();
+    writer->cpu = cpu_now();
     writer->tid = (uint32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0);
 }
 
@@ -102,23 +90,12 @@ void stress_enroll(const struct stress_writer *writer)
         __atomic_fetch_add(&stress->enrolled, 1, __ATOMIC_RELAXED);
 }
 
-/* Takes from this thread the registration that libc made. */
-void stress_unregister(void)
-{
-    struct rsm_registration registration;
-    int error;
-    rsm_registration_find(&registration);
-    uint32_t length = rsm_query_area(registration.area, &error);
-    if (length)
-        rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
-}
-
 /* Takes the thread to another CPU in the middle of what was interrupted. */
 static void move(struct stress_writer *writer, struct stress_book *book)
 {
-    unsigned here = stress_cpu_now();
-    int cpu = stress_cpu_other(here, stress_random(book));
-    stress_pin(0, cpu);
+    unsigned here = cpu_now();
+    int cpu = cpu_other(here, stress_random(book));
+    cpu_pin(0, cpu);
     book->moves += (uint32_t)cpu != here;
     writer->cpu = (uint32_t)cpu;
 }

@@ -3,13 +3,13 @@
 #include <sched.h>
 
 #include "arch.h"
-#include "stress.h"
+#include "allowed_cpus.h"
 
 static cpu_set_t allowed;
 static int number[CPU_SETSIZE];
 static unsigned count;
 
-unsigned stress_cpus_find(void)
+unsigned cpus_find(void)
 {
     CPU_ZERO(&allowed);
     sched_getaffinity(0, sizeof(allowed), &allowed);
@@ -19,17 +19,17 @@ unsigned stress_cpus_find(void)
     return count;
 }
 
-int stress_cpu(unsigned which)
+int cpu_number(unsigned which)
 {
     return number[which % count];
 }
 
-int stress_cpu_other(unsigned than, unsigned which)
+int cpu_other(unsigned than, unsigned which)
 {
     return number[which % count] == (int)than ? number[(which + 1) % count] : number[which % count];
 }
 
-void stress_pin(int tid, int cpu)
+void cpu_pin(int tid, int cpu)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -37,13 +37,13 @@ void stress_pin(int tid, int cpu)
     sched_setaffinity(tid, sizeof(set), &set);
 }
 
-void stress_unpin(int tid)
+void cpu_unpin(int tid)
 {
     sched_setaffinity(tid, sizeof(allowed), &allowed);
 }
 
 /* Asks the kernel, not libc: sched_getcpu() may read the very area that is in question. */
-unsigned stress_cpu_now(void)
+unsigned cpu_now(void)
 {
     unsigned cpu = 0;
     rsm_syscall(RSM_SYS_GETCPU, (long)&cpu, 0, 0, 0, 0, 0);
