@@ -49,6 +49,8 @@ class Books:
         self.operation = operation
         self.before = 0
         self.filled: list[int] = []
+        self.moved = False
+        """Somebody worked on the other CPU, where a stack of its own is."""
 
     def prepare(self, operator: int) -> None:
         """Bring about the state that the operation starts from. The stacks are empty now."""
@@ -90,17 +92,18 @@ class Books:
 
     def _popped(self, operator: int, others: Iterable[int]) -> Effect:
         """A pop that takes effect twice takes a node that nobody gets; one that does not leaves what it returned."""
-        kept = [value for role in (operator, *others) for value in self.tracee.values(role)]
+        popped = self.tracee.values(operator)
+        kept = popped + [value for role in others for value in self.tracee.values(role)]
         found = self._drain(sorted(self.filled), kept)
         if any(found[value] == 0 for value in self.filled):
             return Effect(2)
-        return Effect(1 if sum(found.values()) == len(self.filled) and self.tracee.values(operator) else 0)
+        return Effect(1 if sum(found.values()) == len(self.filled) and popped else 0)
 
     def _drain(self, wanted: list[int], kept: list[int]) -> Counter[int]:
-        """Pop everything. What was pushed while the operator was elsewhere lies in that CPU's stack."""
+        """Pop everything."""
         tracee = self.tracee
         kept = kept + tracee.do(OPERATOR, lib.RSM_DO_DRAIN)
-        if sorted(kept) != wanted and len(tracee.cpus) > 1:
+        if len(tracee.cpus) > 1 and (self.moved or sorted(kept) != wanted):
             tracee.pin(OPERATOR, tracee.cpus[1])
             kept += tracee.do(OPERATOR, lib.RSM_DO_DRAIN)
             tracee.pin(OPERATOR, tracee.cpus[0])

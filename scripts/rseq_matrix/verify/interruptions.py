@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.elf.facts import Section
-from rseq_matrix.errors import InputError
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.effects import Books
 from rseq_matrix.verify.subject import Subject
@@ -21,15 +20,16 @@ from rseq_matrix.verify.tracee import (
     OPERATOR,
     UNREGISTERED_OPERATOR,
     CrashedError,
+    StartError,
     StuckError,
     beside,
     choose_cpus,
 )
-from rseq_matrix.verify.trials import FAMILY, INSIDE, OUTSIDE, TWO_CPUS, Bench, Place, Trial, UnsupportedError
-from rseq_matrix.verify.verdicts import PHASE, judge_outside, judge_section, section_name
+from rseq_matrix.verify.trials import FAMILY, INSIDE, OUTSIDE, REPEATS, TWO_CPUS, Bench, Place, Trial, UnsupportedError
+from rseq_matrix.verify.verdicts import PHASE, how, judge_outside, judge_section, section_name
 from rseq_matrix.verify.walking import Route, Walker
 
-OUTSIDE_LIMIT = 400
+OUTSIDE_LIMIT = 300
 """Instructions of one operation that are tried outside of sections; of more, the last ones and some of the others."""
 STUCK_LIMIT = 2
 """Trials of one kind that hang, after which the rest of that kind is left out."""
@@ -48,8 +48,10 @@ class SectionResult:
     """That enter it; none: no interruption could be tried."""
     tried: Counter[str] = field(default_factory=Counter)
     """Instructions at which an interruption happened, by kind."""
-    not_reached: list[int] = field(default_factory=list)
-    """Instructions that no operation came to, or at which no interruption could be proven."""
+    reached: set[int] = field(default_factory=set)
+    """Instructions at which any kind of interruption happened."""
+    not_reached: dict[str, list[int]] = field(default_factory=dict)
+    """By kind, instructions that no operation came to, or at which no interruption of that kind could be proven."""
 
     def document(self) -> dict[str, Any]:
         """Return it as the JSON document holds it."""
@@ -116,7 +118,7 @@ class Interruptions:
             "section_instructions": sum(len(result.section.code) for result in entered),
             "kinds": len({kind for result in entered for kind in result.tried}),
             "section_interruptions": sum(sum(result.tried.values()) for result in self.sections),
-            "not_reached": sum(len(result.not_reached) for result in self.sections),
+            "not_reached": sum(len(places) for result in self.sections for places in result.not_reached.values()),
             "outside_instructions": sum(result.instructions - result.left_out for result in self.outside),
             "outside_interruptions": sum(sum(result.tried.values()) for result in self.outside),
         }
@@ -285,23 +287,37 @@ class _Campaign:
         for result in self.result.sections:
             own = [trial for trial in inside if trial.place.section is result.section]
             result.tried, reached = _happened(own)
-            if result.operations:
-                result.not_reached = [i.address for i in result.section.code if i.address not in reached]
+            result.reached = {address for address, _ in reached}
+            for kind in dict.fromkeys(FAMILY.get(trial.kind, trial.kind) for trial in own):
+                missed = [i.address for i in result.section.code if (i.address, kind) not in reached]
+                result.not_reached.update({kind: missed} if missed else {})
             self.result.found += judge_section(self.subject, result.section, own)
         for around in self.result.outside:
             own = [trial for trial in outside if trial.place.operator == around.operator]
             own = [trial for trial in own if trial.place.operation == around.operation]
             around.tried, reached = _happened(own)
-            around.not_reached = len({trial.place.address for trial in own} - reached)
+            around.not_reached = len({trial.place.address for trial in own} - {address for address, _ in reached})
         for operation in self.subject.operations:
             own = [trial for trial in outside if trial.place.operation == operation]
             self.result.found += judge_outside(self.subject, operation, own)
 
+    def problem(self) -> str:
+        """Say what keeps the sections from having been interrupted by everything."""
+        if self.subject.sections and OPERATOR not in self.bench.tracee.areas:
+            return "no thread gets an rseq area registered here, so no critical section is entered"
+        for result in self.result.sections:
+            for kind, places in result.not_reached.items():
+                missed = [place for place in places if place in result.reached]
+                if missed and not self.result.given_up:
+                    where = f"{section_name(result.section)}: instruction +{missed[0]:#x}"
+                    return f"{where} could not be interrupted by {how(kind)}, in {REPEATS} tries, as by other kinds"
+        return ""
 
-def _happened(trials: list[Trial]) -> tuple[Counter[str], set[int]]:
-    """Return at how many instructions each kind of interruption happened, and which instructions these are."""
+
+def _happened(trials: list[Trial]) -> tuple[Counter[str], set[tuple[int, str]]]:
+    """Return at how many instructions each kind of interruption happened, and which instructions and kinds."""
     happened = {(trial.place.address, FAMILY.get(trial.kind, trial.kind)) for trial in trials if trial.happened}
-    return Counter(kind for _, kind in sorted(happened)), {address for address, _ in happened}
+    return Counter(kind for _, kind in sorted(happened)), happened
 
 
 def interrupt(subject: Subject, program: Path, progress: Progress) -> Interruptions:
@@ -317,10 +333,9 @@ def interrupt(subject: Subject, program: Path, progress: Progress) -> Interrupti
         with beside(result.cpus[0]):
             planned = campaign.plan()
             campaign.conclude(campaign.run(planned, progress))
-            if subject.sections and OPERATOR not in bench.tracee.areas:
-                result.problem = "no thread gets an rseq area registered here, so no critical section is entered"
-    except InputError as error:
-        result.found.append(Defect("crash", PHASE, "start", str(error)))
+            result.problem = campaign.problem()
+    except StartError as error:
+        result.found.append(Defect(error.name, PHASE, "start", str(error)))
     finally:
         bench.close()
     result.repeats = bench.repeats

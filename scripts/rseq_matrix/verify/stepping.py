@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix.errors import InputError
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.effects import Books, Effect
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import OPERATOR, UNREGISTERED_OPERATOR, CrashedError, StuckError, choose_cpus
+from rseq_matrix.verify.tracee import OPERATOR, UNREGISTERED_OPERATOR, CrashedError, StartError, StuckError, choose_cpus
 from rseq_matrix.verify.trials import Bench
 from rseq_matrix.verify.verdicts import Instructions, section_name
 from rseq_matrix.verify.walking import STEP_LIMIT, Steps, Walker
@@ -126,8 +125,8 @@ def step(subject: Subject, program: Path) -> Stepping:
         for operator in (OPERATOR, UNREGISTERED_OPERATOR):
             for operation in subject.operations:
                 stepper.go(operation, operator)
-    except InputError as error:
-        result.found.append(Defect("crash", PHASE, "start", str(error)))
+    except StartError as error:
+        result.found.append(Defect(error.name, PHASE, "start", str(error)))
     finally:
         bench.close()
     result.seconds = time.monotonic() - begun

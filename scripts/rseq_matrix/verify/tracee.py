@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
-from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.errors import MissingError
 from rseq_matrix.layout.tracing import may_trace
 from rseq_matrix.signals import undisturbed
 from rseq_matrix.verify.subject import Subject
@@ -33,6 +33,7 @@ INTERRUPTION = int(signal.SIGUSR1)
 BREAKPOINT = b"\xcc"
 SPIN = b"\xeb\xfe"  # jmp to itself
 
+PRELOADS = "a process that preloads it"
 START_LIMIT = 10.0  # seconds
 END_LIMIT = 5.0
 COMMAND_LIMIT = 1.0
@@ -57,6 +58,14 @@ class StuckError(Exception):
     def __init__(self, role: int) -> None:
         self.role = role
         super().__init__(f"thread {role} did not come back")
+
+
+class StartError(Exception):
+    """A process that preloads the subject does not come to its start. `name` is the defect's."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        self.name = name
+        super().__init__(sentence)
 
 
 @dataclass(frozen=True)
@@ -362,12 +371,15 @@ def _reach_gates(tracee: Tracee, subject: Subject, output: IO[bytes]) -> None:
         while len(tracee.stops) < len(THREADS):
             tracee.poll(NAP / MICROSECOND)
             if time.monotonic() > end:
-                raise InputError(f"{subject.path}: a process that preloads it does not come to its start in 10 seconds")
+                raise StartError("hang", f"{PRELOADS} does not come to its main() in {START_LIMIT:.0f} seconds")
+        _settle(tracee, subject)
+    except StuckError as error:
+        raise StartError("hang", f"{PRELOADS} does not come to the end of its first operation") from error
     except CrashedError as error:
         output.seek(0)
         said = output.read(4096).decode("utf-8", "replace").strip().splitlines()
         detail = said[0][:200] if said else str(error)
-        raise InputError(f"{subject.path}: a process that preloads it ends at its start: {detail}") from error
+        raise StartError("crash", f"{PRELOADS} ends before or at its first operation: {detail}") from error
 
 
 def _settle(tracee: Tracee, subject: Subject) -> None:
@@ -404,7 +416,7 @@ def _end(pid: int) -> None:
 def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[Tracee]:
     """Start the program with a subject, all threads at their gates, and end it.
 
-    Raises MissingError where tracing is not allowed, InputError where the subject ends the process before that.
+    Raises MissingError where tracing is not allowed, StartError where the subject lets no process get there.
     """
     pid = 0
     descriptor = os.memfd_create("rseq-matrix", 0)
@@ -416,7 +428,6 @@ def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[
                 pid = _start(subject, program, descriptor, output)
             tracee = Tracee(pid, memory, cpus)
             _reach_gates(tracee, subject, output)
-            _settle(tracee, subject)
             yield tracee
     finally:
         with undisturbed():

@@ -42,7 +42,7 @@ SPINS = 30e-6  # seconds in the armed section, after which the operator spins
 HOLD_LIMIT = 0.2
 ABORT_LIMIT = 0.1
 WAITS = 0.02  # seconds that a helper gets before the operator, for which it may be waiting, goes on
-REPEATS = 8
+REPEATS = 20
 
 MEMBARRIER_RSEQ, MEMBARRIER_FLAG_CPU = 1 << 7, 1  # linux/membarrier.h
 
@@ -232,6 +232,7 @@ class _Interruption:
 
     def _move(self, helper: int) -> bool:
         """Move the operator to the other CPU and let somebody work on the CPU that it was on."""
+        self.books.moved = True
         self.tracee.pin(self.operator, self.away)
         return self._let(helper, self.home)
 
@@ -334,6 +335,7 @@ class _Interruption:
 
     def _migrate(self) -> bool:
         tracee = self.tracee
+        self.books.moved = True
         tracee.pin(self.operator, self.away)
         if not self._aborted():
             return False
