@@ -174,12 +174,28 @@ static void describe_stop(const siginfo_t *found, struct rsm_stop *stop)
     stop->role = gate.role;
 }
 
-/* Looks again and again, with short sleeps once it takes long: most stops come within microseconds. The processor is
- * given up between two looks, since the task may need this very one. */
+/* Gives the processor up for a moment: the task that is waited for may need this very one. Where that cost much, other
+ * programs want it, too, and whoever yields to them comes last again and again; one that sleeps does not. */
+static void give_way(uint64_t passed)
+{
+    enum { BRISK = 300000, SLOW = 100000, NAPS = 1000 };
+    static unsigned int naps; /* that are still to come instead of yielding */
+    const struct timespec brief = {0, 1000}, nap = {0, 50000};
+    if (passed >= BRISK) {
+        nanosleep(&nap, NULL);
+    } else if (naps) {
+        naps--;
+        nanosleep(&brief, NULL);
+    } else {
+        uint64_t before = now();
+        sched_yield();
+        naps = now() - before > SLOW ? NAPS : 0;
+    }
+}
+
+/* Looks again and again: most stops come within microseconds. */
 static int await(idtype_t kind, int id, uint64_t nanoseconds, struct rsm_stop *stop)
 {
-    enum { BRISK = 300000, NAP = 50000 };
-    const struct timespec nap = {0, NAP};
     uint64_t start = now(), passed = 0;
     stop->tid = 0;
     do {
@@ -190,10 +206,7 @@ static int await(idtype_t kind, int id, uint64_t nanoseconds, struct rsm_stop *s
             describe_stop(&found, stop);
             return 0;
         }
-        if (passed < BRISK)
-            sched_yield();
-        else
-            nanosleep(&nap, NULL);
+        give_way(passed);
         passed = now() - start;
     } while (passed < nanoseconds);
     return 0;

@@ -1,5 +1,6 @@
-/* vfork() for x86-64, with a call of rsm_before_vfork() first. The child returns first, on its parent's stack, and
- * would overwrite the return address there: it is kept in a register, which the kernel keeps for both. */
+/* vfork() for x86-64, between rsm_before_vfork() and, in the parent, rsm_after_vfork(). The child returns first, on its
+ * parent's stack, and would overwrite the return address there: it is kept in a register, which the kernel keeps for
+ * both. */
 #ifndef RSM_ARCH_X86_64_VFORK_H
 #define RSM_ARCH_X86_64_VFORK_H
 
@@ -14,12 +15,11 @@ __asm__(".pushsection .text\n\t"
         "movl $58, %eax\n\t"
         "syscall\n\t"
         "pushq %rdi\n\t"
-        "cmpq $-4095, %rax\n\t"
-        "jae 1f\n\t"
-        "ret\n\t"
-        "1: movl %eax, %edi\n\t"
-        "negl %edi\n\t"
-        "jmp rsm_vfork_failed\n\t"
+        "testq %rax, %rax\n\t"
+        "je 1f\n\t"
+        "movq %rax, %rdi\n\t"
+        "jmp rsm_after_vfork\n\t"
+        "1: ret\n\t"
         ".size vfork, . - vfork\n\t"
         ".popsection");
 

@@ -31,16 +31,26 @@ static inline int rsm_children_are_seen(void)
     return debug && rsm_binds_here(debug, "vfork") && rsm_binds_here(debug, "clone");
 }
 
-/* Called by vfork() before its system call. A child finds no answer and, when it asks, gets none. */
+/* Called by vfork() before its system call. The child finds no answer and, when it asks, gets none. A signal handler
+ * may come before the system call, and ask: what it hears is not kept. */
 __attribute__((used, visibility("hidden"))) void rsm_before_vfork(void)
 {
-    if (rsm_readiness != RSM_EARLY)
-        rsm_thread.area = 0;
+    if (rsm_readiness == RSM_EARLY)
+        return;
+    struct rsm_thread *thread = rsm_this_thread();
+    thread->vforking = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->area = 0;
 }
 
-__attribute__((used, visibility("hidden"))) int rsm_vfork_failed(int error)
+/* Called by vfork() in the parent with the system call's result; returns what vfork() returns. */
+__attribute__((used, visibility("hidden"))) long rsm_after_vfork(long result)
 {
-    errno = error;
+    if (rsm_readiness != RSM_EARLY)
+        rsm_this_thread()->vforking = 0;
+    if (result > 0)
+        return result;
+    errno = (int)-result;
     return -1;
 }
 

@@ -32,6 +32,7 @@ struct rsm_thread {
     struct rsm_rseq_area *area;    /* the kernel watches it; null: ask */
     struct rsm_rseq_area *own;     /* the subject's own, if it was registered */
     uint32_t shared;               /* 1: somebody else runs with this TLS, for ever */
+    uint32_t vforking;             /* 1: between vfork()'s call and its return in the parent */
     uint32_t path;                 /* of the last operation, enum rsm_subject_way */
     uint32_t aborts;               /* likewise */
     int32_t stack;                 /* likewise */
@@ -53,6 +54,7 @@ static inline struct rsm_thread *rsm_this_thread(void)
         thread->area = 0;
         thread->own = 0;
         thread->shared = 0;
+        thread->vforking = 0;
         thread->self = thread;
     }
     return thread;
@@ -116,7 +118,7 @@ static __attribute__((noinline, cold)) struct rsm_rseq_area *rsm_ask(void)
         area = thread->own;
     if (!area || !rsm_watched(area, own ? &own_length : &rsm_libc_length))
         return 0;
-    if (rsm_readiness == RSM_READY && !thread->shared)
+    if (rsm_readiness == RSM_READY && !thread->shared && !thread->vforking)
         thread->area = area;
     return area;
 }

@@ -17,6 +17,8 @@
 #define STRESS_FIRST_OF_WRITERS 64
 #define STRESS_PROOF_COUNTER 8 /* what shows, before all else, whether fork children share the subject's data */
 
+#define STRESS_COLLISION_COUNTER 9
+
 enum stress_mode { STRESS_DEFAULT, STRESS_TUNABLE_OFF, STRESS_HALF_REGISTERED, STRESS_MODES };
 
 enum stress_kind {
@@ -28,6 +30,7 @@ enum stress_kind {
     STRESS_FORKING,
     STRESS_FORK_CHILD,
     STRESS_SHORT_LIVED, /* created, and gone again, all the time; it works in key destructors, too */
+    STRESS_COLLIDING,   /* nobody registered it, and it meets another one at the instruction that counts */
     STRESS_KINDS,
 };
 
@@ -81,6 +84,9 @@ struct stress {
     uint32_t sharing;     /* enum stress_sharing */
     char sharing_reason[160];
     struct stress_crash crash;
+    uint64_t collisions;
+    int64_t collisions_lost;
+    char collisions_reason[80]; /* why there were none */
     uint64_t signals_sent, affinities_set;
     uint64_t vfork_children, fork_children, threads, short_lived, key_destructors;
     uint64_t own_attempted, own_lost, own_doubled; /* in fork children that do not share the subject's data */
@@ -108,6 +114,7 @@ void stress_be_child(void);
 void stress_enroll(const struct stress_writer *writer);
 void stress_handle_signals(void);
 void stress_handle_crashes(void);
+int stress_subject_holds(uint64_t address);
 
 /* stress_operation.c */
 void stress_add(struct stress_book *book, unsigned counter);
@@ -120,6 +127,9 @@ unsigned stress_random(struct stress_book *book);
 
 /* stress_share.c */
 void stress_share(struct stress_writer *writer);
+
+/* stress_collide.c */
+void stress_collide(double seconds);
 
 /* stress_threads.c, stress_children.c, stress_disturb.c: bodies of threads */
 void *stress_registered(void *writer);

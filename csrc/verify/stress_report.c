@@ -5,8 +5,8 @@
 #include "supervised.h"
 
 static const char *const kind_name[STRESS_KINDS + 1] = {
-    "main thread",    "registered thread", "unregistered thread", "vforking thread", "vfork child",
-    "forking thread", "fork child",        "short-lived thread",  "unknown",
+    "main thread",    "registered thread", "unregistered thread", "vforking thread",  "vfork child",
+    "forking thread", "fork child",        "short-lived thread",  "colliding thread", "unknown",
 };
 static const char *const context_name[STRESS_CONTEXTS] = {"", "signal handler", "signal handler in a signal handler"};
 static const char *const sharing_name[] = {"unknown", "shared", "own"};
@@ -117,6 +117,9 @@ void stress_report(const struct supervised *outcome)
     number("migrations", totals.moves);
     number("registered", totals.registered);
     number("unprotected", totals.unprotected);
+    number("collisions", stress->collisions);
+    printf("\"collisions_lost\": %lld, \"collisions_reason\": \"%s\", ", (long long)stress->collisions_lost,
+           stress->collisions_reason);
     number("signals_sent", stress->signals_sent);
     number("affinities_set", stress->affinities_set);
     number("threads", stress->threads);

@@ -9,6 +9,7 @@
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
 #define DRAINS 3
+#define COLLIDING 0.15 /* of the time */
 
 static struct {
     pthread_t thread[THREADS_MAX];
@@ -135,8 +136,9 @@ void stress_work(void)
     warm_up(book);
     stress_share(writer);
     stress_handle_signals();
+    stress_collide(stress->seconds * COLLIDING);
     start_all();
-    wait_for_the_end(stress->seconds);
+    wait_for_the_end(stress->seconds * (1 - COLLIDING));
     join_all();
     if (loaded_subject_has_stacks(&subject))
         drain_all(book);
