@@ -178,7 +178,7 @@ static void describe_stop(const siginfo_t *found, struct rsm_stop *stop)
  * programs want it, too, and whoever yields to them comes last again and again; one that sleeps does not. */
 static void give_way(uint64_t passed)
 {
-    enum { BRISK = 300000, SLOW = 100000, NAPS = 1000 };
+    enum { BRISK = 300000, SLOW = 100000, NAPS = 50 };
     static unsigned int naps; /* that are still to come instead of yielding */
     const struct timespec brief = {0, 1000}, nap = {0, 50000};
     if (passed >= BRISK) {

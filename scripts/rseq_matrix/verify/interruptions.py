@@ -31,6 +31,10 @@ from rseq_matrix.verify.walking import Route, Walker
 
 OUTSIDE_LIMIT = 300
 """Instructions of one operation that are tried outside of sections; of more, the last ones and some of the others."""
+OUTSIDE_SECONDS = 12.0
+"""After which no more of them are tried: on a machine that others keep busy every change of threads takes its time."""
+SPREAD = 17
+"""Every so many of them are tried first, and then those between them."""
 STUCK_LIMIT = 2
 """Trials of one kind that hang, after which the rest of that kind is left out."""
 RESTART_LIMIT = 60
@@ -158,8 +162,10 @@ class _Campaign:
         self.bench = bench
         self.subject = bench.subject
         self.result = result
-        self.stuck: Counter[tuple[str, int, bool, str]] = Counter()
+        self.stuck: Counter[tuple[str, bool, str]] = Counter()
         self.kinds_without: set[str] = set()
+        self.outside_end = 0.0
+        self.late = 0
 
     # --- what there is to try
 
@@ -202,7 +208,8 @@ class _Campaign:
         """Return all trials that are to be made, and note what they are of."""
         results = {section.descriptor: SectionResult(section) for section in self.subject.sections}
         self.result.sections = list(results.values())
-        planned: list[tuple[Place, str]] = []
+        inside: list[tuple[Place, str]] = []
+        outside: list[tuple[Place, str]] = []
         for operator in self._operators():
             for operation in self.subject.operations:
                 route = self.route(operation, operator)
@@ -210,9 +217,10 @@ class _Campaign:
                     continue
                 for descriptor in sorted(route.armed):
                     results[descriptor].operations.append(operation)
-                    planned += self._inside(operation, operator, results[descriptor].section)
-                planned += self._outside(operation, operator, route)
-        return planned
+                    inside += self._inside(operation, operator, results[descriptor].section)
+                outside += self._outside(operation, operator, route)
+        spread = [trial for first in range(SPREAD) for trial in outside[first::SPREAD]]
+        return inside + spread
 
     def _operators(self) -> list[int]:
         """Return the roles that differ: where no thread is registered they are the same."""
@@ -237,6 +245,7 @@ class _Campaign:
     def run(self, planned: list[tuple[Place, str]], progress: Progress) -> list[Trial]:
         """Make the trials."""
         trials = []
+        self.outside_end = time.monotonic() + OUTSIDE_SECONDS
         for done, (place, kind) in enumerate(planned):
             if done % 16 == 0:
                 progress(done, len(planned))
@@ -250,17 +259,23 @@ class _Campaign:
             if trial.stuck:
                 self.stuck[self._group(place, kind)] += 1
             trials.append(trial)
+        if self.late:
+            self._give_up(
+                f"{self.late} interruptions outside of critical sections, after {OUTSIDE_SECONDS:.0f} seconds"
+            )
         progress(len(planned), len(planned))
         return trials
 
-    def _group(self, place: Place, kind: str) -> tuple[str, int, bool, str]:
-        return place.operation, place.operator, place.section is not None, kind
+    def _group(self, place: Place, kind: str) -> tuple[str, bool, str]:
+        return place.operation, place.section is not None, kind
 
     def _is_left_out(self, place: Place, kind: str) -> bool:
-        if kind in self.kinds_without:
-            return True
         if kind in TWO_CPUS and len(self.result.cpus) < 2:
             self._note_without(kind, "it takes two CPUs, and this process may use only one")
+        if kind in self.kinds_without:
+            return True
+        if place.section is None and time.monotonic() > self.outside_end:
+            self.late += 1
             return True
         if self.bench.restarts >= RESTART_LIMIT:
             self._give_up("everything else, after that many operations went wrong")

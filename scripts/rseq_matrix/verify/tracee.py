@@ -21,7 +21,7 @@ from typing import IO, Any
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.errors import MissingError
-from rseq_matrix.layout.tracing import may_trace
+from rseq_matrix.layout.tracing import may_trace, stat_fields
 from rseq_matrix.signals import undisturbed
 from rseq_matrix.verify.subject import Subject
 
@@ -37,6 +37,8 @@ PRELOADS = "a process that preloads it"
 START_LIMIT = 10.0  # seconds
 END_LIMIT = 5.0
 COMMAND_LIMIT = 1.0
+SPIN_LIMIT = 0.25  # of its own run time
+STARVED_LIMIT = 10.0
 STEP_BUFFER = 20_000
 RSEQ_CS = 8  # its offset in struct rseq
 MICROSECOND = 1_000_000
@@ -208,11 +210,38 @@ class Tracee:
         self.order(role, command, *arguments)
         self.go_on(role)
 
-    def finish(self, role: int, seconds: float = COMMAND_LIMIT) -> None:
+    def finish(self, role: int) -> None:
         """Wait until a thread is back at its gate. Raises StuckError."""
-        stop = self.wait(role, seconds)
-        if stop is None or stop.kind != "gate":
+        stop = self.await_stop(role)
+        if stop.kind != "gate":
             raise StuckError(role)
+
+    def await_stop(self, role: int) -> Stop:
+        """Wait until a thread stands still. Raises StuckError where it does not: it spins, or it sleeps.
+
+        One that has not been running, because the machine is busy, is given more time.
+        """
+        before = self._run_time(role)
+        end = time.monotonic() + STARVED_LIMIT
+        stop = self.wait(role, COMMAND_LIMIT)
+        while stop is None and time.monotonic() < end and self._is_waiting_for_cpu(role):
+            if self._run_time(role) - before >= SPIN_LIMIT:
+                break
+            stop = self.wait(role, NAP / MICROSECOND)
+        if stop is None:
+            raise StuckError(role)
+        return stop
+
+    def _run_time(self, role: int) -> float:
+        """Return how many seconds a thread has been running (kernel Documentation/scheduler/sched-stats.rst)."""
+        try:
+            fields = Path(f"/proc/{self.pid}/task/{self.tids[role]}/schedstat").read_text().split()
+        except OSError:
+            return 0.0
+        return int(fields[0]) / 1e9 if fields else 0.0
+
+    def _is_waiting_for_cpu(self, role: int) -> bool:
+        return stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))[:1] == ["R"]
 
     def do(self, role: int, command: int, *arguments: int) -> list[int]:
         """Let a thread obey a command, and return the values that it gave."""
@@ -265,10 +294,7 @@ class Tracee:
     def halt(self, role: int) -> Stop:
         """Stop a running thread where it is. Raises StuckError."""
         lib.rsm_trace_interrupt(self.tids[role])
-        stop = self.wait(role, COMMAND_LIMIT)
-        if stop is None:
-            raise StuckError(role)
-        return stop
+        return self.await_stop(role)
 
     def interrupt(self, role: int) -> None:
         """Send a thread the signal whose handler is the role HANDLER."""
@@ -291,7 +317,7 @@ class Tracee:
         self.leave_trap(role)
         del self.stops[role]
         lib.rsm_trace_step(self.tids[role])
-        self.wait(role, COMMAND_LIMIT)
+        self.await_stop(role)
         if planted:
             self.patch(address, BREAKPOINT)
 

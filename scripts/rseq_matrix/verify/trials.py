@@ -26,7 +26,6 @@ from rseq_matrix.verify.effects import Books, Effect
 from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.tracee import (
     BREAKPOINT,
-    COMMAND_LIMIT,
     HANDLER,
     HELPER,
     INTERRUPTION,
@@ -43,6 +42,7 @@ HOLD_LIMIT = 0.2
 ABORT_LIMIT = 0.1
 WAITS = 0.02  # seconds that a helper gets before the operator, for which it may be waiting, goes on
 REPEATS = 20
+ABORTS_OF_HELPER = 100
 
 MEMBARRIER_RSEQ, MEMBARRIER_FLAG_CPU = 1 << 7, 1  # linux/membarrier.h
 
@@ -212,9 +212,7 @@ class _Interruption:
         tracee = self.tracee
         tracee.patch(self.address, BREAKPOINT)
         tracee.begin(self.operator, *self.books.command(self.operator))
-        stop = tracee.wait(self.operator, COMMAND_LIMIT)
-        if stop is None:
-            raise StuckError(self.operator)
+        stop = tracee.await_stop(self.operator)
         if stop.kind == "trap":
             tracee.leave_trap(self.operator)
         tracee.restore_all()
@@ -315,9 +313,7 @@ class _Interruption:
     def _signal(self) -> bool:
         tracee = self.tracee
         tracee.interrupt(self.operator)
-        stop = tracee.wait(self.operator, COMMAND_LIMIT)
-        if stop is None:
-            raise StuckError(self.operator)
+        stop = tracee.await_stop(self.operator)
         tracee.restore_all()
         return self._handle() and stop.address == self.address
 
@@ -359,6 +355,9 @@ class _Interruption:
             self._release()
             raise UnsupportedError(f"/proc/self/mem cannot be written: {os.strerror(error)}")
         tracee.patches.pop(self.address, None)
+        if self.abort not in tracee.patches:  # the helper waited for the operator
+            tracee.finish(self.operator)
+            return False
         if not self._aborted():
             return False
         self._go_on_from_abort()
@@ -366,16 +365,19 @@ class _Interruption:
         return undisturbed
 
     def _await_helper(self) -> bool:
-        """Wait for the helper's operation. Return False if its own section was aborted, by something else."""
+        """Wait for the helper's operation. Return False if something else happened to it or the operator meanwhile."""
         tracee = self.tracee
         undisturbed = True
-        end = time.monotonic() + COMMAND_LIMIT
-        while time.monotonic() < end:
-            stop = tracee.wait(HELPER, 0.001)
-            if stop and stop.kind == "gate":
-                return undisturbed
-            if stop:
+        for _ in range(ABORTS_OF_HELPER):
+            stop = tracee.wait(HELPER, WAITS)
+            waited_for = tracee.stops.get(self.operator)
+            if stop is None and waited_for and waited_for.kind == "trap":
+                self._go_on_from_abort()
                 undisturbed = False
-                tracee.step_over_trap(HELPER)
-                tracee.go_on(HELPER)
+            stop = tracee.await_stop(HELPER)
+            if stop.kind == "gate":
+                return undisturbed
+            undisturbed = False  # its own section was aborted
+            tracee.step_over_trap(HELPER)
+            tracee.go_on(HELPER)
         raise StuckError(HELPER)

@@ -102,7 +102,7 @@ class _Judge:
         self.subject = subject
         self.trials = trials
         self.where = where
-        self.wrong = [trial for trial in trials if not trial.right]
+        self.wrong = sorted((trial for trial in trials if not trial.right), key=lambda trial: trial.place.address)
         self.found: list[Defect] = []
 
     def only_signal(self, wrong: Sequence[Trial]) -> bool:

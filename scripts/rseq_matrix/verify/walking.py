@@ -15,7 +15,7 @@ from itertools import pairwise
 from rseq_matrix._native import lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import BREAKPOINT, COMMAND_LIMIT, StuckError, Tracee
+from rseq_matrix.verify.tracee import BREAKPOINT, Tracee
 
 STEP_LIMIT = 20_000
 """Steps of one operation. The built-in subjects give up after 16 aborts, which is far below."""
@@ -135,9 +135,7 @@ class Walker:
         for place in places:
             tracee.patch(place, BREAKPOINT)
         tracee.go_on(role)
-        stop = tracee.wait(role, COMMAND_LIMIT)
-        if stop is None:
-            raise StuckError(role)
+        stop = tracee.await_stop(role)
         if stop.kind == "trap":
             tracee.leave_trap(role)
         for place in places:
