@@ -13,9 +13,8 @@
 /* The signature that glibc registers with (sys/rseq.h RSEQ_SIG); it must stand directly before an abort handler. */
 #define RSM_RSEQ_SIGNATURE 0x53053053
 
-/* Opens a critical section: its descriptor, and the store that makes the kernel watch it. The section runs from label
- * 772 to label 773; its abort handler is label 774. Clobbers rax and rdx. */
-#define RSM_SECTION_OPEN                                                                                               \
+/* The descriptor of a critical section, which runs from label 772 to label 773; its abort handler is label 774. */
+#define RSM_SECTION_DESCRIBE                                                                                           \
     ".pushsection __rseq_cs, \"aw\"\n\t"                                                                               \
     ".balign 32\n\t"                                                                                                   \
     "775: .long 0, 0\n\t"                                                                                              \
@@ -23,7 +22,11 @@
     ".popsection\n\t"                                                                                                  \
     ".pushsection __rseq_cs_ptr_array, \"aw\"\n\t"                                                                     \
     ".quad 775b\n\t"                                                                                                   \
-    ".popsection\n\t"                                                                                                  \
+    ".popsection\n\t"
+
+/* Opens it: the store that makes the kernel watch it. Clobbers rax and rdx. */
+#define RSM_SECTION_OPEN                                                                                               \
+    RSM_SECTION_DESCRIBE                                                                                               \
     "leaq 775b(%%rip), %%rax\n\t"                                                                                      \
     "leaq 772f(%%rip), %%rdx\n\t"                                                                                      \
     "cmpq %%rdx, 8(%%rax)\n\t"                                                                                         \
@@ -34,6 +37,12 @@
     "leaq 774f(%%rip), %%rdx\n\t"                                                                                      \
     "movq %%rdx, 24(%%rax)\n\t"                                                                                        \
     "776: movq %%rax, 8(%[area])\n\t" /* rseq_cs */
+
+/* The same where the relocations are known to be done. Clobbers rax. */
+#define RSM_SECTION_OPEN_RELOCATED                                                                                     \
+    RSM_SECTION_DESCRIBE                                                                                               \
+    "leaq 775b(%%rip), %%rax\n\t"                                                                                      \
+    "movq %%rax, 8(%[area])\n\t" /* rseq_cs */
 
 /* The abort handler: ud1 with the signature as its displacement, so that a disassembler stays in step, then a jump. */
 #define RSM_SECTION_ABORT(target)                                                                                      \
@@ -73,6 +82,26 @@ aborted:
 out:
     *(volatile uint64_t *)&area->rseq_cs = 0; /* before the frame that may hold the descriptor goes */
     return commit;
+}
+
+/* The same where the relocations of this object are known to be done. rseq_cs is left as it is, which is right only for
+ * an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next preemption. */
+static inline enum rsm_commit rsm_section_add_relocated(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter,
+                                                        uint64_t n)
+{
+    __asm__ goto(RSM_SECTION_OPEN_RELOCATED "772: cmpl %[cpu], 4(%[area])\n\t"
+                                            "jne 777f\n\t"
+                                            "addq %[n], %[counter]\n\t" /* the commit */
+                                            "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [cpu] "r"(cpu), [counter] "m"(*counter), [n] "r"(n)
+                 : "rax", "memory", "cc"
+                 : moved, aborted);
+    return RSM_COMMIT_DONE;
+moved:
+    return RSM_COMMIT_MOVED;
+aborted:
+    return RSM_COMMIT_ABORTED;
 }
 
 /* Makes `node` the head of a list that only this CPU's critical sections work on; its link, which is at `link`, leads

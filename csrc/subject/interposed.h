@@ -40,7 +40,7 @@ __attribute__((used, visibility("hidden"))) void rsm_before_vfork(void)
     struct rsm_thread *thread = rsm_this_thread();
     thread->vforking = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    thread->area = 0;
+    thread->confirmed = 0;
 }
 
 /* Called by vfork() in the parent with the system call's result; returns what vfork() returns. */
@@ -72,7 +72,7 @@ RSM_VISIBLE int clone(int (*start)(void *), void *stack, int flags, void *argume
     if (rsm_readiness != RSM_EARLY && (flags & CLONE_VM_FLAG) && !(flags & CLONE_SETTLS_FLAG)) {
         struct rsm_thread *thread = rsm_this_thread();
         thread->shared = 1;
-        thread->area = 0;
+        thread->confirmed = 0;
     }
     return __clone(start, stack, flags, argument, parent_tid, tls, child_tid);
 }

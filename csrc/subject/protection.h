@@ -28,14 +28,17 @@ enum rsm_readiness {
 };
 
 struct rsm_thread {
-    const struct rsm_thread *self; /* this variable, once it was set up */
-    struct rsm_rseq_area *area;    /* the kernel watches it; null: ask */
-    struct rsm_rseq_area *own;     /* the subject's own, if it was registered */
+    const struct rsm_thread *confirmed; /* this variable: the kernel watches `area` for this thread. Else: ask */
+    struct rsm_rseq_area *area;
+    struct {           /* of the last operation */
+        uint32_t path; /* enum rsm_subject_way */
+        uint32_t aborts;
+    } told;
+    int32_t stack;                 /* likewise */
     uint32_t shared;               /* 1: somebody else runs with this TLS, for ever */
     uint32_t vforking;             /* 1: between vfork()'s call and its return in the parent */
-    uint32_t path;                 /* of the last operation, enum rsm_subject_way */
-    uint32_t aborts;               /* likewise */
-    int32_t stack;                 /* likewise */
+    const struct rsm_thread *self; /* this variable, once it was set up */
+    struct rsm_rseq_area *own;     /* the subject's own, if it was registered */
 };
 
 static uint32_t rsm_readiness;
@@ -51,11 +54,7 @@ static inline struct rsm_thread *rsm_this_thread(void)
         return &rsm_early;
     struct rsm_thread *thread = &rsm_thread;
     if (thread->self != thread) {
-        thread->area = 0;
-        thread->own = 0;
-        thread->shared = 0;
-        thread->vforking = 0;
-        thread->self = thread;
+        *thread = (struct rsm_thread){.self = thread};
     }
     return thread;
 }
@@ -118,34 +117,51 @@ static __attribute__((noinline, cold)) struct rsm_rseq_area *rsm_ask(void)
         area = thread->own;
     if (!area || !rsm_watched(area, own ? &own_length : &rsm_libc_length))
         return 0;
-    if (rsm_readiness == RSM_READY && !thread->shared && !thread->vforking)
+    if (rsm_readiness == RSM_READY && !thread->shared && !thread->vforking) {
         thread->area = area;
+        thread->confirmed = thread;
+    }
     return area;
+}
+
+/* This thread, if it is known to be protected; else null. */
+static inline struct rsm_thread *rsm_confirmed(void)
+{
+    if (__builtin_expect(__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) != RSM_READY, 0))
+        return 0;
+    struct rsm_thread *thread = &rsm_thread;
+    return __builtin_expect(thread->confirmed == thread, 1) ? thread : 0;
+}
+
+/* Whether nothing is registered for this thread, as far as can be told without asking the kernel: libc says so, and the
+ * subject did not register it either. */
+static inline int rsm_surely_unprotected(void)
+{
+    if (rsm_readiness == RSM_EARLY || rsm_libc_area())
+        return 0;
+    const struct rsm_thread *thread = &rsm_thread;
+    return thread->self == thread && !thread->own;
 }
 
 /* The area that critical sections of this thread are protected with; null: none, use the fallback. */
 static inline struct rsm_rseq_area *rsm_protected(void)
 {
-    if (__builtin_expect(__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) == RSM_READY, 1)) {
-        struct rsm_thread *thread = &rsm_thread;
-        if (__builtin_expect(thread->self == thread && thread->area != 0, 1))
-            return thread->area;
-    }
-    return rsm_ask();
+    struct rsm_thread *thread = rsm_confirmed();
+    return thread ? thread->area : rsm_ask();
 }
 
 /* Asks again: what was kept may have become wrong, because the area does not tell the CPU that it should. */
 static inline struct rsm_rseq_area *rsm_doubt(void)
 {
-    rsm_this_thread()->area = 0;
+    rsm_this_thread()->confirmed = 0;
     return rsm_ask();
 }
 
 static inline void rsm_note(enum rsm_subject_way path, uint32_t aborts)
 {
     struct rsm_thread *thread = rsm_this_thread();
-    thread->path = path;
-    thread->aborts = aborts;
+    thread->told.path = path;
+    thread->told.aborts = aborts;
 }
 
 #endif

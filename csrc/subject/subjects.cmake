@@ -2,4 +2,5 @@
 foreach(name split atomic list)
   add_library(subject.${name} SHARED subject/${name}.c)
   set_target_properties(subject.${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY subjects)
+  target_link_options(subject.${name} PRIVATE LINKER:-z,nodelete) # threads' rseq_cs may point into them
 endforeach()

@@ -7,12 +7,12 @@
 
 RSM_VISIBLE int rsm_subject_path(void)
 {
-    return (int)rsm_this_thread()->path;
+    return (int)rsm_this_thread()->told.path;
 }
 
 RSM_VISIBLE unsigned rsm_subject_aborts(void)
 {
-    return rsm_this_thread()->aborts;
+    return rsm_this_thread()->told.aborts;
 }
 
 /* The area lies in TLS, so it lives as long as its thread, and nobody has to unregister it. */

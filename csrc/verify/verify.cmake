@@ -17,3 +17,8 @@ add_executable(verify.history
 set_target_properties(verify.history PROPERTIES OUTPUT_NAME history RUNTIME_OUTPUT_DIRECTORY verify)
 target_compile_options(verify.history PRIVATE -pthread)
 target_link_libraries(verify.history PRIVATE -pthread ${CMAKE_DL_LIBS})
+
+add_executable(verify.speed verify/speed.c)
+set_target_properties(verify.speed PROPERTIES OUTPUT_NAME speed RUNTIME_OUTPUT_DIRECTORY verify)
+target_compile_options(verify.speed PRIVATE -pthread)
+target_link_libraries(verify.speed PRIVATE -pthread ${CMAKE_DL_LIBS})
