@@ -77,6 +77,8 @@ class OutsideResult:
     operation: str
     operator: int
     registered: bool
+    after: Section | None
+    """A section that is aborted first: what the operation does only then."""
     instructions: int
     """That it executes of the subject."""
     left_out: int
@@ -86,7 +88,9 @@ class OutsideResult:
 
     def document(self) -> dict[str, Any]:
         """Return it as the JSON document holds it."""
-        return {**{k: v for k, v in vars(self).items() if k != "operator"}, "tried": dict(self.tried)}
+        kept = ("operation", "registered", "instructions", "left_out", "not_reached")
+        after = self.after.start if self.after else None
+        return {**{name: getattr(self, name) for name in kept}, "after_abort_of": after, "tried": dict(self.tried)}
 
 
 @dataclass
@@ -169,28 +173,38 @@ class _Campaign:
 
     # --- what there is to try
 
-    def route(self, operation: str, operator: int) -> Route | None:
-        """Return the way of an operation that is not interrupted; None where it has none. Note what is wrong there."""
-        bench = self.bench
-        walker = Walker(bench.tracee, self.subject, operator)
-        route = Route()
+    def routes(self, operation: str, operator: int) -> list[tuple[Route, Section | None]]:
+        """Return the way of an operation that is not interrupted, and those after an abort of each of its sections.
+
+        Note what is wrong there.
+        """
+        walker = Walker(self.bench.tracee, self.subject, operator)
         try:
-            for _ in range(len(self.subject.sections) + 2):
-                books = Books(bench.tracee, operation)
-                books.prepare(operator)
-                route = walker.route(*books.command(operator))
-                if route.endless:
-                    bench.replace()
-                    return route
-                books.settle(operator, ())
-                if not route.discovered:
+            route = self._walk(walker, operation)
+            for _ in self.subject.sections:
+                discovered, route = route.discovered, self._walk(walker, operation)
+                if not discovered or route.endless:
                     break
+            found: list[tuple[Route, Section | None]] = [(route, None)]
+            for section in self.subject.sections:
+                if section.descriptor in route.armed and not route.endless:
+                    found.append((self._walk(walker, operation, section), section))
         except (CrashedError, StuckError) as error:
             self._note_broken(operation, error)
-            bench.replace()
-            return None
+            self.bench.replace()
+            return []
         for descriptor in route.unprotected:
             self._note_unprotected(operation, descriptor)
+        return found
+
+    def _walk(self, walker: Walker, operation: str, aborting: Section | None = None) -> Route:
+        books = Books(walker.tracee, operation)
+        books.prepare(walker.role)
+        route = walker.route(*books.command(walker.role), aborting)
+        if route.endless:
+            self.bench.replace()
+        else:
+            books.settle(walker.role, ())
         return route
 
     def _note_broken(self, operation: str, error: CrashedError | StuckError) -> None:
@@ -212,13 +226,13 @@ class _Campaign:
         outside: list[tuple[Place, str]] = []
         for operator in self._operators():
             for operation in self.subject.operations:
-                route = self.route(operation, operator)
-                if route is None:
-                    continue
-                for descriptor in sorted(route.armed):
-                    results[descriptor].operations.append(operation)
-                    inside += self._inside(operation, operator, results[descriptor].section)
-                outside += self._outside(operation, operator, route)
+                seen: set[int] = set()
+                for route, after in self.routes(operation, operator):
+                    for descriptor in sorted(route.armed - seen):
+                        results[descriptor].operations.append(operation)
+                        inside += self._inside(operation, operator, results[descriptor].section, after)
+                    outside += self._outside(operation, operator, [a for a in route.addresses if a not in seen], after)
+                    seen.update(route.armed, route.addresses)
         spread = [trial for first in range(SPREAD) for trial in outside[first::SPREAD]]
         return inside + spread
 
@@ -226,19 +240,23 @@ class _Campaign:
         """Return the roles that differ: where no thread is registered they are the same."""
         return [OPERATOR, UNREGISTERED_OPERATOR] if OPERATOR in self.bench.tracee.areas else [OPERATOR]
 
-    def _inside(self, operation: str, operator: int, section: Section) -> Iterator[tuple[Place, str]]:
+    def _inside(
+        self, operation: str, operator: int, section: Section, after: Section | None
+    ) -> Iterator[tuple[Place, str]]:
         for instruction in section.code:
             for kind in INSIDE:
-                yield Place(operation, operator, section, instruction.address), kind
+                yield Place(operation, operator, section, instruction.address, after), kind
 
-    def _outside(self, operation: str, operator: int, route: Route) -> Iterator[tuple[Place, str]]:
-        chosen = choose(route.addresses, OUTSIDE_LIMIT)
+    def _outside(
+        self, operation: str, operator: int, addresses: list[int], after: Section | None
+    ) -> Iterator[tuple[Place, str]]:
+        chosen = choose(addresses, OUTSIDE_LIMIT)
         registered = operator in self.bench.tracee.areas
-        left_out = len(route.addresses) - len(chosen)
-        self.result.outside.append(OutsideResult(operation, operator, registered, len(route.addresses), left_out))
+        around = OutsideResult(operation, operator, registered, after, len(addresses), len(addresses) - len(chosen))
+        self.result.outside.append(around)
         for address in chosen:
             for kind in OUTSIDE:
-                yield Place(operation, operator, None, address), kind
+                yield Place(operation, operator, None, address, after), kind
 
     # --- trying
 
@@ -308,7 +326,8 @@ class _Campaign:
                 result.not_reached.update({kind: missed} if missed else {})
             self.result.found += judge_section(self.subject, result.section, own)
         for around in self.result.outside:
-            own = [trial for trial in outside if trial.place.operator == around.operator]
+            own = [trial for trial in outside if trial.place.after is around.after]
+            own = [trial for trial in own if trial.place.operator == around.operator]
             own = [trial for trial in own if trial.place.operation == around.operation]
             around.tried, reached = _happened(own)
             around.not_reached = len({trial.place.address for trial in own} - {address for address, _ in reached})

@@ -65,6 +65,8 @@ class Place:
     section: Section | None
     address: int
     """Of the instruction before which it happens; the file's."""
+    after: Section | None = None
+    """A section that is aborted first: the operation comes to the instruction only when it tries again."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Bench:
     def attempt(self, place: Place, kind: str) -> Trial:
         """Try one interruption. What did not come about as wanted is repeated, unless something was wrong."""
         trial = self._once(place, kind)
-        for _ in range(REPEATS):
+        for _ in range(REPEATS if place.section else 1):
             if trial.happened or not trial.right:
                 break
             self.repeats += 1
@@ -205,13 +207,34 @@ class _Interruption:
         }
         return self._hold(section, trap=kind != SIGNAL) and events[kind]()
 
+    def _begin(self, patches: dict[int, bytes]) -> bool:
+        """Let the operation begin, with patches in place once a section was aborted, if that is wanted.
+
+        Return False where it ended without that.
+        """
+        tracee, first = self.tracee, self.place.after
+        if first:
+            tracee.patch(first.start + tracee.bias, BREAKPOINT)
+            tracee.begin(self.operator, *self.books.command(self.operator))
+            if tracee.await_stop(self.operator).kind == "gate":
+                tracee.restore_all()
+                return False
+            tracee.leave_trap(self.operator)  # it goes on in the section, and so the stop aborts it
+        for address, code in patches.items():
+            tracee.patch(address, code)
+        if first:
+            tracee.go_on(self.operator)
+        else:
+            tracee.begin(self.operator, *self.books.command(self.operator))
+        return True
+
     # --- outside of sections
 
     def _reach(self) -> bool:
         """Let the operation run up to the instruction. Return False where it ended without coming there."""
         tracee = self.tracee
-        tracee.patch(self.address, BREAKPOINT)
-        tracee.begin(self.operator, *self.books.command(self.operator))
+        if not self._begin({self.address: BREAKPOINT}):
+            return False
         stop = tracee.await_stop(self.operator)
         if stop.kind == "trap":
             tracee.leave_trap(self.operator)
@@ -255,10 +278,8 @@ class _Interruption:
     def _hold(self, section: Section, trap: bool) -> bool:
         """Let the operation run until it spins at the instruction. Return False where it ended without."""
         tracee = self.tracee
-        tracee.patch(self.address, SPIN)
-        if trap:
-            tracee.patch(self.abort, BREAKPOINT)
-        tracee.begin(self.operator, *self.books.command(self.operator))
+        if not self._begin({self.address: SPIN} | ({self.abort: BREAKPOINT} if trap else {})):
+            return False
         end = time.monotonic() + HOLD_LIMIT
         since = 0.0
         while (now := time.monotonic()) < end:

@@ -83,10 +83,13 @@ class Walker:
         self.arming: dict[int, Section] = {}
         """Sections by the instruction that arms them, as far as they are known."""
 
-    def route(self, command: int, *arguments: int) -> Route:
-        """Walk through one operation. The thread is back at its gate then, or runs if the route is endless."""
+    def route(self, command: int, argument: int, aborting: Section | None = None) -> Route:
+        """Walk through one operation, and abort one section the first time that it is entered.
+
+        The thread is back at its gate then, or runs if the route is endless.
+        """
         tracee, role, route = self.tracee, self.role, Route()
-        tracee.order(role, command, *arguments)
+        tracee.order(role, command, argument)
         steps: list[int] = []
         while True:
             stops = [address + tracee.bias for address in self.arming]
@@ -97,7 +100,10 @@ class Walker:
             elif walk.end == lib.RSM_WALK_AT_STOP:
                 section = self.arming[steps[-1] - tracee.bias]
                 route.armed.add(section.descriptor)
-                steps += self._run_through(section)
+                if section is aborting:
+                    aborting = None  # by stepping on
+                else:
+                    steps += self._run_through(section)
             if tracee.stops.get(role) and tracee.stops[role].kind == "gate":
                 break
             if walk.end == lib.RSM_WALK_LIMIT or len(steps) >= STEP_LIMIT:
@@ -123,7 +129,7 @@ class Walker:
     def _note_armed(self, route: Route, steps: list[int]) -> None:
         """The step before the last one armed a section."""
         section = next((s for s in self.subject.sections if self.tracee.is_armed(self.role, s)), None)
-        if section and len(steps) > 1:
+        if section and len(steps) > 1 and steps[-2] - self.tracee.bias not in self.arming:
             self.arming[steps[-2] - self.tracee.bias] = section
             route.armed.add(section.descriptor)
             route.discovered = True
