@@ -9,7 +9,7 @@
 #include "history.h"
 #include "supervised.h"
 
-#define HANG_SECONDS 10.0 /* how long a round may take */
+#define HANG_SECONDS 8.0 /* how long a round may take */
 
 struct history *history;
 struct loaded_subject subject;

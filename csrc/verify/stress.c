@@ -11,7 +11,7 @@
 #include "stress.h"
 #include "supervised.h"
 
-#define HANG_SECONDS 10.0 /* how long the work may take to end when it has been told to */
+#define HANG_SECONDS 8.0 /* how long the work may take to end when it has been told to */
 
 struct stress *stress;
 struct loaded_subject subject;

@@ -64,11 +64,10 @@ enum stress_node_state { STRESS_NODE_STACKED, STRESS_NODE_HELD, STRESS_NODE_SPAR
 enum stress_sharing { STRESS_SHARING_UNKNOWN, STRESS_SHARED, STRESS_OWN };
 
 struct stress_crash {
-    int32_t signal;   /* 0: none */
-    uint32_t kind;    /* enum stress_kind */
-    uint32_t context; /* enum stress_context */
-    uint32_t inside;  /* whether the instruction is the subject's; then its address is relative to the subject's base */
-    uint64_t instruction;
+    int32_t signal;       /* 0: none */
+    uint32_t kind;        /* enum stress_kind */
+    uint32_t context;     /* enum stress_context */
+    uint64_t instruction; /* relative to the subject's base; 0: not the subject's */
 };
 
 struct stress {
@@ -86,7 +85,9 @@ struct stress {
     struct stress_crash crash;
     uint64_t collisions;
     int64_t collisions_lost;
-    char collisions_reason[80]; /* why there were none */
+    uint64_t collision_commit;      /* the instruction, relative to the subject's base; 0: not known */
+    uint32_t collision_unprotected; /* the kernel had no area for the thread that came there */
+    char collisions_reason[80];     /* why there were none */
     uint64_t signals_sent, affinities_set;
     uint64_t vfork_children, fork_children, threads, short_lived, key_destructors;
     uint64_t own_attempted, own_lost, own_doubled; /* in fork children that do not share the subject's data */
@@ -114,7 +115,7 @@ void stress_be_child(void);
 void stress_enroll(const struct stress_writer *writer);
 void stress_handle_signals(void);
 void stress_handle_crashes(void);
-int stress_subject_holds(uint64_t address);
+uint64_t stress_subject_offset(uint64_t address); /* relative to where it is loaded; 0: not in it */
 
 /* stress_operation.c */
 void stress_add(struct stress_book *book, unsigned counter);

@@ -12,20 +12,25 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include "own_registration.h"
+#include "resume.h"
 #include "stress.h"
 
 #define STEPS_MAX 100000
-#define SPREAD 1000 /* time stamp ticks, to each side, so as to hit the few nanoseconds that it takes */
-#define LAG_MAX 30000
-#define LAG_INERTIA 4
-#define SPINS 1000000
+#define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */
+#define START_SHORT 600 /* time stamp ticks */
+#define START_LONG 3000
+#define LINES 64 /* more than a store buffer holds */
+#define SPINS 100000
+#define PATIENCE_SECONDS 0.2
 #define BREAKPOINT 0xcc
+#define RETURN 0xc3
 #define TRAP_FLAG 0x100 /* of rflags: a debug exception after the next instruction (Intel SDM 3, 18.3.1.4) */
 
 enum party { MOVER, STAYER, PARTIES };
@@ -34,15 +39,16 @@ static struct {
     uint8_t *commit; /* the instruction that makes an add take effect */
     uint8_t original;
     uint32_t steps;
-    uint64_t stepped_at, sum; /* where the stepped thread was one step before, and the sum then */
-    uint32_t round, end;
-    uint32_t arrived[PARTIES], done[PARTIES], go; /* in which round */
-    uint64_t finished[PARTIES];                   /* when, in time stamp ticks */
-    int64_t lag;                                  /* how much later the mover is, in ticks */
+    uint64_t stepped_at, sum;   /* where the stepped thread was one step before, and the sum then */
+    uint32_t round, end, alone; /* alone: the other one does not come to where the first one waits */
+    const uint8_t *nearest_return;
+    uint32_t arrived[PARTIES], done[PARTIES], restored, warm, go; /* in which round */
     struct stress_writer *writer[PARTIES];
 } collision;
 
 static __thread enum party party;
+static struct resume_line line[LINES];
+__asm__(RESUME_CODE);
 
 /* Sleeps until one of the two words says that this round has come so far. Who slept gets a CPU at once when it is
  * woken, whatever else runs on this machine; who had only left it to others would get it when they have had enough. */
@@ -61,39 +67,45 @@ static void set(uint32_t *word, uint32_t round)
     rsm_syscall(RSM_SYS_FUTEX, (long)word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 }
 
-/* Spins, so as to be there at the moment; but the other one may have no CPU now. */
-static void watch_for(const uint32_t *word, const uint32_t *other, uint32_t round)
+static double now(void)
 {
-    for (int spins = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) != round; spins++) {
-        if (__atomic_load_n(other, __ATOMIC_ACQUIRE) == round)
-            return;
-        if (spins > SPINS)
-            sched_yield();
-    }
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static void delay(int64_t ticks)
+/* Spins, so as to be there at the moment; but the other one may have no CPU now. Returns 0 if it does not come. */
+static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round)
 {
-    int64_t start = (int64_t)__builtin_ia32_rdtsc();
-    while ((int64_t)__builtin_ia32_rdtsc() - start < ticks)
+    double start = now();
+    for (int spins = 1; __atomic_load_n(word, __ATOMIC_ACQUIRE) != round; spins++) {
+        if (__atomic_load_n(other, __ATOMIC_ACQUIRE) == round)
+            return 1;
+        if (spins % SPINS)
+            continue;
+        sched_yield();
+        if (now() - start > PATIENCE_SECONDS)
+            return 0;
+    }
+    return 1;
+}
+
+/* A time that is different each round: who was moved goes on later, mostly a little later, and nobody knows how much.
+ */
+static void give_a_start(void)
+{
+    uint64_t start = __builtin_ia32_rdtsc();
+    unsigned choice = stress_random(&collision.writer[STAYER]->book[STRESS_BODY]);
+    uint64_t length = choice / 2 % (choice % 2 ? START_LONG : START_SHORT);
+    while (__builtin_ia32_rdtsc() - start < length)
         ;
 }
 
-/* Who has been moved goes on later: its new CPU has none of what it needs in its caches. How much later is learned from
- * when both had finished in earlier rounds; around that, each round tries another time. */
-static void give_a_start(void)
+/* Takes all of the lines into this CPU's caches, so that a store to any of them takes the other CPU some time. */
+static void own_lines(void)
 {
-    int64_t spread = stress_random(&collision.writer[STAYER]->book[STRESS_BODY]) % (2 * SPREAD);
-    delay(collision.lag + spread - SPREAD);
-}
-
-static void learn_lag(void)
-{
-    int64_t late = (int64_t)(collision.finished[MOVER] - collision.finished[STAYER]);
-    if (late > -LAG_MAX && late < LAG_MAX) /* else one of them had lost its CPU */
-        collision.lag += late / LAG_INERTIA;
-    if (collision.lag < 0 || collision.lag > LAG_MAX)
-        collision.lag = 0;
+    for (int i = 0; i < LINES; i++)
+        *(volatile uint64_t *)&line[i].word = collision.round;
 }
 
 /* --- which instruction it is */
@@ -131,49 +143,94 @@ static void *find_commit(void *writer)
     sigfillset(&action.sa_mask);
     sigaction(SIGTRAP, &action, NULL);
     add_in_steps(&((struct stress_writer *)writer)->book[STRESS_BODY]);
+    stress->collision_unprotected = !kernel_has_area();
     stress_leave(writer);
     return NULL;
 }
 
 /* --- the collisions */
 
-/* Brings what the mover needs to go on into its new CPU's caches: the way back from a signal handler. */
-static void warm_up(void)
+/* Brings what the mover needs into its new CPU, else the stores would be over before the add is there: its floating
+ * point state, the counter, and the code at the commit, which has just been written to. That is called at the nearest
+ * byte that is a return. */
+static void warm_up(const struct _libc_fpstate *floating_point)
 {
-    for (int i = 0; i < 2; i++)
-        rsm_syscall(RSM_SYS_TGKILL, getpid(), rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0), SIGUSR2, 0, 0, 0);
+    for (unsigned i = 0; i < sizeof(*floating_point) / sizeof(uint64_t); i++)
+        (void)((const volatile uint64_t *)floating_point)[i];
+    subject.sum(STRESS_COLLISION_COUNTER);
+    if (collision.nearest_return)
+        ((void (*)(void))(uint64_t)collision.nearest_return)();
 }
 
+static const uint8_t *find_return(void)
+{
+    const uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint8_t *page = (const uint8_t *)((uint64_t)collision.commit & ~(size - 1)), *found = NULL;
+    for (const uint8_t *byte = page; byte < page + size; byte++)
+        if (*byte == RETURN && (!found || byte <= collision.commit))
+            found = byte;
+        else if (*byte == RETURN && byte - collision.commit < collision.commit - found)
+            found = byte;
+    return found;
+}
+
+static void take_breakpoint_away(void)
+{
+    __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
+}
+
+/* The mover goes on with its store buffer full of stores that have to wait for the other CPU's caches. Its add, if that
+ * is a plain one, reads the sum at once and writes it behind them. The stayer adds in between. */
 static void on_breakpoint(int number, siginfo_t *information, void *context)
 {
-    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
     uint32_t round = collision.round;
     (void)number;
     (void)information;
-    registers[REG_RIP] = (greg_t)(uint64_t)collision.commit; /* not behind the breakpoint */
+    machine->gregs[REG_RIP] = (greg_t)(uint64_t)collision.commit; /* not behind the breakpoint */
     if (party == MOVER) {
         cpu_pin(0, cpu_number(1));
-        warm_up();
         set(&collision.arrived[MOVER], round);
+        greg_t registers[NGREG];
+        if (!watch_for(&collision.restored, &collision.done[STAYER], round)) {
+            take_breakpoint_away();
+            collision.alone = 1;
+            return;
+        }
+        memcpy(registers, machine->gregs, sizeof(registers));
+        warm_up(machine->fpregs);
+        __atomic_store_n(&collision.warm, round, __ATOMIC_RELEASE);
         watch_for(&collision.go, &collision.done[STAYER], round);
-    } else {
-        __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&collision.go, round, __ATOMIC_RELEASE);
-        give_a_start();
+        resume_registers(registers, machine->fpregs, line, LINES);
     }
+    take_breakpoint_away();
+    __atomic_store_n(&collision.restored, round, __ATOMIC_RELEASE);
+    watch_for(&collision.warm, &collision.done[MOVER], round);
+    own_lines();
+    __atomic_store_n(&collision.go, round, __ATOMIC_RELEASE);
+    give_a_start();
+    resume_registers(machine->gregs, machine->fpregs, NULL, 0);
 }
 
 static void collide(uint32_t round)
 {
     struct stress_writer *writer = collision.writer[party];
     stress_add(&writer->book[STRESS_BODY], STRESS_COLLISION_COUNTER);
-    collision.finished[party] = __builtin_ia32_rdtsc();
     set(&collision.done[party], round);
+}
+
+/* Where that is allowed (sched(7): CAP_SYS_NICE, RLIMIT_RTPRIO), nothing else gets between the two: they sleep most of
+ * the time, and there are many more collisions where the machine is busy. */
+static void hurry(void)
+{
+    const struct sched_param priority = {.sched_priority = 1};
+    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority);
 }
 
 static void *move(void *writer)
 {
     party = MOVER;
+    hurry();
     unregister_area();
     stress_enter(writer);
     for (uint32_t round = 1;; round++) {
@@ -188,11 +245,10 @@ static void *move(void *writer)
     return NULL;
 }
 
-static double now(void)
+/* Where the machine is busy and the two may not hurry, they may take longer. */
+static int enough(double elapsed, double seconds)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+    return collision.alone || (elapsed >= seconds && (stress->collisions >= ENOUGH || elapsed >= 3 * seconds));
 }
 
 /* Runs the rounds. Its thread stays on one CPU, from which the other one goes away. */
@@ -201,16 +257,15 @@ static void stay(double seconds)
     double start = now();
     party = STAYER;
     cpu_pin(0, cpu_number(0));
-    for (uint32_t round = 1; now() - start < seconds; round++) {
+    for (uint32_t round = 1; !enough(now() - start, seconds); round++) {
         __atomic_store_n(collision.commit, BREAKPOINT, __ATOMIC_SEQ_CST);
         set(&collision.round, round);
         wait_for(&collision.arrived[MOVER], &collision.done[MOVER], round);
         collide(round);
         wait_for(&collision.done[MOVER], &collision.done[MOVER], round);
         stress->collisions += collision.arrived[MOVER] == round && collision.go == round;
-        learn_lag();
     }
-    __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
+    take_breakpoint_away();
     set(&collision.end, collision.round + 1);
 }
 
@@ -222,10 +277,11 @@ struct stay {
 static void *stay_beside_a_mover(void *argument)
 {
     struct stay *plan = argument;
-    struct sigaction action = {.sa_sigaction = on_breakpoint, .sa_flags = SA_SIGINFO};
+    struct sigaction action = {.sa_sigaction = on_breakpoint, .sa_flags = SA_SIGINFO | SA_NODEFER};
     pthread_t mover;
     sigemptyset(&action.sa_mask);
     sigaction(SIGTRAP, &action, NULL);
+    hurry();
     unregister_area();
     stress_enter(plan->writer);
     if (pthread_create(&mover, NULL, move, collision.writer[MOVER]) == 0) {
@@ -255,7 +311,8 @@ static const char *obstacle(void)
         return "only one CPU is allowed here";
     if (!in_another_thread(find_commit, collision.writer[MOVER]) || !collision.commit)
         return "no single instruction makes an add take effect";
-    if (!stress_subject_holds((uint64_t)collision.commit))
+    stress->collision_commit = stress_subject_offset((uint64_t)collision.commit);
+    if (!stress->collision_commit)
         return "what makes an add take effect is not the subject's code";
     if (!set_writable(1))
         return "the subject's code may not be written to here";
@@ -273,8 +330,11 @@ void stress_collide(double seconds)
         struct stay plan = {collision.writer[STAYER], seconds};
         uint64_t start = subject.sum(STRESS_COLLISION_COUNTER), added;
         collision.original = *collision.commit;
+        collision.nearest_return = find_return();
         in_another_thread(stay_beside_a_mover, &plan);
         set_writable(0);
+        if (collision.alone)
+            reason = "while one thread is there no other one comes: it holds a lock";
         added = collision.writer[MOVER]->book[STRESS_BODY].adds + collision.writer[STAYER]->book[STRESS_BODY].adds - 2;
         stress->collisions_lost = (int64_t)(added - (subject.sum(STRESS_COLLISION_COUNTER) - start));
     }

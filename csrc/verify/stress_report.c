@@ -92,7 +92,7 @@ static void report_crash(const struct supervised *outcome)
     }
     printf("\"crash\": {\"signal\": %d, \"kind\": \"%s\", \"context\": \"%s\", ", signal,
            kind_name[crash->signal ? crash->kind : STRESS_KINDS], context_name[crash->context]);
-    if (crash->inside)
+    if (crash->instruction)
         printf("\"instruction\": %llu}, ", (unsigned long long)crash->instruction);
     else
         printf("\"instruction\": null}, ");
@@ -120,6 +120,8 @@ void stress_report(const struct supervised *outcome)
     number("collisions", stress->collisions);
     printf("\"collisions_lost\": %lld, \"collisions_reason\": \"%s\", ", (long long)stress->collisions_lost,
            stress->collisions_reason);
+    number("collision_commit", stress->collision_commit);
+    number("collision_unprotected", stress->collision_unprotected);
     number("signals_sent", stress->signals_sent);
     number("affinities_set", stress->affinities_set);
     number("threads", stress->threads);

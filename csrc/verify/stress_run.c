@@ -9,7 +9,7 @@
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
 #define DRAINS 3
-#define COLLIDING 0.15 /* of the time */
+#define COLLIDING 0.15 /* of the time, at least */
 
 static struct {
     pthread_t thread[THREADS_MAX];
@@ -82,7 +82,6 @@ static void wait_for_the_end(double seconds)
     double start = now();
     while (now() - start < seconds && !stress_stopped())
         nanosleep(&pause, NULL);
-    stress->seconds = now() - start;
 }
 
 static void join_all(void)
@@ -135,15 +134,18 @@ void stress_work(void)
     stress_enter(writer);
     warm_up(book);
     stress_share(writer);
-    stress_handle_signals();
+    double start = now();
     stress_collide(stress->seconds * COLLIDING);
+    double left = stress->seconds - (now() - start);
+    stress_handle_signals();
     start_all();
-    wait_for_the_end(stress->seconds * (1 - COLLIDING));
+    wait_for_the_end(left);
     join_all();
     if (loaded_subject_has_stacks(&subject))
         drain_all(book);
     for (unsigned counter = 0; counter < RSM_SUBJECT_COUNTERS; counter++)
         stress->sum[counter] = subject.sum(counter);
     stress_leave(writer);
+    stress->seconds = now() - start;
     stress->finished = 1;
 }

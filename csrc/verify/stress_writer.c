@@ -127,9 +127,9 @@ void stress_handle_signals(void)
     sigaction(SIGUSR2, &action, NULL);
 }
 
-int stress_subject_holds(uint64_t address)
+uint64_t stress_subject_offset(uint64_t address)
 {
-    return address >= subject_start && address < subject_end;
+    return address >= subject_start && address < subject_end ? address - subject_start : 0;
 }
 
 static const struct stress_writer *who(uint32_t tid)
@@ -147,9 +147,8 @@ static void on_crash(int number, siginfo_t *information, void *context)
     int32_t none = 0;
     (void)information;
     if (__atomic_compare_exchange_n(&stress->crash.signal, &none, number, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-        uint64_t instruction = (uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
-        stress->crash.inside = (uint32_t)stress_subject_holds(instruction);
-        stress->crash.instruction = stress->crash.inside ? instruction - subject_start : 0;
+        stress->crash.instruction =
+            stress_subject_offset((uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
         stress->crash.kind = writer ? writer->kind : STRESS_KINDS;
         stress->crash.context = writer ? writer->context : STRESS_BODY;
     }

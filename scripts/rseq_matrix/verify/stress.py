@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rseq_matrix.elf.facts import Section
 from rseq_matrix.verify import supervised
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.subject import Subject
@@ -22,7 +23,7 @@ RSEQ_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ENVIRONMENTS = {DEFAULT: {}, TUNABLE_OFF: RSEQ_OFF, HALF_REGISTERED: RSEQ_OFF}
 GRACE = 40.0
 """Seconds beyond its time that the program may take; its own limits (csrc/verify/supervised.c) end it before that."""
-FIRST_OF_KINDS, FIRST_OF_WRITERS = 16, 64
+FIRST_OF_KINDS, FIRST_OF_WRITERS, COLLISION_COUNTER = 16, 64, 9
 """csrc/verify/stress.h."""
 HALF_NEEDS = "rsm_subject_register"
 PROMISES = {
@@ -59,6 +60,11 @@ class Mode:
     def finished(self) -> bool:
         """Return whether the sums were read when all was quiet."""
         return bool(self.report and self.report["finished"])
+
+    @property
+    def hung(self) -> bool:
+        """Return whether it had to be ended."""
+        return bool(self.report["hung"]) if self.report else self.ending == supervised.STILL_RUNNING
 
     @property
     def counters(self) -> list[tuple[int, int, int]]:
@@ -216,6 +222,9 @@ def _adds(mode: Mode, sign: int) -> str:
     assert mode.report
     most, index, want, got = max(wrong)
     total = sum(entry[0] for entry in wrong)
+    if index == COLLISION_COUNTER:
+        met = f"{mode.count('collisions')} times two unregistered threads met at {mode.count('collision_commit'):#x}"
+        return f"{total} of {mode.count('adds')} adds {word}; {met}: got a sum of {got}, want {want} ({most} {word})"
     where = f"counter {index}{_writer(mode.report, index)}"
     return f"{total} of {mode.count('adds')} adds {word}; {where}: got a sum of {got}, want {want} ({most} {word})"
 
@@ -223,19 +232,33 @@ def _adds(mode: Mode, sign: int) -> str:
 def _name_of_loss(subject: Subject, modes: tuple[Mode, ...]) -> str:
     """Name a loss of adds by the evidence.
 
-    Where libc registers nobody, and no fast path was taken, there is nothing but the fallback.
+    Two threads that nobody registered and that collided were both in the fallback. So is everybody where libc registers
+    nobody. That no fast path was taken there nevertheless is told by the subject, or by where its add takes effect.
     """
     if not subject.sections:
         return "not-atomic"
-    alone = next((mode for mode in modes if mode.name == TUNABLE_OFF), None)
-    return "fallback-not-atomic" if alone and alone.adds_lost and not alone.count("fast") else "lost"
+    for mode in modes:
+        alone = mode.count("collisions_lost") > 0 or (mode.name == TUNABLE_OFF and mode.adds_lost)
+        if alone and not mode.count("unprotected") and _section_of_commit(subject, mode) is None:
+            return "fallback-not-atomic"
+    return "lost"
+
+
+def _section_of_commit(subject: Subject, mode: Mode) -> Section | None:
+    """Return the critical section in which the add of a thread without an area takes effect."""
+    commit = mode.count("collision_commit") if mode.count("collision_unprotected") else 0
+    return next((s for s in subject.sections if commit and s.start <= commit < s.start + s.length), None)
+
+
+def _place(writer: Report) -> str:
+    return f"{writer['kind']} in a {writer['context']}" if writer["context"] else str(writer["kind"])
 
 
 def _killed(mode: Mode) -> Iterator[Defect]:
     report = mode.report
     if not report:
         if mode.killed:
-            yield _defect("hang" if "still running" in mode.ending else "crash", mode, mode.ending)
+            yield _defect("hang" if mode.hung else "crash", mode, mode.ending)
         return
     if crash := report["crash"]:
         who = f"a {crash['kind']}" if crash["kind"] != "unknown" else "the process"
@@ -243,8 +266,8 @@ def _killed(mode: Mode) -> Iterator[Defect]:
         at = f" at its instruction {crash['instruction']:#x}" if crash["instruction"] is not None else ""
         yield _defect("crash", mode, f"{supervised.signal_name(crash['signal'])} {where}{at}")
     elif report["hung"]:
-        stuck = Counter(writer["kind"] for writer in report["writers"] if writer["at_work"])
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in stuck.items()) or "nobody"
+        stuck = Counter(_place(writer) for writer in report["writers"] if writer["at_work"])
+        kinds = ", ".join(f"{count} x {place}" for place, count in stuck.items()) or "nobody"
         yield _defect("hang", mode, f"the work did not come to its end when it was told to; still at work: {kinds}")
 
 
@@ -262,15 +285,20 @@ def _miscounted(subject: Subject, modes: tuple[Mode, ...], mode: Mode) -> Iterat
         yield _defect("doubled", mode, sentence)
 
 
+def _unprotected(subject: Subject, mode: Mode) -> Iterator[Defect]:
+    name = "unprotected-fast-path"
+    if mode.report and (unprotected := mode.count("unprotected")):
+        kinds = ", ".join(sorted({writer["kind"] for writer in mode.report["writers"] if writer["unprotected"]}))
+        yield _defect(name, mode, f"{unprotected} operations took the fast path where the kernel has no area ({kinds})")
+    elif section := _section_of_commit(subject, mode):
+        at = f"{mode.count('collision_commit'):#x}, in the section at {section.start:#x}"
+        yield _defect(name, mode, f"an add of a thread that nobody registered takes effect at the instruction {at}")
+
+
 def _defects(subject: Subject, modes: tuple[Mode, ...], mode: Mode) -> Iterator[Defect]:
     yield from _killed(mode)
     yield from _miscounted(subject, modes, mode)
-    if unprotected := mode.count("unprotected"):
-        kinds = {writer["kind"] for writer in mode.report["writers"] if writer["unprotected"]} if mode.report else ()
-        sentence = (
-            f"{unprotected} operations took the fast path where the kernel has no area ({', '.join(sorted(kinds))})"
-        )
-        yield _defect("unprotected-fast-path", mode, sentence)
+    yield from _unprotected(subject, mode)
 
 
 # --- the run
@@ -296,9 +324,10 @@ def stress(subject: Subject, program: Path, seconds: float, progress: Callable[[
     reasons = {name: _unsupported(subject, name) for name in MODES}
     wanted = [name for name, reason in reasons.items() if not reason]
     share = seconds / len(wanted)
-    modes = []
+    modes: list[Mode] = []
     for name, reason in reasons.items():
-        if reason:
+        hung = next((f"mode {mode.name} did not come to its end" for mode in modes if mode.hung), "")
+        if reason := reason or hung:
             modes.append(Mode(name, unsupported=reason))
             continue
         place = wanted.index(name)

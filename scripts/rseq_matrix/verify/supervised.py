@@ -15,6 +15,7 @@ from rseq_matrix.errors import MissingError
 
 POLL = 0.05
 TEXT_LIMIT = 4096
+STILL_RUNNING = "it was still running at its time limit and was killed"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Outcome:
     def ending(self) -> str:
         """Say how it ended."""
         if self.status is None:
-            return "it was still running at its time limit and was killed"
+            return STILL_RUNNING
         ended = f"it was killed by {signal_name(-self.status)}" if self.status < 0 else f"exit status {self.status}"
         return f"{ended}: {self.complaints}" if self.complaints else ended
 
