@@ -230,6 +230,8 @@ int rsm_trace_walk(int tid, uint64_t armed, const uint64_t *stops, unsigned int 
 {
     const uint64_t patience = 1000000000;
     uint64_t before = 0, now_armed = 0;
+    if (armed)
+        rsm_trace_read(tid, armed, &before, sizeof(before));
     for (*count = 0; *count < limit;) {
         int error = rsm_trace_step(tid);
         if (!error)

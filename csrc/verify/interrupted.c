@@ -21,6 +21,7 @@
 
 #include "arch/x86_64_gate.h"
 #include "kernel_query.h"
+#include "registration.h"
 #include "subject.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */
@@ -228,6 +229,23 @@ __attribute__((noinline)) void rsm_operation_ends(void)
     __asm__ volatile("" : : "i"(2) : "memory");
 }
 
+/* Puts nodes where every thread finds them: into this CPU's stack, and, without a registration, into the shared one. A
+ * pop whose sections are all aborted finds none but those. */
+static void fill_alone(void)
+{
+    struct rsm_registration registration;
+    int error;
+    rsm_registration_find(&registration);
+    uint32_t length = rsm_query_area(registration.area, &error);
+    for (uint64_t i = 1; i <= ALONE_NODES; i++) {
+        if (i == ALONE_NODES / 2 + 1 && length)
+            rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
+        push_own(RSM_OPERATOR, i);
+    }
+    if (length)
+        rsm_rseq(registration.area, length, 0, RSM_RSEQ_SIGNATURE);
+}
+
 /* Tells how often the operation took effect: exactly once is 0. */
 static int operate_alone(const char *operation)
 {
@@ -236,8 +254,8 @@ static int operate_alone(const char *operation)
     int add = strcmp(operation, "add") == 0, pop = strcmp(operation, "pop") == 0;
     if (!add && (!subject.push || !subject.pop))
         return 2;
-    for (uint64_t i = 1; pop && i <= ALONE_NODES; i++)
-        push_own(RSM_OPERATOR, i);
+    if (pop)
+        fill_alone();
     rsm_operation_begins();
     if (add)
         subject.add(RSM_COUNTER, 1);

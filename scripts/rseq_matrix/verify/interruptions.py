@@ -21,6 +21,7 @@ from rseq_matrix.verify.tracee import (
     UNREGISTERED_OPERATOR,
     CrashedError,
     StartError,
+    StarvedError,
     StuckError,
     beside,
     choose_cpus,
@@ -168,6 +169,7 @@ class _Campaign:
         self.result = result
         self.stuck: Counter[tuple[str, bool, str]] = Counter()
         self.kinds_without: set[str] = set()
+        self.trials: list[Trial] = []
         self.outside_end = 0.0
         self.late = 0
 
@@ -260,9 +262,8 @@ class _Campaign:
 
     # --- trying
 
-    def run(self, planned: list[tuple[Place, str]], progress: Progress) -> list[Trial]:
+    def run(self, planned: list[tuple[Place, str]], progress: Progress) -> None:
         """Make the trials."""
-        trials = []
         self.outside_end = time.monotonic() + OUTSIDE_SECONDS
         for done, (place, kind) in enumerate(planned):
             if done % 16 == 0:
@@ -276,13 +277,12 @@ class _Campaign:
                 continue
             if trial.stuck:
                 self.stuck[self._group(place, kind)] += 1
-            trials.append(trial)
+            self.trials.append(trial)
         if self.late:
             self._give_up(
                 f"{self.late} interruptions outside of critical sections, after {OUTSIDE_SECONDS:.0f} seconds"
             )
         progress(len(planned), len(planned))
-        return trials
 
     def _group(self, place: Place, kind: str) -> tuple[str, bool, str]:
         return place.operation, place.section is not None, kind
@@ -313,10 +313,10 @@ class _Campaign:
 
     # --- what came of it
 
-    def conclude(self, trials: list[Trial]) -> None:
+    def conclude(self) -> None:
         """Count and judge."""
-        inside = [trial for trial in trials if trial.place.section]
-        outside = [trial for trial in trials if not trial.place.section]
+        inside = [trial for trial in self.trials if trial.place.section]
+        outside = [trial for trial in self.trials if not trial.place.section]
         for result in self.result.sections:
             own = [trial for trial in inside if trial.place.section is result.section]
             result.tried, reached = _happened(own)
@@ -366,10 +366,14 @@ def interrupt(subject: Subject, program: Path, progress: Progress) -> Interrupti
     try:
         with beside(result.cpus[0]):
             planned = campaign.plan()
-            campaign.conclude(campaign.run(planned, progress))
+            campaign.run(planned, progress)
+            campaign.conclude()
             result.problem = campaign.problem()
     except StartError as error:
         result.found.append(Defect(error.name, PHASE, "start", str(error)))
+    except StarvedError as error:
+        campaign.conclude()
+        result.problem = str(error)
     finally:
         bench.close()
     result.repeats = bench.repeats

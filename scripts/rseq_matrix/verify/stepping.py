@@ -10,7 +10,15 @@ from typing import Any
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.effects import Books, Effect
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import OPERATOR, UNREGISTERED_OPERATOR, CrashedError, StartError, StuckError, choose_cpus
+from rseq_matrix.verify.tracee import (
+    OPERATOR,
+    UNREGISTERED_OPERATOR,
+    CrashedError,
+    StartError,
+    StarvedError,
+    StuckError,
+    choose_cpus,
+)
 from rseq_matrix.verify.trials import Bench
 from rseq_matrix.verify.verdicts import Instructions, section_name
 from rseq_matrix.verify.walking import STEP_LIMIT, Steps, Walker
@@ -127,6 +135,8 @@ def step(subject: Subject, program: Path) -> Stepping:
                 stepper.go(operation, operator)
     except StartError as error:
         result.found.append(Defect(error.name, PHASE, "start", str(error)))
+    except StarvedError as error:
+        result.problem = str(error)
     finally:
         bench.close()
     result.seconds = time.monotonic() - begun

@@ -62,6 +62,13 @@ class StuckError(Exception):
         super().__init__(f"thread {role} did not come back")
 
 
+class StarvedError(Exception):
+    """A thread got no processor for so long that nothing can be said."""
+
+    def __init__(self) -> None:
+        super().__init__(f"this machine is too busy: a thread did not get to run for {STARVED_LIMIT:.0f} seconds")
+
+
 class StartError(Exception):
     """A process that preloads the subject does not come to its start. `name` is the defect's."""
 
@@ -219,17 +226,17 @@ class Tracee:
     def await_stop(self, role: int) -> Stop:
         """Wait until a thread stands still. Raises StuckError where it does not: it spins, or it sleeps.
 
-        One that has not been running, because the machine is busy, is given more time.
+        One that has not been running, because the machine is busy, is given more time. Raises StarvedError after that.
         """
         before = self._run_time(role)
         end = time.monotonic() + STARVED_LIMIT
         stop = self.wait(role, COMMAND_LIMIT)
-        while stop is None and time.monotonic() < end and self._is_waiting_for_cpu(role):
-            if self._run_time(role) - before >= SPIN_LIMIT:
-                break
+        while stop is None:
+            if not self._is_waiting_for_cpu(role) or self._run_time(role) - before >= SPIN_LIMIT:
+                raise StuckError(role)
+            if time.monotonic() > end:
+                raise StarvedError
             stop = self.wait(role, NAP / MICROSECOND)
-        if stop is None:
-            raise StuckError(role)
         return stop
 
     def _run_time(self, role: int) -> float:
@@ -334,7 +341,11 @@ class Tracee:
         if error:
             raise CrashedError(0, walked[-1] if walked else address)
         if end[0] == lib.RSM_WALK_SLEEPS:
-            raise StuckError(role)
+            walked.append(self.await_stop(role).address)
+            if self.stops[role].kind != "step" or len(walked) >= limit:
+                return Walk(walked, int(lib.RSM_WALK_STOPPED))
+            rest = self.walk(role, armed, stops, limit - len(walked))
+            return Walk(walked + rest.addresses, rest.end)
         if end[0] == lib.RSM_WALK_STOPPED:
             if found.ended:
                 raise CrashedError(int(found.signal), walked[-1] if walked else address)
