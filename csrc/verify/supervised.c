@@ -51,6 +51,7 @@ struct supervised supervise(void (*work)(void), double limit_seconds)
 {
     struct supervised outcome = {0, 0, 0};
     int status = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nor does anything go on when the driver is gone */
     alarm((unsigned)limit_seconds + SUPERVISOR_MARGIN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t child = start(work);
