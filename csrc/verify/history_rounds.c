@@ -11,6 +11,7 @@
 #include "allowed_cpus.h"
 #include "history.h"
 #include "own_registration.h"
+#include "own_timer.h"
 
 #define OPERATIONS_EACH 32 /* in a round */
 #define SIGNAL_PERIOD_NANOSECONDS 50000
@@ -75,24 +76,15 @@ static void on_signal(int number)
     errno = saved;
 }
 
-static void start_timer(void)
-{
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
-    const struct itimerspec period = {{0, SIGNAL_PERIOD_NANOSECONDS}, {0, SIGNAL_PERIOD_NANOSECONDS}};
-    timer_t timer;
-    event._sigev_un._tid = gettid(); /* sigev_notify_thread_id of timer_create(2); glibc 2.36 has no such name */
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
-        timer_settime(timer, 0, &period, NULL);
-}
-
 static void *work(void *argument)
 {
     struct worker *worker = argument;
+    timer_t timer;
     if (worker->unregistered)
         unregister_area();
     __atomic_fetch_add(&history->registered, (uint32_t)kernel_has_area(), __ATOMIC_RELAXED);
     self = worker;
-    start_timer();
+    own_timer_start(&timer, SIGNAL_PERIOD_NANOSECONDS); /* it ends with the process */
     for (uint32_t round = 0;; round++) {
         history_deal(&worker->own);
         history_deal(&worker->handler);

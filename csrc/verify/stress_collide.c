@@ -31,6 +31,7 @@
 #define PATIENCE_SECONDS 0.2
 #define BREAKPOINT 0xcc
 #define RETURN 0xc3
+#define FXSAVE_SIZE 512
 #define TRAP_FLAG 0x100 /* of rflags: a debug exception after the next instruction (Intel SDM 3, 18.3.1.4) */
 
 enum party { MOVER, STAYER, PARTIES };
@@ -153,9 +154,9 @@ static void *find_commit(void *writer)
 /* Brings what the mover needs into its new CPU, else the stores would be over before the add is there: its floating
  * point state, the counter, and the code at the commit, which has just been written to. That is called at the nearest
  * byte that is a return. */
-static void warm_up(const struct _libc_fpstate *floating_point)
+static void warm_up(const void *floating_point)
 {
-    for (unsigned i = 0; i < sizeof(*floating_point) / sizeof(uint64_t); i++)
+    for (unsigned i = 0; i < FXSAVE_SIZE / sizeof(uint64_t); i++)
         (void)((const volatile uint64_t *)floating_point)[i];
     subject.sum(STRESS_COLLISION_COUNTER);
     if (collision.nearest_return)

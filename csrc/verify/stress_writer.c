@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "own_registration.h"
+#include "own_timer.h"
 #include "stress.h"
 
 #define SIGNAL_PERIOD_NANOSECONDS 100000
@@ -44,22 +45,10 @@ void stress_leave(struct stress_writer *writer)
     writer->tid = 0;
 }
 
-/* A timer of its own interrupts each worker, on time even where more work than there are CPUs: the storm of
- * stress_disturb.c has to get a CPU first. */
-static void start_timer(void)
-{
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
-    const struct itimerspec period = {{0, SIGNAL_PERIOD_NANOSECONDS}, {0, SIGNAL_PERIOD_NANOSECONDS}};
-    event._sigev_un._tid = (pid_t)own->tid; /* sigev_notify_thread_id of timer_create(2); glibc 2.36 has no such name */
-    has_timer = timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
-    if (has_timer)
-        timer_settime(timer, 0, &period, NULL);
-}
-
 void stress_disturb(struct stress_writer *writer)
 {
     own = writer;
-    start_timer();
+    has_timer = own_timer_start(&timer, SIGNAL_PERIOD_NANOSECONDS);
 }
 
 void stress_calm(void)

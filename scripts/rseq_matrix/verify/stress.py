@@ -183,8 +183,12 @@ class Stress:
         return {"said": self._said(), "modes": modes, "totals": counts}
 
     def _said(self) -> str:
-        parts = [f"{mode.name} {mode.unsupported or f'{mode.operations:,} operations'}" for mode in self.modes]
-        return "; ".join(parts)
+        run = [mode for mode in self.modes if mode.report]
+        parts = [f"{mode.name} {mode.operations:,}" for mode in run]
+        parts += [f"no {mode.name} ({mode.unsupported})" for mode in self.modes if mode.unsupported]
+        if any(mode.report and mode.report["fork_data"] == "own" for mode in run):
+            parts.append("fork children have data of their own and are judged alone")
+        return f"operations: {'; '.join(parts)}"
 
 
 # --- the judgement
