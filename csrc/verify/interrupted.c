@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,10 +247,21 @@ static void fill_alone(void)
         rsm_rseq(registration.area, length, 0, RSM_RSEQ_SIGNATURE);
 }
 
+/* A debugger that stops and resumes this thread lets it wander, and each CPU has a stack of its own. */
+static void stay_here(void)
+{
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    sched_setaffinity(0, sizeof(here), &here);
+}
+
 /* Tells how often the operation took effect: exactly once is 0. */
 static int operate_alone(const char *operation)
 {
     struct rsm_box left = {0};
+    stay_here();
+    subject.add(RSM_COUNTER, 1); /* what is done once in a process is not what is looked at */
     uint64_t before = subject.sum(RSM_COUNTER), popped = 0;
     int add = strcmp(operation, "add") == 0, pop = strcmp(operation, "pop") == 0;
     if (!add && (!subject.push || !subject.pop))

@@ -27,6 +27,8 @@ from rseq_matrix.verify.walking import STEP_LIMIT, find_aborts
 PHASE = "gdb"
 TIME_LIMIT = 20.0
 """Seconds for one operation, gdb's own start included."""
+MANY_ABORTS = 500
+"""After which nobody tells whether the time was short."""
 PACKAGE = "no gdb; install it (Debian: apt install gdb; Fedora: dnf install gdb; Alpine: apk add gdb)"
 REFUSED = re.compile(r"^(?:warning: )?.*(?:ptrace: |Could not trace|Cannot PTRACE|not permitted).*$", re.MULTILINE)
 DIED = re.compile(r"Program (?:received|terminated with) signal (\w+)")
@@ -222,17 +224,20 @@ class _Debugger:
         if said.died:
             self._note("crash", operation, f"{operation}, stepped in gdb, crashed: {said.died}")
         elif not said.ended:
-            limit = f"{operation} did not end in gdb within {len(said.steps)} times stepi"
-            if aborts:
-                (section, address), count = aborts.most_common(1)[0]
-                where = f"{section_name(section)}, {Instructions(self.subject).name(address)}"
-                self._note("livelock", where, f"{limit}: {where}, was aborted {count} times")
-            else:
-                self._note("hang", operation, f"{limit}; no critical section was aborted in them")
+            self._judge_endless(operation, len(said.steps), aborts)
         elif said.effect != lib.RSM_ALONE_ONCE:
             self._judge_effect(operation, said.effect == lib.RSM_ALONE_NONE, aborts.total())
-        elif self.by_lines and said.lines is None:
-            self._note("livelock", operation, f"{operation}, stepped in gdb line by line (`step`), did not end")
+
+    def _judge_endless(self, operation: str, steps: int, aborts: Counter[Any]) -> None:
+        limit = f"{operation} did not end in gdb within {steps} times stepi"
+        if aborts and (steps >= STEP_LIMIT or aborts.total() >= MANY_ABORTS):
+            (section, address), count = aborts.most_common(1)[0]
+            where = f"{section_name(section)}, {Instructions(self.subject).name(address)}"
+            self._note("livelock", where, f"{limit}: {where}, was aborted {count} times")
+        elif steps >= STEP_LIMIT:
+            self._note("hang", operation, f"{limit}; no critical section was aborted in them")
+        else:
+            self.result.problem = f"{limit}, which is as far as gdb came in {TIME_LIMIT:.0f} seconds"
 
     def _judge_effect(self, operation: str, missing: bool, aborts: int) -> None:
         aborted = "not-retried" if missing else "doubled-after-abort"
