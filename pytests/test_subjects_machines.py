@@ -24,10 +24,10 @@ ACCEPTED = "tls-static"
 STORES = {"aarch64": ("str ", "stlr "), "x86-64": ("mov qword ptr [", "add qword ptr [")}
 
 
-def compiled(name: str, directory: Path, csrc: Path = ROOT / "csrc") -> Path:
-    """Compile a built-in subject for aarch64."""
+def compiled(name: str, directory: Path, csrc: Path = ROOT / "csrc", *more: str) -> Path:
+    """Compile a built-in subject, and what else is given, for aarch64."""
     target = directory / f"{name}.so"
-    files = [f"-I{csrc}", "-o", str(target), str(csrc / "subject" / f"{name}.c")]
+    files = [f"-I{csrc}", "-o", str(target), str(csrc / "subject" / f"{name}.c"), *more]
     subprocess.run(["aarch64-linux-gnu-gcc", *FLAGS.split(), *files], check=True)
     return target
 
@@ -57,6 +57,15 @@ def test_a_subject_compiles_for_aarch64_and_its_sections_are_sound(name: str, tm
     facts = read(str(compiled(name, tmp_path)))
     assert facts.machine == "aarch64"
     assert wrong_with(name, facts) == []
+
+
+@pytest.mark.cross_gcc
+@pytest.mark.parametrize("name", ["split", "list"])
+def test_a_subject_can_be_part_of_a_large_object(name: str, tmp_path: Path) -> None:
+    """A conditional branch reaches 1 MiB on aarch64, so a section's exits may not be beyond all the other code."""
+    large = tmp_path / "large.s"
+    large.write_text(".text\n.skip 0x800000\n")
+    assert wrong_with(name, read(str(compiled(name, tmp_path, ROOT / "csrc", str(large))))) == []
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

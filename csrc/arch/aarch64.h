@@ -28,8 +28,7 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_PRCTL 167
 #define RSM_SYS_RSEQ 293
 
-#define RSM_RELATIVE                                                                                                   \
-    1027 /* R_AARCH64_RELATIVE: the load address plus an addend (ELF for the Arm 64-bit architecture) */
+#define RSM_RELATIVE 1027 /* R_AARCH64_RELATIVE: the load address plus an addend (aaelf64, Dynamic relocations) */
 
 /* TPIDR_EL0, 0 where it is not set. Every program may read it. */
 static inline uint64_t rsm_thread_pointer(void)

@@ -51,10 +51,11 @@
     "774: b %l[" target "]\n\t"                                                                                        \
     ".popsection\n\t"
 
-/* Leaving early is an exit point, listed so that a debugger stepping over the section stops there. */
+/* Leaving early is an exit point, listed so that a debugger stepping over the section stops there. It lies behind the
+ * code of its own file and not in __rseq_failure: a conditional branch reaches 1 MiB, which is less than a program. */
 #define RSM_SECTION_EXIT(label, target)                                                                                \
-    ".pushsection __rseq_failure, \"ax\"\n\t" #label ": b %l[" target "]\n\t"                                          \
-    ".popsection\n\t"                                                                                                  \
+    ".subsection 1\n\t" #label ": b %l[" target "]\n\t"                                                                \
+    ".previous\n\t"                                                                                                    \
     ".pushsection __rseq_exit_point_array, \"aw\"\n\t"                                                                 \
     ".quad 772b, " #label "b\n\t"                                                                                      \
     ".popsection\n\t"
