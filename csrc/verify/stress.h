@@ -15,9 +15,8 @@
 #define STRESS_HOT 2
 #define STRESS_FIRST_OF_KINDS 16
 #define STRESS_FIRST_OF_WRITERS 64
-#define STRESS_PROOF_COUNTER 8 /* what shows, before all else, whether fork children share the subject's data */
-
-#define STRESS_COLLISION_COUNTER 9
+#define STRESS_PROOF_COUNTER 8     /* what shows, before all else, whether fork children share the subject's data */
+#define STRESS_COLLISION_COUNTER 9 /* of stress_collide.c alone */
 
 enum stress_mode { STRESS_DEFAULT, STRESS_TUNABLE_OFF, STRESS_HALF_REGISTERED, STRESS_MODES };
 
@@ -84,7 +83,7 @@ struct stress {
     char sharing_reason[160];
     struct stress_crash crash;
     uint64_t collisions;
-    int64_t collisions_lost;
+    int64_t collisions_lost;        /* adds that the sum lacks after them */
     uint64_t collision_commit;      /* the instruction, relative to the subject's base; 0: not known */
     uint32_t collision_unprotected; /* the kernel had no area for the thread that came there */
     char collisions_reason[80];     /* why there were none */

@@ -91,8 +91,7 @@ static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round
     return 1;
 }
 
-/* A time that is different each round: who was moved goes on later, mostly a little later, and nobody knows how much.
- */
+/* A time that is different each round: who was moved goes on later, mostly a little, and nobody knows how much. */
 static void give_a_start(void)
 {
     uint64_t start = __builtin_ia32_rdtsc();
@@ -335,7 +334,7 @@ void stress_collide(double seconds)
         in_another_thread(stay_beside_a_mover, &plan);
         set_writable(0);
         if (collision.alone)
-            reason = "while one thread is there no other one comes: it holds a lock";
+            reason = "while one thread is there no other one comes, as with a lock";
         added = collision.writer[MOVER]->book[STRESS_BODY].adds + collision.writer[STAYER]->book[STRESS_BODY].adds - 2;
         stress->collisions_lost = (int64_t)(added - (subject.sum(STRESS_COLLISION_COUNTER) - start));
     }
