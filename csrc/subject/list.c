@@ -32,7 +32,8 @@ RSM_VISIBLE void rsm_subject_add(unsigned counter, uint64_t n)
 {
     struct rsm_stack_operation operation = {0, 0, RSM_SHARED_STACK};
     enum rsm_subject_way way = rsm_stack_pop(&idle, &operation);
-    struct accumulator *mine = operation.node ? (struct accumulator *)operation.node : fresh();
+    int popped = operation.node != 0;
+    struct accumulator *mine = popped ? (struct accumulator *)operation.node : fresh();
     if (!mine) {
         __atomic_fetch_add(&shared[counter], n, __ATOMIC_RELAXED);
         rsm_note(RSM_SUBJECT_FALLBACK, operation.aborts);
@@ -40,9 +41,8 @@ RSM_VISIBLE void rsm_subject_add(unsigned counter, uint64_t n)
     }
     mine->of[counter] += n;
     operation.node = &mine->node;
-    if (rsm_stack_push(&idle, &operation) != way)
-        way = RSM_SUBJECT_FALLBACK;
-    rsm_note(way, operation.aborts);
+    enum rsm_subject_way pushed = rsm_stack_push(&idle, &operation);
+    rsm_note(popped && pushed != way ? RSM_SUBJECT_FALLBACK : pushed, operation.aborts);
 }
 
 RSM_VISIBLE uint64_t rsm_subject_sum(unsigned counter)

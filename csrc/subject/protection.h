@@ -4,14 +4,18 @@
  * cpu_id does not tell it. In the child of a vfork() or of a clone(CLONE_VM) the area, and all other memory, is the
  * parent's, while the kernel keeps no registration for the child; and a raw thread's zeroed TLS block reads as CPU 0.
  * The kernel tells it (kernel_query.h), but a system call an add is dear. So the answer is kept in the thread's own
- * TLS, with the variable's address, which a copy of the TLS block for another thread does not match. A new thread's is
- * zero.
+ * TLS, as the variable's address, which a copy of the TLS block for another thread does not match. It is kept only in
+ * blocks that libc has initialized: those are initialized again before another thread gets them.
  *
  * What would make the answer wrong is a child that runs with its parent's TLS. Both ways to make one through libc are
- * interposed: vfork() makes its caller forget the answer, and the child, when it asks, is told that nothing is
- * registered; a thread that calls clone(CLONE_VM) without a TLS block for the child asks at every operation from then
- * on. Nothing is kept unless these interposed functions are the ones that the program's symbols are bound to. A child
- * that somebody makes with the bare system call is beyond this; who does that has to keep the child away from rseq. */
+ * interposed: vfork() and clone() make their caller forget the answer, and ask at every operation, for as long as the
+ * child has the TLS. The child of a vfork() gives it back; of the other kind that is not known. Nothing is kept unless
+ * these interposed functions are the ones that the program's symbols are bound to. posix_spawn() does without them, and
+ * lets no code of the program's run in its child.
+ *
+ * The limits: a child that is made with the bare system call or with a vfork() that was looked up in libc itself, and a
+ * program that gives one TLS block to several threads or to a thread after another's end. Who does that has to keep
+ * them away from rseq. */
 #ifndef RSM_SUBJECT_PROTECTION_H
 #define RSM_SUBJECT_PROTECTION_H
 
@@ -27,36 +31,40 @@ enum rsm_readiness {
     RSM_READY,
 };
 
+#define RSM_THREAD_IMAGE 0x6d69727164616572ul
+
 struct rsm_thread {
-    const struct rsm_thread *confirmed; /* this variable: the kernel watches `area` for this thread. Else: ask */
+    uint64_t confirmed; /* this variable's address: the kernel watches `area` for this thread. Else: ask, and if
+                           it is odd, keep no answer: 1 + 2 * the children that have this TLS */
     struct rsm_rseq_area *area;
     struct {           /* of the last operation */
         uint32_t path; /* enum rsm_subject_way */
         uint32_t aborts;
     } told;
-    int32_t stack;                 /* likewise */
-    uint32_t shared;               /* 1: somebody else runs with this TLS, for ever */
-    uint32_t vforking;             /* 1: between vfork()'s call and its return in the parent */
-    const struct rsm_thread *self; /* this variable, once it was set up */
-    struct rsm_rseq_area *own;     /* the subject's own, if it was registered */
+    int32_t stack;  /* likewise */
+    uint64_t image; /* RSM_THREAD_IMAGE in a TLS block that libc has initialized */
 };
+
+struct rsm_own_area { /* to register where libc does not; it lives as long as its thread */
+    struct rsm_rseq_area area;
+    uint8_t rest[RSM_RSEQ_ORIGINAL_SIZE - sizeof(struct rsm_rseq_area)];
+} __attribute__((aligned(RSM_RSEQ_ORIGINAL_SIZE)));
 
 static uint32_t rsm_readiness;
 static struct rsm_thread rsm_early; /* stands in for TLS while a process is young and has one thread */
 static int64_t rsm_libc_offset;
 static const uint32_t *rsm_libc_size; /* null: this libc has no area */
 static uint32_t rsm_libc_length;      /* with which the kernel has libc's areas registered; 0: not known yet */
-static __thread struct rsm_thread rsm_thread __attribute__((tls_model("initial-exec")));
+static uint32_t rsm_children_missed;  /* 1: a child got the TLS of a thread before that could be noted */
+static __thread struct rsm_thread rsm_thread __attribute__((tls_model("initial-exec"))) = {.image = RSM_THREAD_IMAGE};
+static __thread struct rsm_own_area rsm_own_area
+    __attribute__((tls_model("initial-exec"))) = {.area = {.cpu_id = RSM_CPU_ID_UNINITIALIZED}};
 
 static inline struct rsm_thread *rsm_this_thread(void)
 {
     if (__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) == RSM_EARLY)
         return &rsm_early;
-    struct rsm_thread *thread = &rsm_thread;
-    if (thread->self != thread) {
-        *thread = (struct rsm_thread){.self = thread};
-    }
-    return thread;
+    return &rsm_thread;
 }
 
 /* libc's area for this thread as it describes itself; null where it says that it has not registered it. */
@@ -77,7 +85,7 @@ static inline int rsm_children_are_seen(void)
 
 #else
 
-#include "interposed.h"
+static inline int rsm_children_are_seen(void);
 
 #endif
 
@@ -89,21 +97,49 @@ static inline struct rsm_rseq_area *rsm_look_around(void)
     if (!registration.thread_pointer)
         return 0;
     if (rsm_own_relocations_done()) {
+        int seen = rsm_children_are_seen() && !rsm_children_missed;
         rsm_libc_offset = registration.symbols.rseq_offset ? *registration.symbols.rseq_offset : 0;
         rsm_libc_size = rsm_libc_offset ? registration.symbols.rseq_size : 0;
-        __atomic_store_n(&rsm_readiness, rsm_children_are_seen() ? RSM_READY : RSM_CAREFUL, __ATOMIC_RELEASE);
+        __atomic_store_n(&rsm_readiness, seen ? RSM_READY : RSM_CAREFUL, __ATOMIC_RELEASE);
     }
     return rsm_user_registered(&registration) ? registration.area : 0;
 }
 
-/* Whether the kernel watches this very area for this thread. The length is the same for all threads of a process. */
+#ifndef RSM_STATIC
+#include "interposed.h"
+#endif
+
+/* Whether the kernel watches this very area for this thread, with *length, or, where that is 0, with a length that is
+ * found out. Whether its answers mean anything is asked every time: a seccomp filter may come at any time. */
 static inline int rsm_watched(struct rsm_rseq_area *area, uint32_t *length)
 {
     int error;
-    if (*length)
-        return rsm_rseq(area, *length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE + 1) == RSM_EPERM;
-    *length = rsm_query_area(area, &error);
-    return *length != 0;
+    if (!*length)
+        return (*length = rsm_query_area(area, &error)) != 0;
+    return rsm_query_control() == RSM_EINVAL &&
+           rsm_rseq(area, *length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE + 1) == RSM_EPERM;
+}
+
+/* The subject's own area, if it looks registered. */
+static inline struct rsm_rseq_area *rsm_enrolled_area(void)
+{
+    return (int32_t)rsm_area_cpu_id(&rsm_own_area.area) >= 0 ? &rsm_own_area.area : 0;
+}
+
+/* Keeps the answer, unless the TLS is lent: also by a signal handler that came since the kernel was asked. */
+static inline void rsm_keep(struct rsm_thread *thread, struct rsm_rseq_area *area)
+{
+    uint64_t nothing = 0;
+    if (rsm_readiness != RSM_READY || thread->image != RSM_THREAD_IMAGE || thread->confirmed)
+        return;
+    thread->area = area;
+    __atomic_compare_exchange_n(&thread->confirmed, &nothing, (uint64_t)thread, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+static inline void rsm_forget(struct rsm_thread *thread)
+{
+    uint64_t confirmed = (uint64_t)thread;
+    __atomic_compare_exchange_n(&thread->confirmed, &confirmed, 0, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 /* Asks the kernel. Returns the area that it watches for this thread, null where it watches none that we know. */
@@ -111,16 +147,12 @@ static __attribute__((noinline, cold)) struct rsm_rseq_area *rsm_ask(void)
 {
     uint32_t own_length = RSM_RSEQ_ORIGINAL_SIZE;
     struct rsm_rseq_area *area = rsm_readiness == RSM_EARLY ? rsm_look_around() : rsm_libc_area();
-    struct rsm_thread *thread = rsm_this_thread();
-    int own = thread->own && (int32_t)rsm_area_cpu_id(thread->own) >= 0;
-    if (own)
-        area = thread->own;
-    if (!area || !rsm_watched(area, own ? &own_length : &rsm_libc_length))
-        return 0;
-    if (rsm_readiness == RSM_READY && !thread->shared && !thread->vforking) {
-        thread->area = area;
-        thread->confirmed = thread;
+    if (!area || !rsm_watched(area, &rsm_libc_length)) {
+        area = rsm_readiness == RSM_EARLY ? 0 : rsm_enrolled_area();
+        if (!area || !rsm_watched(area, &own_length))
+            return 0;
     }
+    rsm_keep(rsm_this_thread(), area);
     return area;
 }
 
@@ -130,17 +162,14 @@ static inline struct rsm_thread *rsm_confirmed(void)
     if (__builtin_expect(__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) != RSM_READY, 0))
         return 0;
     struct rsm_thread *thread = &rsm_thread;
-    return __builtin_expect(thread->confirmed == thread, 1) ? thread : 0;
+    return __builtin_expect(thread->confirmed == (uint64_t)thread, 1) ? thread : 0;
 }
 
 /* Whether nothing is registered for this thread, as far as can be told without asking the kernel: libc says so, and the
- * subject did not register it either. */
+ * subject did not register anything either. */
 static inline int rsm_surely_unprotected(void)
 {
-    if (rsm_readiness == RSM_EARLY || rsm_libc_area())
-        return 0;
-    const struct rsm_thread *thread = &rsm_thread;
-    return thread->self == thread && !thread->own;
+    return rsm_readiness != RSM_EARLY && !rsm_libc_area() && !rsm_enrolled_area();
 }
 
 /* The area that critical sections of this thread are protected with; null: none, use the fallback. */
@@ -153,7 +182,7 @@ static inline struct rsm_rseq_area *rsm_protected(void)
 /* Asks again: what was kept may have become wrong, because the area does not tell the CPU that it should. */
 static inline struct rsm_rseq_area *rsm_doubt(void)
 {
-    rsm_this_thread()->confirmed = 0;
+    rsm_forget(rsm_this_thread());
     return rsm_ask();
 }
 
