@@ -126,6 +126,12 @@ class Stages:
             "stages": len({verdict.cell.stage for verdict in self.verdicts if verdict.result == PASS}),
         }
 
+    def _said(self) -> str:
+        passed = sum(verdict.result == PASS for verdict in self.verdicts)
+        said = f"{passed} of {len(self.verdicts)} cells passed"
+        missing = {verdict.reason for verdict in self.verdicts if verdict.result == UNSUPPORTED}
+        return "; ".join(filter(None, (said, self.skipped, *sorted(missing))))
+
     def total(self, field_name: str) -> int:
         """Return the sum of a count of the trials."""
         return sum(getattr(verdict.trial, field_name) for verdict in self.verdicts if verdict.trial)
@@ -136,6 +142,7 @@ class Stages:
         names = ("attempted", "committed", "fast", "fallback", "aborts", "stepped")
         return {
             "cells": [verdict.document() for verdict in self.verdicts],
+            "said": self._said(),
             "skipped": self.skipped,
             "summary": {word: counts.get(word, 0) for word in RESULTS},
             "totals": {name: self.total(name) for name in names},
