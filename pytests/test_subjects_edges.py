@@ -26,6 +26,7 @@ EDGES: dict[str, dict[str, str]] = {
     "copied_tls": {},
     "silent": {},
     "churn": WITHOUT_RSEQ,
+    "enrolled_parent": WITHOUT_RSEQ,
 }
 """The edges of helpers/subject_edges.c, and the environment of each."""
 OF_LIST = ("stepped_vfork", "stepped_clone", "silent")
@@ -93,6 +94,7 @@ DEFECTS = {
     "clone() is not seen": Planted("stepped_clone", "interposed.h", "if (lends)\n", "if (0)\n"),
     "clone()'s child gives back": Planted("stepped_clone", "interposed.h", "(result < 0 || ", "(1 || result < 0 || "),
     "nothing is remembered": Planted("silent", "protection.h", "rsm_keep(rsm_this_thread(), area);", "(void)rsm_keep;"),
+    "a child takes its parent's area": Planted("enrolled_parent", "told.h", "->confirmed & 1)", "->confirmed & 0)"),
     "the subject's own area is not found": Planted("churn", "protection.h", "0 : rsm_enrolled_area();", "0 : area;"),
 }
 

@@ -187,6 +187,33 @@ static void churn(void)
     WANT(subject.sum(COUNTER), CHURN * 6 + 4);
 }
 
+/* --- the child of a vfork() wants the very area that its parent has registered */
+
+static __attribute__((noinline)) void enrolls_in_child(int there)
+{
+    rsm_pin(there);
+    want_way(RSM_SUBJECT_FALLBACK);
+    WANT(subject.enroll() != 0, 1);
+    want_way(RSM_SUBJECT_FALLBACK);
+}
+
+static void enrolled_parent(void)
+{
+    int status;
+    struct rsm_cpu_pair pair = rsm_cpu_pair_pin();
+    WANT(subject.enroll(), 0);
+    want_way(RSM_SUBJECT_FAST);
+    pid_t child = vfork();
+    if (child == 0) {
+        enrolls_in_child(pair.there);
+        _exit(0);
+    }
+    WANT(waitpid(child, &status, 0), child);
+    WANT(status, 0);
+    want_way(RSM_SUBJECT_FAST);
+    WANT(subject.sum(COUNTER), 8);
+}
+
 /* --- a thread whose TLS block is a copy of one whose thread is known to be protected */
 
 static void in_copy(void)
@@ -239,7 +266,8 @@ static void silent(void)
 static const struct {
     const char *name;
     void (*go)(void);
-} edges[] = {EDGE(stepped_vfork), EDGE(stepped_clone), EDGE(churn), EDGE(copied_tls), EDGE(silent)};
+} edges[] = {EDGE(stepped_vfork),   EDGE(stepped_clone), EDGE(churn),
+             EDGE(enrolled_parent), EDGE(copied_tls),    EDGE(silent)};
 
 int main(int count, char **arguments)
 {
