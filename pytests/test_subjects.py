@@ -95,9 +95,9 @@ NOT_OWN = Planted("protection.h", "rsm_readiness == RSM_EARLY ? 0 : rsm_enrolled
 NOT_KEPT = Planted("protection.h", "    thread->area = area;\n", "    return;\n")
 TOO_EARLY = Planted("protection.h", "if (rsm_own_relocations_done())", "if (1)")
 NOT_ATOMIC = Planted(
-    "split.c",
-    "__atomic_fetch_add(&shared.of[counter], n, __ATOMIC_RELAXED);",
-    "uint64_t was = shared.of[counter]; for (volatile int i = 0; i < 20; i++); shared.of[counter] = was + n;",
+    "split.h",
+    "__atomic_fetch_add(&rsm_split_shared.of[counter], n, __ATOMIC_RELAXED);",
+    "uint64_t *to = &rsm_split_shared.of[counter], was = *to; for (volatile int i = 0; i < 20; i++); *to = was + n;",
 )
 TWICE = Planted("list.c", "mine->of[counter] += n;", "mine->of[counter] += n + !popped;", "list")
 

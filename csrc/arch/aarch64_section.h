@@ -4,6 +4,7 @@
 #define RSM_ARCH_AARCH64_SECTION_H
 
 #include "critical_section.h"
+#include "record.h"
 
 /* The signature that glibc registers with (sysdeps/unix/sysv/linux/aarch64/bits/rseq.h RSEQ_SIG): brk 0x45e0, which
  * must stand directly before an abort handler. Instructions are little-endian whatever data are. */
@@ -66,19 +67,16 @@
     "cmp w10, %w[cpu]\n\t"                                                                                             \
     "b.ne 777f\n\t"
 
-#define RSM_SECTION_ADD                                                                                                \
-    RSM_SECTION_ON_CPU                                                                                                 \
-    "ldr x10, [%[counter]]\n\t"                                                                                        \
-    "add x10, x10, %[n]\n\t"                                                                                           \
-    "str x10, [%[counter]]\n\t" /* the commit: the last instruction */                                                 \
-    "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
-
 /* Adds n to *counter if this thread is on `cpu` from the comparison to the commit. */
 static inline enum rsm_commit rsm_section_add(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter, uint64_t n)
 {
     struct rsm_rseq_descriptor descriptor = {0};
     enum rsm_commit commit = RSM_COMMIT_DONE;
-    __asm__ goto(RSM_SECTION_OPEN RSM_SECTION_ADD
+    __asm__ goto(RSM_SECTION_OPEN RSM_SECTION_ON_CPU "ldr x10, [%[counter]]\n\t"
+                                                     "add x10, x10, %[n]\n\t"
+                                                     "str x10, [%[counter]]\n\t" /* the commit: the last instruction */
+                                                     "773:\n\t" RSM_SECTION_EXIT(777, "moved")
+                                                         RSM_SECTION_ABORT("aborted")
                  :
                  : [area] "r"(area), [cpu] "r"(cpu), [counter] "r"(counter), [n] "r"(n), [descriptor] "r"(&descriptor)
                  : "x9", "x10", "x11", "memory", "cc"
@@ -94,16 +92,26 @@ out:
     return commit;
 }
 
-/* The same where the relocations of this object are known to be done. rseq_cs is left as it is, which is right only for
- * an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next preemption. */
-static inline enum rsm_commit rsm_section_add_relocated(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter,
-                                                        uint64_t n)
+/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others follow in steps of
+ * 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is left as it is, which is
+ * right only for an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next
+ * preemption. RSM_COMMIT_MOVED: cpu_id is no CPU; -1 and -2 are none, because they are compared as unsigned numbers. */
+static inline enum rsm_commit rsm_section_add_here(struct rsm_rseq_area *area, uint64_t *first, uint8_t shift,
+                                                   uint64_t n)
 {
-    __asm__ goto(RSM_SECTION_OPEN_RELOCATED RSM_SECTION_ADD
-                 :
-                 : [area] "r"(area), [cpu] "r"(cpu), [counter] "r"(counter), [n] "r"(n)
-                 : "x9", "x10", "memory", "cc"
-                 : moved, aborted);
+    __asm__ goto(
+        RSM_SECTION_OPEN_RELOCATED "772: ldr w10, [%[area], #4]\n\t" /* cpu_id */
+                                   "cmp w10, %w[cpus]\n\t"
+                                   "b.hs 777f\n\t"
+                                   "lsl x10, x10, %x[shift]\n\t"
+                                   "ldr x11, [%[first], x10]\n\t"
+                                   "add x11, x11, %[n]\n\t"
+                                   "str x11, [%[first], x10]\n\t" /* the commit */
+                                   "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
+        :
+        : [area] "r"(area), [first] "r"(first), [shift] "r"((uint64_t)shift), [n] "r"(n), [cpus] "r"(RSM_CPU_MAX)
+        : "x9", "x10", "x11", "memory", "cc"
+        : moved, aborted);
     return RSM_COMMIT_DONE;
 moved:
     return RSM_COMMIT_MOVED;

@@ -9,6 +9,7 @@
 #define RSM_ARCH_X86_64_SECTION_H
 
 #include "critical_section.h"
+#include "record.h"
 
 /* The signature that glibc registers with (sys/rseq.h RSEQ_SIG); it must stand directly before an abort handler. */
 #define RSM_RSEQ_SIGNATURE 0x53053053
@@ -84,17 +85,21 @@ out:
     return commit;
 }
 
-/* The same where the relocations of this object are known to be done. rseq_cs is left as it is, which is right only for
- * an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next preemption. */
-static inline enum rsm_commit rsm_section_add_relocated(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter,
-                                                        uint64_t n)
+/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others follow in steps of
+ * 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is left as it is, which is
+ * right only for an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next
+ * preemption. RSM_COMMIT_MOVED: cpu_id is no CPU; -1 and -2 are none, because they are compared as unsigned numbers. */
+static inline enum rsm_commit rsm_section_add_here(struct rsm_rseq_area *area, uint64_t *first, uint8_t shift,
+                                                   uint64_t n)
 {
-    __asm__ goto(RSM_SECTION_OPEN_RELOCATED "772: cmpl %[cpu], 4(%[area])\n\t"
-                                            "jne 777f\n\t"
-                                            "addq %[n], %[counter]\n\t" /* the commit */
+    __asm__ goto(RSM_SECTION_OPEN_RELOCATED "772: movl 4(%[area]), %%eax\n\t" /* cpu_id */
+                                            "cmpl %[cpus], %%eax\n\t"
+                                            "jae 777f\n\t"
+                                            "shlq %[shift], %%rax\n\t"
+                                            "addq %[n], (%[first], %%rax)\n\t" /* the commit */
                                             "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
                  :
-                 : [area] "r"(area), [cpu] "r"(cpu), [counter] "m"(*counter), [n] "r"(n)
+                 : [area] "r"(area), [first] "r"(first), [shift] "cI"(shift), [n] "er"(n), [cpus] "i"(RSM_CPU_MAX)
                  : "rax", "memory", "cc"
                  : moved, aborted);
     return RSM_COMMIT_DONE;

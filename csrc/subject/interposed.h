@@ -37,6 +37,8 @@ static inline int rsm_makes_children(const struct link_map *map)
     return 0;
 }
 
+extern const Elf64_Dyn rsm_own_dynamic[] __asm__("_DYNAMIC") __attribute__((visibility("hidden")));
+
 /* Whether the functions below are what the program's symbols are bound to: in the program's own namespace no object
  * before this one defines one of them. The list is not locked, but at its head are the objects that the process was
  * started with, libc among them, which never go. */
@@ -44,7 +46,7 @@ static inline int rsm_children_are_seen(void)
 {
     const struct r_debug *debug = rsm_debugger_list();
     for (const struct link_map *map = debug ? debug->r_map : 0; map; map = map->l_next) {
-        if (map->l_addr == (uint64_t)rsm_own_base)
+        if (map->l_ld == rsm_own_dynamic)
             return 1;
         if (map->l_ld && rsm_makes_children(map))
             return 0;

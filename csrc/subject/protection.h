@@ -76,7 +76,14 @@ static inline struct rsm_rseq_area *rsm_libc_area(void)
     return (int32_t)rsm_area_cpu_id(area) >= 0 ? area : 0;
 }
 
-#ifdef RSM_STATIC
+#ifdef RSM_CHILDLESS /* who compiles this promises that no child is made that runs with its parent's TLS */
+
+static inline int rsm_children_are_seen(void)
+{
+    return 1;
+}
+
+#elif defined(RSM_STATIC)
 
 static inline int rsm_children_are_seen(void)
 {
@@ -105,7 +112,7 @@ static inline struct rsm_rseq_area *rsm_look_around(void)
     return rsm_user_registered(&registration) ? registration.area : 0;
 }
 
-#ifndef RSM_STATIC
+#if !defined(RSM_STATIC) && !defined(RSM_CHILDLESS)
 #include "interposed.h"
 #endif
 
@@ -156,13 +163,19 @@ static __attribute__((noinline, cold)) struct rsm_rseq_area *rsm_ask(void)
     return area;
 }
 
-/* This thread, if it is known to be protected; else null. */
+/* This thread, if it is known to be protected; else null. For where TLS is set up. */
+static inline struct rsm_thread *rsm_confirmed_thread(void)
+{
+    struct rsm_thread *thread = &rsm_thread;
+    return __builtin_expect(thread->confirmed == (uint64_t)thread, 1) ? thread : 0;
+}
+
+/* The same for where it may not be. */
 static inline struct rsm_thread *rsm_confirmed(void)
 {
     if (__builtin_expect(__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) != RSM_READY, 0))
         return 0;
-    struct rsm_thread *thread = &rsm_thread;
-    return __builtin_expect(thread->confirmed == (uint64_t)thread, 1) ? thread : 0;
+    return rsm_confirmed_thread();
 }
 
 /* Whether nothing is registered for this thread, as far as can be told without asking the kernel: libc says so, and the

@@ -1,9 +1,10 @@
 /* How fast a subject's add is, beside what it is to be compared with, for scripts/benchmarks/subject_speed.py. Prints a
  * line of nanoseconds an add for each round:
  *
- *   alone     the increment in inline assembly, in a loop
- *   called    the same, behind a call like that of the subject's add
- *   fast      the subject's add, in a thread that libc registered
+ *   alone     the increment in inline assembly, in a loop: cpu_id is read each time
+ *   inlined   the add of csrc/subject/split.h, compiled into this program, in a loop
+ *   called    the increment alone, behind a call
+ *   fast      the subject's add, called in its shared object, in a thread that libc registered
  *   getcpu    sched_getcpu() and an atomic add to that CPU's counter, in the same thread
  *   fallback  the subject's add, in a thread without an area
  *   getcpu    sched_getcpu() and the atomic add there */
@@ -15,54 +16,57 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "kernel_query.h"
-#include "registration.h"
+#define RSM_CHILDLESS
+#include "subject/split.h"
 
-#define CACHE_LINE 64
-#define CPUS 1024
+#define CACHE_LINE_SHIFT 6
 
 static struct {
     uint64_t count;
-    char rest[CACHE_LINE - sizeof(uint64_t)];
-} counter[CPUS] __attribute__((aligned(CACHE_LINE)));
+    char rest[(1 << CACHE_LINE_SHIFT) - sizeof(uint64_t)];
+} counter[RSM_CPU_MAX] __attribute__((aligned(1 << CACHE_LINE_SHIFT)));
 
 static void (*add)(unsigned counter, uint64_t n);
 static struct rsm_rseq_area *area;
 static unsigned long times;
 
-static void alone(void)
+static __attribute__((noinline)) void alone(void)
 {
-    for (unsigned long i = 0; i < times; i++) {
-        uint32_t cpu = *(volatile uint32_t *)&area->cpu_id_start;
-        while (rsm_section_add_relocated(area, cpu, &counter[cpu].count, 1) != RSM_COMMIT_DONE)
-            cpu = *(volatile uint32_t *)&area->cpu_id_start;
-    }
+    struct rsm_rseq_area *mine = area;
+    for (unsigned long i = times; i > 0; i--)
+        while (rsm_section_add_here(mine, &counter[0].count, CACHE_LINE_SHIFT, 1) != RSM_COMMIT_DONE)
+            ;
+}
+
+static __attribute__((noinline)) void inlined(void)
+{
+    for (unsigned long i = times; i > 0; i--)
+        rsm_split_counters_add(0, 1);
 }
 
 static __attribute__((noinline)) void increment(unsigned which, uint64_t n)
 {
-    uint32_t cpu = *(volatile uint32_t *)&area->cpu_id_start;
-    while (rsm_section_add_relocated(area, cpu, &counter[cpu].count + which, n) != RSM_COMMIT_DONE)
-        cpu = *(volatile uint32_t *)&area->cpu_id_start;
+    while (rsm_section_add_here(area, &counter[0].count + which, CACHE_LINE_SHIFT, n) != RSM_COMMIT_DONE)
+        ;
 }
 
-static void called(void)
+static __attribute__((noinline)) void called(void)
 {
     void (*volatile function)(unsigned which, uint64_t n) = increment;
     void (*known)(unsigned which, uint64_t n) = function; /* so that the call stays one */
-    for (unsigned long i = 0; i < times; i++)
+    for (unsigned long i = times; i > 0; i--)
         known(0, 1);
 }
 
-static void subject(void)
+static __attribute__((noinline)) void subject(void)
 {
-    for (unsigned long i = 0; i < times; i++)
+    for (unsigned long i = times; i > 0; i--)
         add(0, 1);
 }
 
-static void atomically(void)
+static __attribute__((noinline)) void atomically(void)
 {
-    for (unsigned long i = 0; i < times; i++)
+    for (unsigned long i = times; i > 0; i--)
         __atomic_fetch_add(&counter[sched_getcpu()].count, 1, __ATOMIC_RELAXED);
 }
 
@@ -103,11 +107,13 @@ int main(int argc, char **argv)
         return 1;
     }
     for (unsigned long round = 0; round < rounds; round++) {
-        double result[6] = {measured(alone), measured(called), measured(subject), measured(atomically), 0, 0};
+        double result[7] = {
+            measured(alone), measured(inlined), measured(called), measured(subject), measured(atomically), 0, 0};
         pthread_t thread;
-        if (pthread_create(&thread, NULL, unregistered, result + 4) != 0 || pthread_join(thread, NULL) != 0)
+        if (pthread_create(&thread, NULL, unregistered, result + 5) != 0 || pthread_join(thread, NULL) != 0)
             return 1;
-        printf("%f %f %f %f %f %f\n", result[0], result[1], result[2], result[3], result[4], result[5]);
+        for (int i = 0; i < 7; i++)
+            printf("%f%c", result[i], i < 6 ? ' ' : '\n');
     }
     return 0;
 }
