@@ -219,18 +219,9 @@ static void collide(uint32_t round)
     set(&collision.done[party], round);
 }
 
-/* Where that is allowed (sched(7): CAP_SYS_NICE, RLIMIT_RTPRIO), nothing else gets between the two: they sleep most of
- * the time, and there are many more collisions where the machine is busy. */
-static void hurry(void)
-{
-    const struct sched_param priority = {.sched_priority = 1};
-    sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority);
-}
-
 static void *move(void *writer)
 {
     party = MOVER;
-    hurry();
     unregister_area();
     stress_enter(writer);
     for (uint32_t round = 1;; round++) {
@@ -245,7 +236,7 @@ static void *move(void *writer)
     return NULL;
 }
 
-/* Where the machine is busy and the two may not hurry, they may take longer. */
+/* Where the machine is busy, the two may take longer. */
 static int enough(double elapsed, double seconds)
 {
     return collision.alone || (elapsed >= seconds && (stress->collisions >= ENOUGH || elapsed >= 3 * seconds));
@@ -281,7 +272,6 @@ static void *stay_beside_a_mover(void *argument)
     pthread_t mover;
     sigemptyset(&action.sa_mask);
     sigaction(SIGTRAP, &action, NULL);
-    hurry();
     unregister_area();
     stress_enter(plan->writer);
     if (pthread_create(&mover, NULL, move, collision.writer[MOVER]) == 0) {
