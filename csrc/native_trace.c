@@ -198,7 +198,7 @@ static int await(idtype_t kind, int id, uint64_t nanoseconds, struct rsm_stop *s
 {
     uint64_t start = now(), passed = 0;
     stop->tid = 0;
-    do {
+    for (;;) { /* the last look is behind the last pause, which may have been long */
         siginfo_t found = {0};
         if (waitid(kind, (id_t)id, &found, WSTOPPED | WEXITED | WNOHANG | __WALL) != 0)
             return errno;
@@ -206,10 +206,11 @@ static int await(idtype_t kind, int id, uint64_t nanoseconds, struct rsm_stop *s
             describe_stop(&found, stop);
             return 0;
         }
+        if (passed >= nanoseconds)
+            return 0;
         give_way(passed);
         passed = now() - start;
-    } while (passed < nanoseconds);
-    return 0;
+    }
 }
 
 int rsm_trace_await(int group, unsigned int microseconds, struct rsm_stop *stop)

@@ -171,10 +171,11 @@ static void *play(void *role)
     return NULL;
 }
 
-/* Notes where the objects lie that hold the subject's add and this program's main(). */
-static int note_object(struct dl_phdr_info *object, size_t size, void *own)
+/* Notes where the object lies that holds the subject's add. */
+static int note_object(struct dl_phdr_info *object, size_t size, void *unused)
 {
     (void)size;
+    (void)unused;
     uint64_t start = UINT64_MAX, end = 0;
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
@@ -184,15 +185,11 @@ static int note_object(struct dl_phdr_info *object, size_t size, void *own)
         start = first < start ? first : start;
         end = first + segment->p_memsz > end ? first + segment->p_memsz : end;
     }
-    uint64_t add = (uint64_t)(uintptr_t)subject.add, here = (uint64_t)(uintptr_t)own;
+    uint64_t add = (uint64_t)(uintptr_t)subject.add;
     if (add >= start && add < end) {
         mailbox->bias = object->dlpi_addr;
         mailbox->text = start;
         mailbox->text_end = end;
-    }
-    if (here >= start && here < end) {
-        mailbox->program = start;
-        mailbox->program_end = end;
     }
     return 0;
 }
@@ -205,7 +202,7 @@ static int obey_driver(int descriptor)
     mailbox->missing = !find_subject();
     if (mailbox->missing)
         return 2;
-    dl_iterate_phdr(note_object, (void *)(uintptr_t)obey_driver);
+    dl_iterate_phdr(note_object, NULL);
     mailbox->membarrier_error = error_of(syscall(SYS_membarrier, REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0));
     struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_RESTART};
     if (sigaction(SIGUSR1, &action, NULL) != 0)

@@ -9,6 +9,6 @@
 
 _Static_assert(offsetof(struct rsm_box, value) % 8 == 0, "no padding before the 64-bit fields");
 _Static_assert(sizeof(struct rsm_box) == 4 * 4 + 3 * 8 + RSM_VALUES_MAX * 8 + 8 + 4 + RSM_CODE_SIZE + 4, "one tail");
-_Static_assert(offsetof(struct rsm_mailbox, box) == 8 * 8, "no padding before the boxes");
+_Static_assert(offsetof(struct rsm_mailbox, box) == 6 * 8, "no padding before the boxes");
 
 #endif

@@ -57,8 +57,6 @@ struct rsm_mailbox {
     uint64_t bias; /* what is added to the addresses of the subject's file */
     uint64_t text; /* its executable segments, from here */
     uint64_t text_end;
-    uint64_t program; /* likewise of the program itself */
-    uint64_t program_end;
     uint64_t missing;         /* 1: the subject's functions were not found */
     int32_t membarrier_error; /* errno of the registration for RSEQ membarriers */
     uint32_t interruptions;   /* signals handled */

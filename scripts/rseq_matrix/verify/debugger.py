@@ -246,6 +246,11 @@ class _Debugger:
         self._note(name, operation, f"{operation}, stepped in gdb, took {got}, after {aborts} aborts; wanted was once")
 
 
+def _version(gdb: str) -> str:
+    said = subprocess.run([gdb, "-nx", "--version"], capture_output=True, text=True, errors="replace", check=False)
+    return said.stdout.partition("\n")[0]
+
+
 def step_in_gdb(subject: Subject, program: Path) -> Debugging:
     """Step through every operation of a subject in gdb."""
     begun = time.monotonic()
@@ -254,8 +259,7 @@ def step_in_gdb(subject: Subject, program: Path) -> Debugging:
     if gdb is None:
         result.unsupported = PACKAGE
         return result
-    said = subprocess.run([gdb, "-nx", "--version"], capture_output=True, text=True, errors="replace", check=False)
-    result.version = said.stdout.partition("\n")[0]
+    result.version = _version(gdb)
     debugger = _Debugger(gdb, subject, program, result)
     for operation in subject.operations:
         if not debugger.go(operation):

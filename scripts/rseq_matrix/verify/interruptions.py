@@ -51,6 +51,8 @@ class SectionResult:
     section: Section
     operations: list[str] = field(default_factory=list)
     """That enter it; none: no interruption could be tried."""
+    after: Section | None = None
+    """The section whose abort leads to it; None: an operation enters it that nothing interrupted."""
     tried: Counter[str] = field(default_factory=Counter)
     """Instructions at which an interruption happened, by kind."""
     reached: set[int] = field(default_factory=set)
@@ -66,6 +68,7 @@ class SectionResult:
             "start": self.section.start,
             "instructions": len(self.section.code),
             "operations": self.operations,
+            "after_abort_of": self.after.start if self.after else None,
             "tried": dict(self.tried),
             "not_reached": self.not_reached,
         }
@@ -232,6 +235,7 @@ class _Campaign:
                 for route, after in self.routes(operation, operator):
                     for descriptor in sorted(route.armed - seen):
                         results[descriptor].operations.append(operation)
+                        results[descriptor].after = after
                         inside += self._inside(operation, operator, results[descriptor].section, after)
                     outside += self._outside(operation, operator, [a for a in route.addresses if a not in seen], after)
                     seen.update(route.armed, route.addresses)
@@ -317,14 +321,17 @@ class _Campaign:
         """Count and judge."""
         inside = [trial for trial in self.trials if trial.place.section]
         outside = [trial for trial in self.trials if not trial.place.section]
-        for result in self.result.sections:
+        broken: list[Section] = []
+        for result in sorted(self.result.sections, key=lambda result: result.after is not None):
             own = [trial for trial in inside if trial.place.section is result.section]
             result.tried, reached = _happened(own)
             result.reached = {address for address, _ in reached}
             for kind in dict.fromkeys(FAMILY.get(trial.kind, trial.kind) for trial in own):
                 missed = [i.address for i in result.section.code if (i.address, kind) not in reached]
                 result.not_reached.update({kind: missed} if missed else {})
-            self.result.found += judge_section(self.subject, result.section, own)
+            found = judge_section(self.subject, result.section, _beyond(own, broken))
+            broken += [result.section] if found else []
+            self.result.found += found
         for around in self.result.outside:
             own = [trial for trial in outside if trial.place.after is around.after]
             own = [trial for trial in own if trial.place.operator == around.operator]
@@ -333,7 +340,7 @@ class _Campaign:
             around.not_reached = len({trial.place.address for trial in own} - {address for address, _ in reached})
         for operation in self.subject.operations:
             own = [trial for trial in outside if trial.place.operation == operation]
-            self.result.found += judge_outside(self.subject, operation, own)
+            self.result.found += judge_outside(self.subject, operation, _beyond(own, broken))
 
     def problem(self) -> str:
         """Say what keeps the sections from having been interrupted by everything."""
@@ -346,6 +353,11 @@ class _Campaign:
                     where = f"{section_name(result.section)}: instruction +{missed[0]:#x}"
                     return f"{where} could not be interrupted by {how(kind)}, in {REPEATS} tries, as by other kinds"
         return ""
+
+
+def _beyond(trials: list[Trial], broken: list[Section]) -> list[Trial]:
+    """Leave out trials for which a section was aborted that does not bear it: they are wrong by that alone."""
+    return [trial for trial in trials if trial.place.after not in broken]
 
 
 def _happened(trials: list[Trial]) -> tuple[Counter[str], set[tuple[int, str]]]:

@@ -21,7 +21,7 @@ from typing import IO, Any
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.errors import MissingError
-from rseq_matrix.layout.tracing import may_trace, stat_fields
+from rseq_matrix.layout.tracing import may_trace, stat_fields, status_field
 from rseq_matrix.signals import undisturbed
 from rseq_matrix.verify.subject import Subject
 
@@ -116,6 +116,9 @@ class Tracee:
     tids: dict[int, int] = field(default_factory=dict)
     stops: dict[int, Stop] = field(default_factory=dict)
     """The threads that stand still."""
+    halting: int = -1
+    found: bool = False
+    """The last look found a stop: there may be more."""
     patches: dict[int, bytes] = field(default_factory=dict)
     """What was in the place of each breakpoint and endless loop."""
     traps: set[int] = field(default_factory=set)
@@ -138,10 +141,6 @@ class Tracee:
     def is_subject(self, address: int) -> bool:
         """Return whether code is the subject's."""
         return bool(self.mailbox.text <= address < self.mailbox.text_end)
-
-    def is_program(self, address: int) -> bool:
-        """Return whether code is the program's own, which calls the subject."""
-        return bool(self.mailbox.program <= address < self.mailbox.program_end)
 
     def values(self, role: int) -> list[int]:
         """Return what a thread's last command gave."""
@@ -232,7 +231,7 @@ class Tracee:
         end = time.monotonic() + STARVED_LIMIT
         stop = self.wait(role, COMMAND_LIMIT)
         while stop is None:
-            if not self._is_waiting_for_cpu(role) or self._run_time(role) - before >= SPIN_LIMIT:
+            if not self._is_waiting(role) or self._run_time(role) - before >= SPIN_LIMIT:
                 raise StuckError(role)
             if time.monotonic() > end:
                 raise StarvedError
@@ -247,8 +246,19 @@ class Tracee:
             return 0.0
         return int(fields[0]) / 1e9 if fields else 0.0
 
-    def _is_waiting_for_cpu(self, role: int) -> bool:
-        return stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))[:1] == ["R"]
+    def preemptions(self, role: int) -> int:
+        """Return how often a thread lost its CPU to others so far; a stop for its tracer is not counted."""
+        return int(status_field(Path(f"/proc/{self.pid}/task/{self.tids[role]}"), "nonvoluntary_ctxt_switches") or 0)
+
+    def cpu(self, role: int) -> int:
+        """Return the CPU that a thread was on last (proc_pid_stat(5), field 39)."""
+        fields = stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))
+        return int(fields[39 - 3]) if fields else -1
+
+    def _is_waiting(self, role: int) -> bool:
+        """Or for this program to see its stop."""
+        state = stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))[:1]
+        return state in (["R"], ["t"], ["D"])
 
     def do(self, role: int, command: int, *arguments: int) -> list[int]:
         """Let a thread obey a command, and return the values that it gave."""
@@ -259,8 +269,11 @@ class Tracee:
     def wait(self, role: int, seconds: float) -> Stop | None:
         """Wait until a thread stands still. Raises CrashedError where any of them gets a signal that kills."""
         end = time.monotonic() + seconds
-        while role not in self.stops and (left := end - time.monotonic()) > 0:
-            self.poll(min(left, NAP / MICROSECOND))
+        while role not in self.stops:
+            left = end - time.monotonic()
+            self.poll(max(0.0, min(left, NAP / MICROSECOND)))
+            if left <= 0 and not self.found:
+                break
         return self.stops.get(role)
 
     def poll(self, seconds: float = 0) -> None:
@@ -269,7 +282,8 @@ class Tracee:
         error = lib.rsm_trace_await(self.pid, int(seconds * MICROSECOND), found)
         if error or found.ended:
             raise CrashedError(int(found.signal) or (0 if error else int(signal.SIGKILL)), 0)
-        if found.tid:
+        self.found = bool(found.tid)
+        if self.found:
             self._note(found)
 
     def _note(self, found: Any) -> None:
@@ -279,7 +293,7 @@ class Tracee:
             self.tids.setdefault(role, tid)
             self.stops[role] = Stop("gate", address)
         elif found.event:
-            self._note_event(tid, role, number, address)
+            self._note_event(tid, role, address)
         elif number == signal.SIGTRAP and found.stepped:
             self.stops[role] = Stop("step", address)
         elif number == signal.SIGTRAP and address - 1 in self.traps:
@@ -291,17 +305,21 @@ class Tracee:
         else:
             raise CrashedError(number, address)
 
-    def _note_event(self, tid: int, role: int, number: int, address: int) -> None:
-        """A new thread, an exec; or the stop that halt() asked for."""
-        if role in self.tids and role not in self.stops and number == signal.SIGTRAP:
+    def _note_event(self, tid: int, role: int, address: int) -> None:
+        """A new thread, an exec; or the stop that halt() asked for, which may come too late, behind another."""
+        if role >= 0 and role == self.halting and role not in self.stops:
             self.stops[role] = Stop("halted", address)
         else:
             lib.rsm_trace_go_on(tid, 0, 0)
 
     def halt(self, role: int) -> Stop:
         """Stop a running thread where it is. Raises StuckError."""
+        self.halting = role
         lib.rsm_trace_interrupt(self.tids[role])
-        return self.await_stop(role)
+        try:
+            return self.await_stop(role)
+        finally:
+            self.halting = -1
 
     def interrupt(self, role: int) -> None:
         """Send a thread the signal whose handler is the role HANDLER."""

@@ -6,7 +6,8 @@ the armed section, until it is interrupted by what is to be tried. What proves i
 
 - signal: the stop before its delivery shows the instruction, and the frame that the handler gets shows the abort
   handler's address, because the kernel aborts before it builds the frame (kernel/rseq.c, rseq_signal_deliver());
-- the others: a breakpoint at the abort handler, which the operator comes to after the event and not before.
+- the others: a breakpoint at the abort handler, which the operator comes to after the event and not before; by then it
+  has not been preempted (membarrier), or was moved to the other CPU (migration).
 
 Outside of sections a breakpoint is enough.
 """
@@ -173,6 +174,8 @@ class _Interruption:
         self.address = place.address + tracee.bias
 
         self.home, self.away = tracee.cpus[0], tracee.cpus[-1]
+        self.preemptions = 0
+        """Of the operator, at a time before it came into the section that it is held in."""
 
     @property
     def abort(self) -> int:
@@ -213,6 +216,7 @@ class _Interruption:
         Return False where it ended without that.
         """
         tracee, first = self.tracee, self.place.after
+        self.preemptions = tracee.preemptions(self.operator)
         if first:
             tracee.patch(first.start + tracee.bias, BREAKPOINT)
             tracee.begin(self.operator, *self.books.command(self.operator))
@@ -289,6 +293,7 @@ class _Interruption:
                 tracee.restore_all()
                 return False
             if stop:  # aborted by something else
+                self.preemptions = tracee.preemptions(self.operator)
                 self._go_on_from_abort(keep=True)
                 since = 0.0
             elif tracee.is_armed(self.operator, section):
@@ -346,9 +351,10 @@ class _Interruption:
             raise UnsupportedError(f"membarrier(2) for rseq: {os.strerror(error)}")
         if not self._aborted():
             return False
+        undisturbed = tracee.preemptions(self.operator) == self.preemptions
         self._go_on_from_abort()
         tracee.finish(self.operator)
-        return True
+        return undisturbed
 
     def _migrate(self) -> bool:
         tracee = self.tracee
@@ -356,13 +362,18 @@ class _Interruption:
         tracee.pin(self.operator, self.away)
         if not self._aborted():
             return False
+        moved = tracee.cpu(self.operator) == self.away
         tracee.leave_trap(self.operator)
         tracee.restore_all()
-        return self._let(HELPER, self.home)
+        return self._let(HELPER, self.home) and moved
 
     def _preempt(self) -> bool:
         """The helper wakes up on the operator's CPU, puts the instruction back and does an operation of its own."""
         tracee = self.tracee
+        tracee.poll()
+        if self.operator in tracee.stops:  # somebody else was faster
+            self._release()
+            return False
         code = tracee.patches[self.address]
         tracee.order(HELPER, *self.books.command(HELPER))
         box = tracee.mailbox.box[HELPER]
