@@ -42,14 +42,12 @@ EARLY = ("-fPIC", "-shared", "-fno-stack-protector", "-ffreestanding")
 Go = Callable[[str, Path], "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
-    """Return a function that runs a place with a subject."""
-    directory = tmp_path_factory.mktemp("places")
+def program_with(directory: Path, *flags: str) -> Go:
+    """Compile the program; return a function that runs a place of it with a subject."""
     include, program, library = f"-I{ROOT / 'csrc'}", directory / "subject_places", directory / "subject_early.so"
     subprocess.run([*CC, *EARLY, include, "-o", library, HELPERS / "subject_early.c"], check=True)
     sources = [HELPERS / "subject_places.c", ROOT / "csrc" / "host" / "raw_thread.c"]
-    linked = ["-pthread", "-ldl", "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{directory}"]
+    linked = ["-pthread", "-ldl", "-Wl,--no-as-needed", str(library), f"-Wl,-rpath,{directory}", *flags]
     subprocess.run([*CC, include, "-o", program, *sources, *linked], check=True)
 
     def run(place: str, subject: Path) -> subprocess.CompletedProcess[str]:
@@ -64,6 +62,11 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
     return run
 
 
+@pytest.fixture(scope="module")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
+    return program_with(tmp_path_factory.mktemp("places"))
+
+
 @pytest.mark.parametrize("place", [*PLACES, *PLACES_WITHOUT_RSEQ, "opened"])
 @pytest.mark.parametrize("name", ["split", "list"])
 def test_a_subject_is_right_in_every_place(name: str, place: str, go: Go, built: Build) -> None:
@@ -71,8 +74,27 @@ def test_a_subject_is_right_in_every_place(name: str, place: str, go: Go, built:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("place", ["handler", "never_registered"])
+def test_the_subject_without_rseq_counts_right(place: str, go: Go, built: Build) -> None:
+    done = go(place, built.directory / "subjects" / "atomic.so")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_a_place_that_does_not_exist_is_no_success(go: Go, built: Build) -> None:
     assert go("nowhere", built.directory / "subjects" / "split.so").returncode == 2
+
+
+@pytest.mark.parametrize("tables", ["gnu", "sysv"])
+def test_a_program_may_have_a_vfork_of_its_own(tables: str, built: Build, tmp_path: Path) -> None:
+    """Its symbols are in one kind of hash table or the other; nothing may be remembered."""
+    go = program_with(tmp_path, "-DOWN_VFORK", f"-Wl,--hash-style={tables}")
+    split = built.directory / "subjects" / "split.so"
+    for subject in (split, built.directory / "subjects" / "list.so"):
+        done = go("vfork_child", subject)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert go("steady_fast", split).returncode == -9
+    careless = planted((NOT_OLD if tables == "sysv" else NOT_NEW,), tmp_path)
+    assert go("vfork_child", careless).returncode == 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,8 @@ VFORK = Planted("interposed.h", "void rsm_before_vfork(void)\n{\n    rsm_lend();
 CLONE = Planted("interposed.h", "    if (lends)\n        rsm_lend();", "")
 CHILDREN_MISSED = Planted("interposed.h", "        rsm_children_missed = 1;\n        return;", "        return;")
 NOT_LOOKED = Planted("interposed.h", "    if (rsm_readiness == RSM_EARLY)\n        rsm_look_around();\n", "")
+NOT_OLD = Planted("interposed.h", "i < hash[1]", "i < 0")
+NOT_NEW = Planted("interposed.h", "rsm_dynamic_symbol(&tables, names[i]) != 0", "0")
 ANYBODYS = Planted("interposed.h", "map->l_ld && rsm_makes_children(map)", "0")
 BELIEVED = Planted("protection.h", "    if (!area || !rsm_watched(area, &rsm_libc_length)) {", "    if (!area) {")
 NOT_OWN = Planted("protection.h", "rsm_readiness == RSM_EARLY ? 0 : rsm_enrolled_area()", "0")

@@ -1,7 +1,10 @@
 /* Stacks of nodes, one a CPU and one that all share. A CPU's stack is worked on only in critical sections on that CPU,
  * the shared one only with compare-and-exchange of its head and a tag, which keeps a head that came back from looking
  * as if it had never gone. A thread that may not use its CPU's stack uses the shared one; one that finds its CPU's
- * stack empty looks there, too. The nodes are the callers'. */
+ * stack empty looks there, too.
+ *
+ * The nodes are the callers'. Their memory has to stay readable for as long as somebody may pop from the shared stack:
+ * who loses the race for a node has still read its next, and throws that away. */
 #ifndef RSM_SUBJECT_STACK_H
 #define RSM_SUBJECT_STACK_H
 

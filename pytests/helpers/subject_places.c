@@ -2,7 +2,8 @@
  *
  *   subject_places PLACE [SUBJECT.so]     the subject is preloaded, or loaded from the file by the place
  *
- * Ends with 0 if all was right, else says what was not. */
+ * Compiled with OWN_VFORK, the program brings a vfork() of its own, so that nobody's is the subject's. Ends with 0 if
+ * all was right, else says what was not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -82,6 +83,17 @@ static struct rsm_rseq_area *libc_area(void)
     rsm_registration_find(&registration);
     return registration.area;
 }
+
+#ifdef OWN_VFORK
+__asm__(".globl vfork\n\t"
+        ".type vfork, @function\n"
+        "vfork: popq %rdi\n\t"
+        "movl $58, %eax\n\t"
+        "syscall\n\t"
+        "pushq %rdi\n\t"
+        "ret\n\t"
+        ".size vfork, . - vfork");
+#endif
 
 /* --- threads and signal handlers */
 
