@@ -104,8 +104,8 @@ def test_a_subject_that_lacks_a_library_or_a_symbol(tmp_path: Path) -> None:
 @pytest.mark.cross
 def test_a_subject_for_another_machine(tmp_path: Path) -> None:
     target = tmp_path / "other.so"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu", "-shared", "-fPIC", "-o", str(target)]
-    subprocess.run([*command, f"-I{ROOT / 'csrc'}", str(GOOD / "smallest.c")], check=True)
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", str(target), f"-I{ROOT / 'csrc'}", str(GOOD / "smallest.c")], check=True)
     assert "it is for aarch64" in sentence("--subject", str(target), code=4)
 
 
