@@ -361,8 +361,12 @@ def _beyond(trials: list[Trial], broken: list[Section]) -> list[Trial]:
 
 
 def _happened(trials: list[Trial]) -> tuple[Counter[str], set[tuple[int, str]]]:
-    """Return at how many instructions each kind of interruption happened, and which instructions and kinds."""
-    happened = {(trial.place.address, FAMILY.get(trial.kind, trial.kind)) for trial in trials if trial.happened}
+    """Return at how many instructions each kind of interruption happened, and which instructions and kinds.
+
+    Where something went wrong, that is enough: it is not tried again until it is proven what interrupted.
+    """
+    counted = [trial for trial in trials if trial.happened or not trial.right]
+    happened = {(trial.place.address, FAMILY.get(trial.kind, trial.kind)) for trial in counted}
     return Counter(kind for _, kind in sorted(happened)), happened
 
 
