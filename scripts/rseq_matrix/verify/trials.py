@@ -7,7 +7,8 @@ the armed section, until it is interrupted by what is to be tried. What proves i
 - signal: the stop before its delivery shows the instruction, and the frame that the handler gets shows the abort
   handler's address, because the kernel aborts before it builds the frame (kernel/rseq.c, rseq_signal_deliver());
 - the others: a breakpoint at the abort handler, which the operator comes to after the event and not before; by then it
-  has not been preempted (membarrier), or was moved to the other CPU (migration).
+  was moved to the other CPU (migration), or has not been preempted and came at once (membarrier: a timer tick may abort
+  a section, too, without a change of threads, but rarely in that very moment).
 
 Outside of sections a breakpoint is enough.
 """
@@ -41,6 +42,7 @@ from rseq_matrix.verify.tracee import (
 SPINS = 30e-6  # seconds in the armed section, after which the operator spins
 HOLD_LIMIT = 0.2
 ABORT_LIMIT = 0.1
+AT_ONCE = 200e-6
 WAITS = 0.02  # seconds that a helper gets before the operator, for which it may be waiting, goes on
 REPEATS = 20
 ABORTS_OF_HELPER = 100
@@ -349,9 +351,11 @@ class _Interruption:
         if error := tracee.error(HELPER):
             self._release()
             raise UnsupportedError(f"membarrier(2) for rseq: {os.strerror(error)}")
+        done = time.monotonic()
         if not self._aborted():
             return False
-        undisturbed = tracee.preemptions(self.operator) == self.preemptions
+        at_once = time.monotonic() - done < AT_ONCE
+        undisturbed = at_once and tracee.preemptions(self.operator) == self.preemptions
         self._go_on_from_abort()
         tracee.finish(self.operator)
         return undisturbed
