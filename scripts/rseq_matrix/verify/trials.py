@@ -251,10 +251,12 @@ class _Interruption:
         """Let the signal handler interrupt the operator, which stands still, and do an operation."""
         tracee = self.tracee
         tracee.order(HANDLER, *self.books.command(HANDLER))
-        self.others.add(HANDLER)
-        tracee.mailbox.interrupted_at = 0
+        before = tracee.mailbox.interruptions
         tracee.go_on(self.operator, INTERRUPTION)
         tracee.finish(self.operator)
+        if tracee.mailbox.interruptions == before:
+            return False
+        self.others.add(HANDLER)
         return bool(tracee.mailbox.interrupted_at == (self.abort if self.place.section else self.address))
 
     def _move(self, helper: int) -> bool:
