@@ -111,14 +111,21 @@ static inline void rsm_build_id_read(struct rsm_libc_symbols *symbols, const uin
     }
 }
 
-static inline void rsm_libc_symbols_find(struct rsm_libc_symbols *symbols)
+/* Where the dynamic linker is mapped; 0 where that is not known. */
+static inline uint64_t rsm_loader_base(void)
 {
     struct rsm_auxiliary_vector vector;
-    struct rsm_dynamic_tables tables = {0};
     rsm_auxiliary_vector_read(&vector);
     uint64_t base = rsm_auxiliary_vector_value(&vector, RSM_AT_BASE);
-    if (!base) /* the dynamic linker was started by name: it is the program, and its headers lie in its first page */
+    if (!base) /* it was started by name: it is the program, and its headers lie in its first page */
         base = rsm_auxiliary_vector_value(&vector, RSM_AT_PHDR) & ~4095ul;
+    return base;
+}
+
+static inline void rsm_libc_symbols_find(struct rsm_libc_symbols *symbols)
+{
+    struct rsm_dynamic_tables tables = {0};
+    uint64_t base = rsm_loader_base();
     symbols->rseq_offset = 0;
     symbols->rseq_size = 0;
     symbols->rseq_flags = 0;

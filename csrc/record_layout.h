@@ -137,7 +137,7 @@ struct rsm_trial {
     uint32_t stepped_limited; /* adds that it gave up stepping, after RSM_STEPS_MAX steps */
     uint32_t stepped_most;    /* instructions in one add */
     uint32_t stepped_commits; /* times that a section was left by its end */
-    uint32_t stepped_aborts;  /* times that the thread came to an abort handler */
+    uint32_t stepped_aborts;  /* times that one was left otherwise */
     uint32_t stepped_section; /* index of the section last entered */
     uint64_t stepped_at;      /* address in it that was last executed, relative to base */
     uint64_t stepped_watched; /* a bit for each of rsm_log.watched that was executed */
@@ -147,7 +147,6 @@ struct rsm_trial {
 struct rsm_section_place {
     uint64_t start;
     uint64_t end;
-    uint64_t abort;
 };
 
 struct rsm_stage_slot {

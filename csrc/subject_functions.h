@@ -11,4 +11,7 @@ struct rsm_subject_functions {
     unsigned (*aborts)(void); /* likewise */
 };
 
+/* Where the object that this code is linked into is loaded: its ELF header, by the linker's own name for it. */
+extern const char rsm_own_base[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
+
 #endif

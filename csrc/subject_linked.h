@@ -24,8 +24,6 @@ RSM_LINKED_DECLARE(split);
 RSM_LINKED_DECLARE(atomic);
 RSM_LINKED_DECLARE(list);
 
-extern const char rsm_own_base[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
-
 static inline void rsm_subject_find(struct rsm_log *log, struct rsm_trial *trial,
                                     struct rsm_subject_functions *functions)
 {

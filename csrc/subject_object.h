@@ -84,11 +84,9 @@ static inline int rsm_object_tables(struct rsm_dynamic_tables *tables, uint64_t 
  */
 static inline const struct r_debug *rsm_debugger_list(void)
 {
-    struct rsm_auxiliary_vector vector;
     struct rsm_dynamic_tables tables = {0};
     const Elf64_Dyn *dynamic;
-    rsm_auxiliary_vector_read(&vector);
-    uint64_t loader = rsm_auxiliary_vector_value(&vector, RSM_AT_BASE);
+    uint64_t loader = rsm_loader_base();
     if (!loader || !rsm_object_tables(&tables, loader, &dynamic))
         return 0;
     return rsm_dynamic_symbol(&tables, "_r_debug");
@@ -102,8 +100,6 @@ static inline int rsm_in_base_namespace(uint64_t base)
             return 1;
     return 0;
 }
-
-extern const char rsm_own_base[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
 
 /* The copy in the namespace of the code that asks; 0 where there is none. */
 static inline uint64_t rsm_copies_choose(const struct rsm_copies *copies)

@@ -53,15 +53,22 @@ static inline void rsm_trial_check(struct rsm_trial *trial, const struct rsm_sub
     }
 }
 
+/* Finds the subject, and its book in the ledger; null where it cannot be used. */
+static inline struct rsm_book *rsm_trial_open(struct rsm_log *log, struct rsm_trial *trial,
+                                              struct rsm_subject_functions *subject)
+{
+    struct rsm_ledger *ledger = rsm_ledger_open();
+    rsm_subject_find(log, trial, subject);
+    trial->usable = trial->base && subject->add && subject->sum && ledger;
+    return trial->usable ? rsm_ledger_book(ledger, trial->base) : 0;
+}
+
 static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
 {
     struct rsm_trial *trial = &log->trial[stage];
     struct rsm_subject_functions subject = {0, 0, 0, 0};
-    struct rsm_ledger *ledger = rsm_ledger_open();
-    rsm_subject_find(log, trial, &subject);
-    trial->usable = trial->base && subject.add && subject.sum && ledger;
+    struct rsm_book *book = rsm_trial_open(log, trial, &subject);
     rsm_trial_progress(trial, RSM_TRIAL_SEARCHED);
-    struct rsm_book *book = trial->usable ? rsm_ledger_book(ledger, trial->base) : 0;
     if (!book)
         return;
     rsm_trial_progress(trial, RSM_TRIAL_SUM_BEFORE);
@@ -77,23 +84,30 @@ static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
 
 /* Lets the subject work a little in the thread that is about to bring a stage about, so that what it remembers of that
  * thread is there when the stage's code runs: a child of vfork() finds it. Counted in the ledger as the stage's. */
-static inline void rsm_warm(uint32_t stage)
+static inline void rsm_trial_warm(struct rsm_log *log, uint32_t stage)
 {
     enum { WARM_ADDS = 3 };
-    struct rsm_log *log = rsm_log_map();
-    if (!log)
-        return;
     struct rsm_trial unused = {0};
     struct rsm_subject_functions subject = {0, 0, 0, 0};
-    struct rsm_ledger *ledger = log->source == RSM_SOURCE_INLINE ? 0 : rsm_ledger_open();
-    if (ledger)
-        rsm_subject_find(log, &unused, &subject);
-    struct rsm_book *book = ledger && unused.base ? rsm_ledger_book(ledger, unused.base) : 0;
-    for (int i = 0; book && subject.add && i < WARM_ADDS; i++) {
+    struct rsm_book *book = rsm_trial_open(log, &unused, &subject);
+    for (int i = 0; book && i < WARM_ADDS; i++) {
         subject.add(stage, 1);
         book->added[stage]++;
     }
+}
+
+/* The same for who does not hold the log. Does nothing where the subject is not one of verify's, or the stage is not
+ * wanted. Returns whether it is wanted. */
+static inline int rsm_warm(uint32_t stage)
+{
+    struct rsm_log *log = rsm_log_map();
+    if (!log)
+        return 0;
+    int enabled = log->stage[stage].enabled != 0;
+    if (enabled && log->source != RSM_SOURCE_INLINE)
+        rsm_trial_warm(log, stage);
     rsm_log_unmap(log);
+    return enabled;
 }
 
 #endif

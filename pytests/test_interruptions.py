@@ -17,9 +17,12 @@ from compiling import BROKEN, compile_subject
 from rseq_matrix.build import Build
 from rseq_matrix.elf.facts import Instruction
 from rseq_matrix.verify import tracee, trials
+from rseq_matrix.verify.effects import Effect
 from rseq_matrix.verify.interruptions import Interruptions, choose, interrupt
 from rseq_matrix.verify.subject import BUILT_IN, opened
-from rseq_matrix.verify.verdicts import stores
+from rseq_matrix.verify.tracee import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
+from rseq_matrix.verify.trials import Place, Trial
+from rseq_matrix.verify.verdicts import is_explained, stores
 
 pytestmark = pytest.mark.ptrace
 
@@ -80,6 +83,27 @@ BY_NAME = {
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_broken_subject_is_caught_by_name(name: str, turn: int, built: Build, tmp_path: Path) -> None:
     assert names(broken(name, built, tmp_path)) == {BY_NAME[name]}, turn
+
+
+@pytest.mark.parametrize(
+    ("operator", "effect", "names", "explained"),
+    [
+        (OPERATOR, Effect(1, {HELPER: 2}), {"doubled-after-abort"}, True),
+        (OPERATOR, Effect(2), {"early-commit"}, True),
+        (OPERATOR, Effect(0), {"not-retried"}, True),
+        (OPERATOR, Effect(0), {"doubled-after-abort"}, False),
+        (OPERATOR, Effect(2, {HELPER: 0}), {"doubled-after-abort"}, False),
+        (OPERATOR, Effect(2), set(), False),
+        (UNREGISTERED_OPERATOR, Effect(2), {"doubled-after-abort"}, False),
+        (OPERATOR, Effect(1, {UNREGISTERED_HELPER: 0}), {"not-retried"}, False),
+        (OPERATOR, Effect(1, {HELPER: 1}), {"not-retried"}, False),
+    ],
+)
+def test_an_abort_from_elsewhere_is_explained_by_the_section_that_does_not_bear_it(
+    operator: int, effect: Effect, names: set[str], explained: bool
+) -> None:
+    trial = Trial(Place("add", operator, None, 0x1000), "preemption", True, effect)
+    assert is_explained(trial, names) == explained
 
 
 def test_the_store_that_comes_too_early_is_named(built: Build, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Stress and history: good subjects pass, broken ones are caught by name, and the tester itself is known to see a loss.
 
-How often each is repeated here is a matter of time; RSEQ_MATRIX_REPEAT=20 in the environment repeats each that often.
+How often each is repeated here is a matter of time; RSEQ_MATRIX_REPEATS=20 in the environment repeats each that often.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from rseq_matrix.build import Build, find_compiler
+from compiling import BROKEN, compile_subject
+from rseq_matrix.build import Build
 from rseq_matrix.verify.history import History, history
 from rseq_matrix.verify.stress import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, Mode, Stress, stress
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
 
-ROOT = Path(__file__).resolve().parent.parent
-BROKEN = Path(__file__).resolve().parent / "broken"
-REPEAT = int(os.environ.get("RSEQ_MATRIX_REPEAT", "3"))
+REPEAT = int(os.environ.get("RSEQ_MATRIX_REPEATS", "3"))
 SHORT = 0.3
 """Seconds a mode."""
-FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fvisibility=hidden", "-fPIC", "-shared"]
+FLAGS = ("-ffreestanding", "-fvisibility=hidden", "-ldl")
 
 Compiled = Callable[[str], Path]
 
@@ -43,10 +42,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
         if "\n" in source:
             path = room / f"written{len(list(room.iterdir()))}.c"
             path.write_text(HEAD + source)
-        out = room / f"{path.stem}.so"
-        command = [*find_compiler(), *FLAGS, f"-I{ROOT / 'csrc'}", "-o", str(out), str(path), "-ldl"]
-        subprocess.run(command, check=True)
-        return out
+        return compile_subject(path, room, *FLAGS)
 
     return go
 

@@ -16,6 +16,7 @@ import pytest
 from compiling import GOOD, compile_subject
 from conftest import COMMAND, ROOT, run_command
 from rseq_matrix.build import Build
+from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
 
@@ -34,6 +35,14 @@ def readme_example() -> str:
     found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert found
     return found[1]
+
+
+def test_the_contract_is_the_header() -> None:
+    """A function that is declared there and unknown to Python, or the other way round, would never be asked for."""
+    declared = re.findall(
+        r"^\S[^(#]*?[ *](rsm_subject_\w+)\(", (ROOT / "csrc/subject.h").read_text(), flags=re.MULTILINE
+    )
+    assert sorted(declared) == sorted(REQUIRED + OPTIONAL)
 
 
 @pytest.mark.ptrace

@@ -5,15 +5,6 @@
 
 #include "pair.h"
 
-/* The halves are loaded one after the other. Where they do not belong together, an exchange fails. */
-static inline struct rsm_pair rsm_pair_load(const struct rsm_pair *pair)
-{
-    struct rsm_pair loaded;
-    loaded.high = __atomic_load_n(&pair->high, __ATOMIC_ACQUIRE);
-    loaded.low = __atomic_load_n(&pair->low, __ATOMIC_ACQUIRE);
-    return loaded;
-}
-
 /* Returns whether *pair was `old` and is `new` now. A full barrier. */
 static inline int rsm_pair_exchange(struct rsm_pair *pair, struct rsm_pair old, struct rsm_pair new)
 {

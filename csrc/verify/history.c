@@ -55,7 +55,7 @@ int main(int count, char **argument)
 {
     if (count != 4)
         return fail("a time, a descriptor and a size are wanted");
-    if (!loaded_subject_find(&subject) || !loaded_subject_has_stacks(&subject))
+    if (!loaded_subject_find(&subject, RTLD_DEFAULT) || !loaded_subject_has_stacks(&subject))
         return fail("no subject with stacks is preloaded");
     if (!open_logs(atoi(argument[2]), strtoul(argument[3], NULL, 10)))
         return fail("the file cannot be mapped");

@@ -68,6 +68,5 @@ struct history_hand {
 void history_deal(struct history_hand *hand); /* the nodes that are its own at the start of a round */
 void history_push_or_pop(struct history_hand *hand, uint32_t round);
 int history_pop(struct history_hand *hand, uint32_t round); /* 0: there was nothing */
-uint32_t history_random(struct history_hand *hand);
 
 #endif

@@ -1,17 +1,8 @@
 /* One push or pop, and its record. */
 #include "history.h"
+#include "random.h"
 
 #define VALUE_BITS 26 /* of a hand's own count, below its number */
-
-uint32_t history_random(struct history_hand *hand) /* xorshift64 (Marsaglia 2003) */
-{
-    uint64_t x = hand->random;
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    hand->random = x;
-    return (uint32_t)(x >> 32);
-}
 
 static uint32_t tick(void)
 {
@@ -84,7 +75,7 @@ int history_pop(struct history_hand *hand, uint32_t round)
 
 void history_push_or_pop(struct history_hand *hand, uint32_t round)
 {
-    if (hand->count && history_random(hand) % 2)
+    if (hand->count && random_next(&hand->random) % 2)
         push(hand, hand->node[--hand->count], round);
     else
         history_pop(hand, round);

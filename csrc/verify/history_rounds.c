@@ -10,8 +10,10 @@
 
 #include "allowed_cpus.h"
 #include "history.h"
+#include "random.h"
 #include "own_registration.h"
 #include "own_timer.h"
+#include "seconds.h"
 
 #define OPERATIONS_EACH 32 /* in a round */
 #define SIGNAL_PERIOD_NANOSECONDS 50000
@@ -67,7 +69,7 @@ static void on_signal(int number)
     worker->signals++;
     history_push_or_pop(&worker->handler, worker->round);
     worker->handled++;
-    uint32_t choice = history_random(&worker->handler);
+    uint32_t choice = random_next(&worker->handler.random);
     if (choice % 4 == 0) {
         unsigned here = cpu_now(), there = (unsigned)cpu_other(here, choice / 4);
         cpu_pin(0, (int)there);
@@ -145,18 +147,11 @@ static int full(void)
     return 0;
 }
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 static void conduct(struct history_hand *hand, unsigned cpus)
 {
-    double start = now();
+    double start = seconds_now();
     for (;;) {
-        history->stop = now() - start >= history->seconds || history->damaged || full();
+        history->stop = seconds_now() - start >= history->seconds || history->damaged || full();
         meet();
         if (history->stop)
             break;
@@ -166,7 +161,7 @@ static void conduct(struct history_hand *hand, unsigned cpus)
         history->rounds++;
         meet();
     }
-    history->seconds = now() - start;
+    history->seconds = seconds_now() - start;
 }
 
 void history_work(void)

@@ -7,7 +7,6 @@
  *   interrupted alone OPERATION   one operation, for a debugger: between rsm_operation_begins() and
  *                                 rsm_operation_ends(). Ends with how often it took effect (enum rsm_alone) */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
@@ -21,35 +20,17 @@
 #include <unistd.h>
 
 #include "arch/x86_64_gate.h"
-#include "kernel_query.h"
-#include "registration.h"
-#include "subject.h"
+#include "loaded_subject.h"
+#include "own_registration.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */
 
 #define THREADS RSM_HANDLER /* all roles before it are threads */
 #define ALONE_NODES 4
 
-static struct {
-    void (*add)(unsigned counter, uint64_t n);
-    uint64_t (*sum)(unsigned counter);
-    void (*push)(struct rsm_subject_node *node);
-    struct rsm_subject_node *(*pop)(void);
-    int (*enroll)(void); /* rsm_subject_register() */
-} subject;
-
+static struct loaded_subject subject;
 static struct rsm_mailbox *mailbox;
 static struct rsm_subject_node nodes[RSM_ROLES][RSM_NODES_MAX];
-
-static int find_subject(void)
-{
-    *(void **)&subject.add = dlsym(RTLD_DEFAULT, "rsm_subject_add");
-    *(void **)&subject.sum = dlsym(RTLD_DEFAULT, "rsm_subject_sum");
-    *(void **)&subject.push = dlsym(RTLD_DEFAULT, "rsm_subject_push");
-    *(void **)&subject.pop = dlsym(RTLD_DEFAULT, "rsm_subject_pop");
-    *(void **)&subject.enroll = dlsym(RTLD_DEFAULT, "rsm_subject_register");
-    return subject.add && subject.sum;
-}
 
 static uint64_t pop_one(void)
 {
@@ -199,7 +180,7 @@ static int obey_driver(int descriptor)
     mailbox = mmap(NULL, sizeof(*mailbox), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (mailbox == MAP_FAILED)
         return 2;
-    mailbox->missing = !find_subject();
+    mailbox->missing = !loaded_subject_find(&subject, RTLD_DEFAULT);
     if (mailbox->missing)
         return 2;
     dl_iterate_phdr(note_object, NULL);
@@ -231,17 +212,14 @@ __attribute__((noinline)) void rsm_operation_ends(void)
  * pop whose sections are all aborted finds none but those. */
 static void fill_alone(void)
 {
-    struct rsm_registration registration;
-    int error;
-    rsm_registration_find(&registration);
-    uint32_t length = rsm_query_area(registration.area, &error);
+    struct own_area own = {NULL, 0};
     for (uint64_t i = 1; i <= ALONE_NODES; i++) {
-        if (i == ALONE_NODES / 2 + 1 && length)
-            rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
+        if (i == ALONE_NODES / 2 + 1)
+            own = unregister_area();
         push_own(RSM_OPERATOR, i);
     }
-    if (length)
-        rsm_rseq(registration.area, length, 0, RSM_RSEQ_SIGNATURE);
+    if (own.length)
+        rsm_rseq(own.area, own.length, 0, RSM_RSEQ_SIGNATURE);
 }
 
 /* A debugger that stops and resumes this thread lets it wander, and each CPU has a stack of its own. */
@@ -261,7 +239,7 @@ static int operate_alone(const char *operation)
     subject.add(RSM_COUNTER, 1); /* what is done once in a process is not what is looked at */
     uint64_t before = subject.sum(RSM_COUNTER), popped = 0;
     int add = strcmp(operation, "add") == 0, pop = strcmp(operation, "pop") == 0;
-    if (!add && (!subject.push || !subject.pop))
+    if (!add && !loaded_subject_has_stacks(&subject))
         return 2;
     if (pop)
         fill_alone();
@@ -282,6 +260,6 @@ static int operate_alone(const char *operation)
 int main(int count, char **arguments)
 {
     if (count == 3 && strcmp(arguments[1], "alone") == 0)
-        return find_subject() ? operate_alone(arguments[2]) : 2;
+        return loaded_subject_find(&subject, RTLD_DEFAULT) ? operate_alone(arguments[2]) : 2;
     return count == 2 ? obey_driver(atoi(arguments[1])) : 2;
 }

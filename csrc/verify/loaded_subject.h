@@ -1,4 +1,4 @@
-/* The functions of the subject that was preloaded into this program, found by name: which of the optional ones there
+/* The functions of the subject that was loaded into this program, found by name: which of the optional ones there
  * are is the subject's choice (subject.h). */
 #ifndef RSM_VERIFY_LOADED_SUBJECT_H
 #define RSM_VERIFY_LOADED_SUBJECT_H
@@ -19,17 +19,18 @@ struct loaded_subject { /* the optional ones are null where it has none */
     int (*stack)(void);
 };
 
-/* Returns 0 if the two functions that every subject has are not there. */
-static inline int loaded_subject_find(struct loaded_subject *subject)
+/* `object` is a handle of dlopen()'s, or RTLD_DEFAULT for a preloaded one. Returns 0 if the two functions that every
+ * subject has are not there. */
+static inline int loaded_subject_find(struct loaded_subject *subject, void *object)
 {
-    *(void **)&subject->add = dlsym(RTLD_DEFAULT, "rsm_subject_add");
-    *(void **)&subject->sum = dlsym(RTLD_DEFAULT, "rsm_subject_sum");
-    *(void **)&subject->path = dlsym(RTLD_DEFAULT, "rsm_subject_path");
-    *(void **)&subject->aborts = dlsym(RTLD_DEFAULT, "rsm_subject_aborts");
-    *(void **)&subject->enroll = dlsym(RTLD_DEFAULT, "rsm_subject_register");
-    *(void **)&subject->push = dlsym(RTLD_DEFAULT, "rsm_subject_push");
-    *(void **)&subject->pop = dlsym(RTLD_DEFAULT, "rsm_subject_pop");
-    *(void **)&subject->stack = dlsym(RTLD_DEFAULT, "rsm_subject_stack");
+    *(void **)&subject->add = dlsym(object, "rsm_subject_add");
+    *(void **)&subject->sum = dlsym(object, "rsm_subject_sum");
+    *(void **)&subject->path = dlsym(object, "rsm_subject_path");
+    *(void **)&subject->aborts = dlsym(object, "rsm_subject_aborts");
+    *(void **)&subject->enroll = dlsym(object, "rsm_subject_register");
+    *(void **)&subject->push = dlsym(object, "rsm_subject_push");
+    *(void **)&subject->pop = dlsym(object, "rsm_subject_pop");
+    *(void **)&subject->stack = dlsym(object, "rsm_subject_stack");
     return subject->add && subject->sum;
 }
 

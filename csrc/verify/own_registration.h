@@ -19,7 +19,12 @@ static inline int kernel_has_area(void)
     return error == RSM_EINVAL;
 }
 
-static inline void unregister_area(void)
+struct own_area { /* that was taken away; length 0: there was none */
+    struct rsm_rseq_area *area;
+    uint32_t length;
+};
+
+static inline struct own_area unregister_area(void)
 {
     struct rsm_registration registration;
     int error;
@@ -27,6 +32,7 @@ static inline void unregister_area(void)
     uint32_t length = rsm_query_area(registration.area, &error);
     if (length)
         rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
+    return (struct own_area){registration.area, length};
 }
 
 #endif

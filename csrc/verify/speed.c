@@ -9,7 +9,6 @@
  *   fallback  the subject's add, in a thread without an area
  *   getcpu    sched_getcpu() and the atomic add there */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -19,6 +18,9 @@
 #define RSM_CHILDLESS
 #include "subject/split.h"
 
+#include "loaded_subject.h"
+#include "own_registration.h"
+
 #define CACHE_LINE_SHIFT 6
 
 static struct {
@@ -26,7 +28,7 @@ static struct {
     char rest[(1 << CACHE_LINE_SHIFT) - sizeof(uint64_t)];
 } counter[RSM_CPU_MAX] __attribute__((aligned(1 << CACHE_LINE_SHIFT)));
 
-static void (*add)(unsigned counter, uint64_t n);
+static struct loaded_subject loaded;
 static struct rsm_rseq_area *area;
 static unsigned long times;
 
@@ -61,7 +63,7 @@ static __attribute__((noinline)) void called(void)
 static __attribute__((noinline)) void subject(void)
 {
     for (unsigned long i = times; i > 0; i--)
-        add(0, 1);
+        loaded.add(0, 1);
 }
 
 static __attribute__((noinline)) void atomically(void)
@@ -82,13 +84,8 @@ static double measured(void (*what)(void))
 /* In a thread that gives its area back first. */
 static void *unregistered(void *results)
 {
-    struct rsm_registration registration;
     double *result = results;
-    int error;
-    rsm_registration_find(&registration);
-    uint32_t length = rsm_query_area(registration.area, &error);
-    if (length)
-        rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
+    unregister_area();
     result[0] = measured(subject);
     result[1] = measured(atomically);
     return NULL;
@@ -99,11 +96,11 @@ int main(int argc, char **argv)
     struct rsm_registration registration;
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 10;
     times = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000000;
-    *(void **)&add = dlsym(RTLD_DEFAULT, "rsm_subject_add");
+    int found = loaded_subject_find(&loaded, RTLD_DEFAULT);
     rsm_registration_find(&registration);
     area = registration.area;
-    if (!add || !rsm_user_registered(&registration)) {
-        fprintf(stderr, "%s\n", add ? "libc has registered no area here" : "no subject is preloaded");
+    if (!found || !rsm_user_registered(&registration)) {
+        fprintf(stderr, "%s\n", found ? "libc has registered no area here" : "no subject is preloaded");
         return 1;
     }
     for (unsigned long round = 0; round < rounds; round++) {

@@ -38,7 +38,7 @@ int main(int count, char **argument)
     double seconds = count == 3 ? strtod(argument[2], NULL) : 0;
     if (mode < 0 || seconds <= 0)
         return usage("a mode and a time are wanted");
-    if (!loaded_subject_find(&subject))
+    if (!loaded_subject_find(&subject, RTLD_DEFAULT))
         return usage("no subject is preloaded");
     stress = mmap(NULL, sizeof(*stress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (stress == MAP_FAILED)

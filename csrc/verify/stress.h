@@ -123,7 +123,6 @@ void stress_work_for(struct stress_writer *writer, unsigned microseconds);
 void stress_operation(struct stress_writer *writer, struct stress_book *book);
 void stress_push_spare(struct stress_book *book);
 int stress_drain(struct stress_book *book);
-unsigned stress_random(struct stress_book *book);
 
 /* stress_share.c */
 void stress_share(struct stress_writer *writer);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "own_registration.h"
+#include "random.h"
 #include "stress.h"
 #include "supervised.h"
 
@@ -15,9 +16,28 @@
 #define OWN_COUNTERS 4
 #define OWN_ADDS 256
 
-static void note_end(pid_t child, enum stress_kind kind)
+/* Both kinds of parents work, too, and get signals. */
+static struct stress_writer *begin_as_parent(struct stress_writer **writers)
+{
+    stress_enroll(writers[0]);
+    stress_enter(writers[0]);
+    stress_disturb(writers[0]);
+    return writers[0];
+}
+
+static void end_as_parent(struct stress_writer *parent)
+{
+    stress_calm();
+    stress_leave(parent);
+}
+
+/* Waits for a child, if there is one, and counts it. */
+static void note_end(pid_t child, enum stress_kind kind, uint64_t *count)
 {
     int status = 0;
+    if (child <= 0)
+        return;
+    ++*count;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
     if (!WIFSIGNALED(status))
@@ -34,7 +54,7 @@ static void note_end(pid_t child, enum stress_kind kind)
 static __attribute__((noinline)) void in_vfork_child(struct stress_writer *writer, pid_t parent)
 {
     die_with(parent);
-    unsigned here = cpu_now(), choice = stress_random(&writer->book[STRESS_BODY]);
+    unsigned here = cpu_now(), choice = random_next(&writer->book[STRESS_BODY].random);
     if (choice % 3)
         cpu_pin(0, cpu_other(here, choice / 3));
     stress_enter(writer);
@@ -44,12 +64,9 @@ static __attribute__((noinline)) void in_vfork_child(struct stress_writer *write
 
 void *stress_vforking(void *writers)
 {
-    struct stress_writer *parent = ((struct stress_writer **)writers)[0];
+    struct stress_writer *parent = begin_as_parent(writers);
     struct stress_writer *child_writer = ((struct stress_writer **)writers)[1];
     pid_t pid = getpid();
-    stress_enroll(parent);
-    stress_enter(parent);
-    stress_disturb(parent);
     while (!stress_stopped()) {
         stress_burst(parent, PARENT_BURST);
         pid_t child = vfork();
@@ -57,18 +74,14 @@ void *stress_vforking(void *writers)
             in_vfork_child(child_writer, pid);
             _exit(0);
         }
-        if (child > 0) {
-            note_end(child, STRESS_VFORK_CHILD);
-            stress->vfork_children++;
-        }
+        note_end(child, STRESS_VFORK_CHILD, &stress->vfork_children);
     }
-    stress_calm();
-    stress_leave(parent);
+    end_as_parent(parent);
     return NULL;
 }
 
 /* A child whose data are its own is alone with them: every add must be there when it has returned. */
-static void work_on_own_data(struct stress_writer *writer)
+static void work_on_own_data(void)
 {
     uint64_t before[OWN_COUNTERS];
     for (unsigned i = 0; i < OWN_COUNTERS; i++)
@@ -81,7 +94,6 @@ static void work_on_own_data(struct stress_writer *writer)
         stress->own_doubled += got > want ? got - want : 0;
     }
     stress->own_attempted += OWN_ADDS;
-    (void)writer;
 }
 
 /* Every second child unregisters what it inherited. */
@@ -95,18 +107,15 @@ static void in_fork_child(struct stress_writer *writer, pid_t parent)
     if (stress->sharing == STRESS_SHARED)
         stress_work_for(writer, CHILD_MICROSECONDS);
     else
-        work_on_own_data(writer);
+        work_on_own_data();
     stress_leave(writer);
 }
 
 void *stress_forking(void *writers)
 {
-    struct stress_writer *parent = ((struct stress_writer **)writers)[0];
+    struct stress_writer *parent = begin_as_parent(writers);
     struct stress_writer *child_writer = ((struct stress_writer **)writers)[1];
     pid_t pid = getpid();
-    stress_enroll(parent);
-    stress_enter(parent);
-    stress_disturb(parent);
     while (!stress_stopped()) {
         pid_t child = fork();
         if (child == 0) {
@@ -114,12 +123,8 @@ void *stress_forking(void *writers)
             _exit(0);
         }
         stress_burst(parent, PARENT_BURST); /* beside the child */
-        if (child > 0) {
-            note_end(child, STRESS_FORK_CHILD);
-            stress->fork_children++;
-        }
+        note_end(child, STRESS_FORK_CHILD, &stress->fork_children);
     }
-    stress_calm();
-    stress_leave(parent);
+    end_as_parent(parent);
     return NULL;
 }

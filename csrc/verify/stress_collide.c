@@ -20,7 +20,9 @@
 
 #include "own_registration.h"
 #include "resume.h"
+#include "random.h"
 #include "stress.h"
+#include "seconds.h"
 
 #define STEPS_MAX 100000
 #define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */
@@ -68,24 +70,17 @@ static void set(uint32_t *word, uint32_t round)
     rsm_syscall(RSM_SYS_FUTEX, (long)word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 }
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Spins, so as to be there at the moment; but the other one may have no CPU now. Returns 0 if it does not come. */
 static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round)
 {
-    double start = now();
+    double start = seconds_now();
     for (int spins = 1; __atomic_load_n(word, __ATOMIC_ACQUIRE) != round; spins++) {
         if (__atomic_load_n(other, __ATOMIC_ACQUIRE) == round)
             return 1;
         if (spins % SPINS)
             continue;
         sched_yield();
-        if (now() - start > PATIENCE_SECONDS)
+        if (seconds_now() - start > PATIENCE_SECONDS)
             return 0;
     }
     return 1;
@@ -95,7 +90,7 @@ static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round
 static void give_a_start(void)
 {
     uint64_t start = __builtin_ia32_rdtsc();
-    unsigned choice = stress_random(&collision.writer[STAYER]->book[STRESS_BODY]);
+    unsigned choice = random_next(&collision.writer[STAYER]->book[STRESS_BODY].random);
     uint64_t length = choice / 2 % (choice % 2 ? START_LONG : START_SHORT);
     while (__builtin_ia32_rdtsc() - start < length)
         ;
@@ -245,10 +240,10 @@ static int enough(double elapsed, double seconds)
 /* Runs the rounds. Its thread stays on one CPU, from which the other one goes away. */
 static void stay(double seconds)
 {
-    double start = now();
+    double start = seconds_now();
     party = STAYER;
     cpu_pin(0, cpu_number(0));
-    for (uint32_t round = 1; !enough(now() - start, seconds); round++) {
+    for (uint32_t round = 1; !enough(seconds_now() - start, seconds); round++) {
         __atomic_store_n(collision.commit, BREAKPOINT, __ATOMIC_SEQ_CST);
         set(&collision.round, round);
         wait_for(&collision.arrived[MOVER], &collision.done[MOVER], round);

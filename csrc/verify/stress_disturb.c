@@ -6,22 +6,18 @@
 #include <unistd.h>
 
 #include "arch.h"
+#include "random.h"
 #include "stress.h"
 
 #define SIGNALS_IN_A_ROW 4
 #define PAUSE_NANOSECONDS 20000 /* the workers are to work, too */
 
-static struct stress_book *private_book(int which) /* for random numbers only */
-{
-    static struct stress_book book[2];
-    book[which].random = 0x9e3779b97f4a7c15u + (uint64_t)which;
-    return &book[which];
-}
+#define SEED 0x9e3779b97f4a7c15u
 
 /* Somebody who works now; 0 where the slot that was drawn is empty. A child is not a thread of this process. */
-static int draw_tid(struct stress_book *book)
+static int draw_tid(uint64_t *random)
 {
-    const struct stress_writer *writer = &stress->writer[stress_random(book) % stress->writers];
+    const struct stress_writer *writer = &stress->writer[random_next(random) % stress->writers];
     int child = writer->kind == STRESS_VFORK_CHILD || writer->kind == STRESS_FORK_CHILD || writer->kind == STRESS_MAIN;
     return child ? 0 : (int)__atomic_load_n(&writer->tid, __ATOMIC_RELAXED);
 }
@@ -34,12 +30,12 @@ static int calm(void)
 void *stress_signals(void *unused)
 {
     const struct timespec pause = {0, PAUSE_NANOSECONDS};
-    struct stress_book *book = private_book(0);
+    uint64_t random = SEED;
     pid_t pid = getpid();
     (void)unused;
     while (!calm()) {
         for (int i = 0; i < SIGNALS_IN_A_ROW; i++) {
-            int tid = draw_tid(book), number = stress_random(book) % 2 ? SIGUSR1 : SIGUSR2;
+            int tid = draw_tid(&random), number = random_next(&random) % 2 ? SIGUSR1 : SIGUSR2;
             if (tid && rsm_syscall(RSM_SYS_TGKILL, pid, tid, number, 0, 0, 0) == 0)
                 stress->signals_sent++;
         }
@@ -51,11 +47,11 @@ void *stress_signals(void *unused)
 void *stress_migrations(void *unused)
 {
     const struct timespec pause = {0, PAUSE_NANOSECONDS};
-    struct stress_book *book = private_book(1);
+    uint64_t random = SEED + 1;
     (void)unused;
     while (!calm()) {
-        int tid = draw_tid(book);
-        unsigned choice = stress_random(book);
+        int tid = draw_tid(&random);
+        unsigned choice = random_next(&random);
         if (!tid)
             continue;
         if (choice % 4 == 0)

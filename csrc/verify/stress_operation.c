@@ -2,21 +2,12 @@
  * returned: nothing is killed in the middle of one unless the subject is at fault. */
 #include <time.h>
 
+#include "random.h"
 #include "stress.h"
 
 #define BURST 64
 #define NODES_AT_ONCE 3
 #define SPARE_TRIES 8
-
-unsigned stress_random(struct stress_book *book) /* xorshift64 (Marsaglia 2003) */
-{
-    uint64_t x = book->random;
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    book->random = x;
-    return (unsigned)(x >> 32);
-}
 
 static void note_way(struct stress_book *book)
 {
@@ -78,7 +69,7 @@ static void retire(const struct rsm_subject_node *node)
 void stress_push_spare(struct stress_book *book)
 {
     for (int i = 0; i < SPARE_TRIES; i++) {
-        unsigned index = stress_random(book) % STRESS_NODES;
+        unsigned index = random_next(&book->random) % STRESS_NODES;
         uint32_t expected = STRESS_NODE_SPARE;
         if (__atomic_compare_exchange_n(&stress->node_state[index], &expected, STRESS_NODE_HELD, 0, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED)) {
@@ -102,7 +93,7 @@ static void take_and_give_back(struct stress_book *book, unsigned choice)
 
 static void use_stack(struct stress_book *book)
 {
-    unsigned choice = stress_random(book);
+    unsigned choice = random_next(&book->random);
     if (choice & 1) {
         take_and_give_back(book, choice >> 8);
     } else if (choice & 2) {
@@ -139,7 +130,7 @@ static unsigned choose_counter(const struct stress_writer *writer, unsigned choi
 
 void stress_operation(struct stress_writer *writer, struct stress_book *book)
 {
-    unsigned choice = stress_random(book);
+    unsigned choice = random_next(&book->random);
     if (loaded_subject_has_stacks(&subject) && choice % 4 == 0)
         use_stack(book);
     else

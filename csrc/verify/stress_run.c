@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "stress.h"
+#include "seconds.h"
 
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
@@ -68,19 +69,12 @@ static void start_all(void)
     start_disturber(stress_migrations);
 }
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* A child that crashed stops all. */
 static void wait_for_the_end(double seconds)
 {
     const struct timespec pause = {0, 5000000};
-    double start = now();
-    while (now() - start < seconds && !stress_stopped())
+    double start = seconds_now();
+    while (seconds_now() - start < seconds && !stress_stopped())
         nanosleep(&pause, NULL);
 }
 
@@ -134,9 +128,9 @@ void stress_work(void)
     stress_enter(writer);
     warm_up(book);
     stress_share(writer);
-    double start = now();
+    double start = seconds_now();
     stress_collide(stress->seconds * COLLIDING);
-    double left = stress->seconds - (now() - start);
+    double left = stress->seconds - (seconds_now() - start);
     stress_handle_signals();
     start_all();
     wait_for_the_end(left);
@@ -146,6 +140,6 @@ void stress_work(void)
     for (unsigned counter = 0; counter < RSM_SUBJECT_COUNTERS; counter++)
         stress->sum[counter] = subject.sum(counter);
     stress_leave(writer);
-    stress->seconds = now() - start;
+    stress->seconds = seconds_now() - start;
     stress->finished = 1;
 }

@@ -10,6 +10,7 @@
 
 #include "own_registration.h"
 #include "own_timer.h"
+#include "random.h"
 #include "stress.h"
 
 #define SIGNAL_PERIOD_NANOSECONDS 100000
@@ -83,7 +84,7 @@ void stress_enroll(const struct stress_writer *writer)
 static void move(struct stress_writer *writer, struct stress_book *book)
 {
     unsigned here = cpu_now();
-    int cpu = cpu_other(here, stress_random(book));
+    int cpu = cpu_other(here, random_next(&book->random));
     cpu_pin(0, cpu);
     book->moves += (uint32_t)cpu != here;
     writer->cpu = (uint32_t)cpu;
@@ -101,7 +102,7 @@ static void on_signal(int number)
     writer->context = context;
     book->signals++;
     stress_operation(writer, book);
-    if (stress_random(book) % 8 == 0)
+    if (random_next(&book->random) % 8 == 0)
         move(writer, book);
     writer->context = interrupted;
     errno = saved;

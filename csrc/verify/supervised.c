@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "supervised.h"
+#include "seconds.h"
 
 #define SUPERVISOR_MARGIN 20 /* seconds beyond the limit; then the supervisor itself is ended by SIGALRM */
 
@@ -17,13 +18,6 @@ void die_with(int parent)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it died before that was asked for */
         _exit(0);
-}
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 static pid_t start(void (*work)(void))
@@ -42,7 +36,7 @@ static int wait_until(pid_t child, double deadline, int *status)
 {
     const struct timespec pause = {0, 2000000};
     pid_t gone;
-    while ((gone = waitpid(child, status, WNOHANG)) == 0 && now() < deadline)
+    while ((gone = waitpid(child, status, WNOHANG)) == 0 && seconds_now() < deadline)
         nanosleep(&pause, NULL);
     return gone == child;
 }
@@ -59,7 +53,7 @@ struct supervised supervise(void (*work)(void), double limit_seconds)
         outcome.status = 127;
         return outcome;
     }
-    if (!wait_until(child, now() + limit_seconds, &status)) {
+    if (!wait_until(child, seconds_now() + limit_seconds, &status)) {
         outcome.hung = 1;
         kill(child, SIGKILL);
         waitpid(child, &status, 0);

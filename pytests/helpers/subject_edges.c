@@ -4,13 +4,11 @@
  *
  * Ends with 0 if all was right, else says what was not. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -19,37 +17,11 @@
 
 #include "arch/x86_64_clone.h"
 #include "host/cpu_pair.h"
-#include "subject.h"
+#include "subject_wants.h"
 
 #define COUNTER 7
 #define CHURN 1000
 #define TRAP_FLAG 0x100 /* of RFLAGS: a trap after every instruction (Intel SDM volume 3, 18.3.1.4) */
-
-static struct {
-    void (*add)(unsigned counter, uint64_t n);
-    uint64_t (*sum)(unsigned counter);
-    int (*path)(void);
-    int (*enroll)(void); /* rsm_subject_register() */
-} subject;
-
-#define WANT(got, want)                                                                                                \
-    do {                                                                                                               \
-        unsigned long long got_ = (unsigned long long)(got), want_ = (unsigned long long)(want);                       \
-        if (got_ != want_) {                                                                                           \
-            printf("line %d: " #got ": got %llu, want %llu\n", __LINE__, got_, want_);                                 \
-            fflush(stdout);                                                                                            \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
-static void find(void *object)
-{
-    *(void **)&subject.add = dlsym(object, "rsm_subject_add");
-    *(void **)&subject.sum = dlsym(object, "rsm_subject_sum");
-    *(void **)&subject.path = dlsym(object, "rsm_subject_path");
-    *(void **)&subject.enroll = dlsym(object, "rsm_subject_register");
-    WANT(subject.add && subject.sum && subject.path, 1);
-}
 
 /* Twice: the second time the answer of the first may be remembered. */
 static void want_way(int want)

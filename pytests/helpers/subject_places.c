@@ -5,13 +5,11 @@
  * Compiled with OWN_VFORK, the program brings a vfork() of its own, so that nobody's is the subject's. Ends with 0 if
  * all was right, else says what was not. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,39 +24,12 @@
 #include "host/raw_thread.h"
 #include "kernel_query.h"
 #include "registration.h"
-#include "subject.h"
+#include "subject_wants.h"
 
 #define COUNTER 7
 #define EARLY_COUNTER 5 /* subject_early.c */
 
-static struct {
-    void (*add)(unsigned counter, uint64_t n);
-    uint64_t (*sum)(unsigned counter);
-    int (*path)(void);
-    int (*enroll)(void); /* rsm_subject_register() */
-    void *push;
-} subject;
-
 static const char *file;
-
-static void find(void *object)
-{
-    *(void **)&subject.add = dlsym(object, "rsm_subject_add");
-    *(void **)&subject.sum = dlsym(object, "rsm_subject_sum");
-    *(void **)&subject.path = dlsym(object, "rsm_subject_path");
-    *(void **)&subject.enroll = dlsym(object, "rsm_subject_register");
-    subject.push = dlsym(object, "rsm_subject_push");
-}
-
-#define WANT(got, want)                                                                                                \
-    do {                                                                                                               \
-        unsigned long long got_ = (unsigned long long)(got), want_ = (unsigned long long)(want);                       \
-        if (got_ != want_) {                                                                                           \
-            printf("line %d: " #got ": got %llu, want %llu\n", __LINE__, got_, want_);                                 \
-            fflush(stdout);                                                                                            \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 /* Adds 1 and returns how. */
 static int way(void)

@@ -155,6 +155,7 @@ class Log:
             self._log.stage[STAGES[name].number].enabled = 1
         for name, kind in (sabotage or {}).items():
             self._log.stage[STAGES[name].number].sabotage = SABOTAGE[kind]
+        self._planned = subject is not None
         if subject:
             write_plan(self._log, subject)
 
@@ -176,7 +177,9 @@ class Log:
         return {record.stage: record for record in sorted(begun, key=lambda record: record.sequence)}
 
     def trials(self) -> dict[str, Trial]:
-        """Return what a subject of verify's did at each enabled stage."""
+        """Return what a subject of verify's did at each enabled stage; nothing where there is none."""
+        if not self._planned:
+            return {}
         return {name: decode_trial(self._log.trial[STAGES[name].number]) for name in self.stages}
 
     def tallies(self) -> dict[str, Tally]:

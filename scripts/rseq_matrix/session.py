@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import MissingError
 from rseq_matrix.record import Log, Record, Tally
+from rseq_matrix.signals import signal_name
 from rseq_matrix.trial import Trial
 
 TEXT_LIMIT = 4096
@@ -190,14 +190,6 @@ class Session:
             tallies=log.tallies(),
             trials=log.trials(),
         )
-
-
-def signal_name(number: int) -> str:
-    """Return SIGSEGV and the like."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # most real-time signals have no name
 
 
 def _text(descriptor: int) -> str:

@@ -1,4 +1,4 @@
-"""Signals that a person sends, kept waiting for a moment."""
+"""Signals: what they are called, and those that a person sends, kept waiting for a moment."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def signal_name(number: int) -> str:
+    """Return what signal(7) calls it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name

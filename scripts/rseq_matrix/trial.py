@@ -95,8 +95,8 @@ class SubjectPlan:
     """The number of a built-in subject, in static links."""
     adds: int = 2000
     """At each stage."""
-    sections: tuple[tuple[int, int, int], ...] = ()
-    """Start, end and abort handler of its critical sections, relative to where it is loaded."""
+    sections: tuple[tuple[int, int], ...] = ()
+    """Start and end of its critical sections, relative to where it is loaded."""
     watched: tuple[int, ...] = ()
     """Addresses of instructions, likewise."""
 
@@ -115,4 +115,4 @@ def write_plan(log: Any, subject: SubjectPlan) -> None:
     for index, address in enumerate(subject.watched):
         log.watched[index] = address
     for place, section in zip(log.section, subject.sections, strict=False):
-        place.start, place.end, place.abort = section
+        place.start, place.end = section

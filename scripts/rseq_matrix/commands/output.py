@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rich.console import Console
 
 from rseq_matrix.document import check_writable, write_text
 from rseq_matrix.errors import UsageError
@@ -31,3 +34,12 @@ def check_outputs(paths: Iterable[Path | None]) -> bool:
     if len({os.path.realpath(path) for path in named}) < len(named):
         raise UsageError("two outputs cannot have the same file")
     return STANDARD_OUTPUT in wanted
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """Show a person what is being waited for."""
+    with Console(stderr=True).status(what) as status:
+        if not sys.stderr.isatty():
+            status.stop()
+        yield

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
 from rseq_matrix.document import Document, to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
 from rseq_matrix.journal import Journal
@@ -128,9 +128,7 @@ def run(
     outputs = Outputs(json_path, junit_path, tap)
     outputs.check()
     options = Options(traced=oracle, jobs=jobs or 0, time_limit=time_limit)
-    with Console(stderr=True).status("building the probes") as status:
-        if not sys.stderr.isatty():
-            status.stop()
+    with waiting_for("building the probes"):
         campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
     finished = _drive(campaign, resume)
     document = campaign.document()

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
 from rseq_matrix.document import Document, to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
 from rseq_matrix.judge import PASS, UNSUPPORTED
@@ -82,9 +82,7 @@ def verify(
     started = time.monotonic()
     console = Console(stderr=check_outputs([json_path]))
     with ExitStack() as stack:
-        with Console(stderr=True).status("building the subjects") as status:
-            if not sys.stderr.isatty():
-                status.stop()
+        with waiting_for("building the subjects"):
             wanted = Wanted(subjects, globs, phases, seconds, adds, jobs or 0)
             verification = Verification(wanted, stack)
         finished = _drive(verification, console)

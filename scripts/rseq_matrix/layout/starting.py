@@ -15,10 +15,10 @@ from typing import IO
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.image import Image
-from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.errors import InputError
 from rseq_matrix.layout.memory import AT_ENTRY, Memory
 from rseq_matrix.layout.objects import kernel_loaded, loaded_objects
-from rseq_matrix.layout.tracing import ALL_KINDS, Held, living_tasks, next_stop, pauses
+from rseq_matrix.layout.tracing import ALL_KINDS, Held, launch, living_tasks, next_stop, pauses, refused
 from rseq_matrix.signals import undisturbed
 
 MACHINE = "x86-64"
@@ -76,23 +76,11 @@ def plan(path: str) -> Plan:
         return Plan(path, interpreter is not None, int(image.header["e_entry"]), places[0] if places else None)
 
 
-def _strings(values: Sequence[str]) -> tuple[object, list[object]]:
-    kept: list[object] = [ffi.new("char[]", os.fsencode(value)) for value in values]
-    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
-
-
 def _start(path: str, argv: Sequence[str], environment: Mapping[str, str], output: int) -> int:
-    arguments, kept = _strings(argv)
-    variables, kept_too = _strings([f"{name}={value}" for name, value in environment.items()])
-    error, stage = ffi.new("int *"), ffi.new("int *")
-    pid = lib.rsm_trace_start(os.fsencode(path), arguments, variables, output, error, stage)
-    del kept, kept_too  # alive until here
-    if pid < 0:
-        why = os.strerror(error[0])
-        if stage[0]:
-            raise InputError(f"{path}: cannot be executed: {why}")
-        raise MissingError(f"this kernel or container lets no process trace another ({why}); allow ptrace(2)")
-    return int(pid)
+    pid, stage, why = launch(path, argv, environment, output)
+    if pid >= 0:
+        return pid
+    raise InputError(f"{path}: cannot be executed: {why}") if stage else refused(why)
 
 
 def _new_task(started: Started, tid: int) -> None:

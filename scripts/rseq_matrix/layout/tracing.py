@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +180,26 @@ def _check(pid: int) -> int:
     return pid
 
 
+def refused(why: str) -> MissingError:
+    """Return what is said where one process may not trace another."""
+    return MissingError(f"this kernel or container lets no process trace another ({why}); allow ptrace(2)")
+
+
+def launch(path: str, argv: Sequence[str], environment: Mapping[str, str], output: int) -> tuple[int, int, str]:
+    """Start a program under ptrace. Return its process id or, below 0, the stage (rsm_trace_start), and why."""
+    arguments, kept = _strings(argv)
+    variables, kept_too = _strings([f"{name}={value}" for name, value in environment.items()])
+    error, stage = ffi.new("int *"), ffi.new("int *")
+    pid = lib.rsm_trace_start(os.fsencode(path), arguments, variables, output, error, stage)
+    del kept, kept_too  # alive until here
+    return int(pid), int(stage[0]), os.strerror(error[0])
+
+
+def _strings(values: Sequence[str]) -> tuple[object, list[object]]:
+    kept: list[object] = [ffi.new("char[]", os.fsencode(value)) for value in values]
+    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
 def may_trace() -> bool:
     """Return whether one process may trace even its own child here."""
     child = os.fork()
@@ -201,7 +221,7 @@ def _refusal(pid: int, tid: int, error: int) -> InputError | MissingError:
     if tracer not in ("", "0"):
         return InputError(f"process {pid} is traced by process {tracer} already (a debugger?)")
     if not may_trace():
-        return MissingError(f"this kernel or container lets no process trace another ({why}); allow ptrace(2)")
+        return refused(why)
     if os.geteuid() != 0 and owner != [str(os.geteuid())]:
         return InputError(f"process {pid} belongs to user {''.join(owner)}; look at it as that user or as root")
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")

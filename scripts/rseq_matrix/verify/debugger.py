@@ -13,15 +13,15 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rseq_matrix._native import lib
 from rseq_matrix.elf.image import Image
-from rseq_matrix.verify.defects import Defect
+from rseq_matrix.verify.stepping import Stepping
 from rseq_matrix.verify.subject import REQUIRED, Subject
-from rseq_matrix.verify.verdicts import Instructions, section_name
+from rseq_matrix.verify.verdicts import Instructions, section_name, wrong_effect
 from rseq_matrix.verify.walking import STEP_LIMIT, find_aborts
 
 PHASE = "gdb"
@@ -86,34 +86,15 @@ class Debugged:
     """How many times `step` it took; None where the subject has no line information."""
 
 
-@dataclass
-class Debugging:
-    """The result of the phase."""
+@dataclass(kw_only=True)
+class Debugging(Stepping):
+    """The result of the phase. Its operations are Debugged."""
 
     version: str = ""
-    operations: list[Debugged] = field(default_factory=list)
-    seconds: float = 0.0
-    found: list[Defect] = field(default_factory=list)
-    unsupported: str = ""
-    problem: str = ""
-
-    @property
-    def defects(self) -> tuple[Defect, ...]:
-        """Return what is wrong with the subject."""
-        return tuple(self.found)
-
-    def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals of a subject."""
-        return {}
 
     def document(self) -> dict[str, Any]:
         """Return it as the JSON document holds it."""
-        return {
-            "version": self.version,
-            "limit": STEP_LIMIT,
-            "operations": [vars(debugged) for debugged in self.operations],
-            "seconds": round(self.seconds, 3),
-        }
+        return {"version": self.version, **super().document()}
 
 
 @dataclass(frozen=True)
@@ -211,18 +192,14 @@ class _Debugger:
         if said.refused:
             self.result.unsupported = f"gdb cannot debug here: {said.refused}"
         elif said.died:
-            self._note("crash", operation, f"{operation} in gdb: {said.died} before it began")
+            self.result.note("crash", PHASE, operation, f"{operation} in gdb: {said.died} before it began")
         else:
             last = next((line for line in reversed(said.text.splitlines()) if line.strip()), "it said nothing")
             self.result.problem = f"gdb does not come to the operation {operation}: {last[:200]}"
 
-    def _note(self, name: str, where: str, sentence: str) -> None:
-        if not any(defect.name == name for defect in self.result.found):
-            self.result.found.append(Defect(name, PHASE, where, sentence))
-
     def _judge(self, operation: str, said: Said, aborts: Counter[Any]) -> None:
         if said.died:
-            self._note("crash", operation, f"{operation}, stepped in gdb, crashed: {said.died}")
+            self.result.note("crash", PHASE, operation, f"{operation}, stepped in gdb, crashed: {said.died}")
         elif not said.ended:
             self._judge_endless(operation, len(said.steps), aborts)
         elif said.effect != lib.RSM_ALONE_ONCE:
@@ -233,17 +210,17 @@ class _Debugger:
         if aborts and (steps >= STEP_LIMIT or aborts.total() >= MANY_ABORTS):
             (section, address), count = aborts.most_common(1)[0]
             where = f"{section_name(section)}, {Instructions(self.subject).name(address)}"
-            self._note("livelock", where, f"{limit}: {where}, was aborted {count} times")
+            self.result.note("livelock", PHASE, where, f"{limit}: {where}, was aborted {count} times")
         elif steps >= STEP_LIMIT:
-            self._note("hang", operation, f"{limit}; no critical section was aborted in them")
+            self.result.note("hang", PHASE, operation, f"{limit}; no critical section was aborted in them")
         else:
             self.result.problem = f"{limit}, which is as far as gdb came in {TIME_LIMIT:.0f} seconds"
 
     def _judge_effect(self, operation: str, missing: bool, aborts: int) -> None:
-        aborted = "not-retried" if missing else "doubled-after-abort"
-        name = aborted if aborts else "lost" if missing else "doubled"
-        got = "no effect" if missing else "effect more than once"
-        self._note(name, operation, f"{operation}, stepped in gdb, took {got}, after {aborts} aborts; wanted was once")
+        name, got = wrong_effect(missing, bool(aborts))
+        self.result.note(
+            name, PHASE, operation, f"{operation}, stepped in gdb, took {got}, after {aborts} aborts; wanted was once"
+        )
 
 
 def _version(gdb: str) -> str:

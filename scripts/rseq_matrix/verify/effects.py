@@ -20,7 +20,6 @@ BITS = 16  # of the sum, for each who adds
 PLACE = {OPERATOR: 0, UNREGISTERED_OPERATOR: 0, HELPER: 1, UNREGISTERED_HELPER: 2, HANDLER: 3}
 NODES = 4  # in the stacks before a pop
 MODULUS = 1 << 64
-ENDLESS = int(lib.RSM_VALUES_MAX)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rseq_matrix.signals import signal_name
 from rseq_matrix.verify import supervised
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.linearizability import EMPTY, POP, PUSH, Operation, first_impossible, smallest
@@ -227,7 +228,7 @@ class History:
         if not self.report and self.outcome and (self.outcome.status is None or self.outcome.status < 0):
             yield "hang" if self.outcome.status is None else "crash", self.outcome.ending
         if self.report.get("signal"):
-            yield "crash", f"{supervised.signal_name(self.report['signal'])} in round {self.report['rounds']}"
+            yield "crash", f"{signal_name(self.report['signal'])} in round {self.report['rounds']}"
         if self.report.get("hung"):
             yield "hang", f"round {self.report['rounds']} did not come to its end"
         conserved = self.judgement.conservation

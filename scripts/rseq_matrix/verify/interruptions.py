@@ -15,6 +15,7 @@ from typing import Any
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.effects import Books
+from rseq_matrix.verify.result import Found
 from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.tracee import (
     OPERATOR,
@@ -27,7 +28,7 @@ from rseq_matrix.verify.tracee import (
     choose_cpus,
 )
 from rseq_matrix.verify.trials import FAMILY, INSIDE, OUTSIDE, REPEATS, TWO_CPUS, Bench, Place, Trial, UnsupportedError
-from rseq_matrix.verify.verdicts import PHASE, how, judge_outside, judge_section, section_name
+from rseq_matrix.verify.verdicts import PHASE, how, is_explained, judge_outside, judge_section, section_name
 from rseq_matrix.verify.walking import Route, Walker
 
 OUTSIDE_LIMIT = 300
@@ -98,7 +99,7 @@ class OutsideResult:
 
 
 @dataclass
-class Interruptions:
+class Interruptions(Found):
     """The result of the phase."""
 
     cpus: tuple[int, ...]
@@ -110,15 +111,6 @@ class Interruptions:
     """What was left out because too much had gone wrong."""
     repeats: int = 0
     """Trials that were made again, because the interruption came from elsewhere or not at all."""
-    seconds: float = 0.0
-    found: list[Defect] = field(default_factory=list)
-    unsupported: str = ""
-    problem: str = ""
-
-    @property
-    def defects(self) -> tuple[Defect, ...]:
-        """Return what is wrong with the subject."""
-        return tuple(self.found)
 
     @property
     def totals(self) -> dict[str, int]:
@@ -143,6 +135,7 @@ class Interruptions:
     def document(self) -> dict[str, Any]:
         """Return it as the JSON document holds it."""
         return {
+            "said": self._said(),
             "cpus": list(self.cpus),
             "totals": self.totals,
             "sections": [result.document() for result in self.sections],
@@ -152,6 +145,14 @@ class Interruptions:
             "repeats": self.repeats,
             "seconds": round(self.seconds, 3),
         }
+
+    def _said(self) -> str:
+        totals = self.totals
+        inside = f"{totals['section_instructions']} instructions in them x {totals['kinds']} kinds"
+        inside = f"{totals['sections_entered']} sections, {inside}: {totals['section_interruptions']:,}"
+        left = totals["sections"] - totals["sections_entered"]
+        unreached = f"; {left} sections that no operation enters" if left else ""
+        return f"{inside}; {totals['outside_interruptions']:,} around them{unreached}"
 
 
 def choose(addresses: list[int], limit: int) -> list[int]:
@@ -338,9 +339,11 @@ class _Campaign:
             own = [trial for trial in own if trial.place.operation == around.operation]
             around.tried, reached = _happened(own)
             around.not_reached = len({trial.place.address for trial in own} - {address for address, _ in reached})
+        names = {defect.name for defect in self.result.found}
         for operation in self.subject.operations:
-            own = [trial for trial in outside if trial.place.operation == operation]
-            self.result.found += judge_outside(self.subject, operation, _beyond(own, broken))
+            own = [trial for trial in _beyond(outside, broken) if trial.place.operation == operation]
+            own = [trial for trial in own if not is_explained(trial, names)]
+            self.result.found += judge_outside(self.subject, operation, own)
 
     def problem(self) -> str:
         """Say what keeps the sections from having been interrupted by everything."""

@@ -160,12 +160,12 @@ def _joined(defects: list[Defect]) -> Defect:
 # --- the plan
 
 
-def _places(sections: Iterable[Section], base: int) -> tuple[tuple[int, int, int], ...]:
-    return tuple((s.start - base, s.start + s.length - base, s.abort - base) for s in sections)
+def _places(sections: Iterable[Section], base: int) -> tuple[tuple[int, int], ...]:
+    return tuple((s.start - base, s.start + s.length - base) for s in sections)
 
 
 @cache
-def _linked_places(program: Path) -> tuple[tuple[int, int, int], ...]:
+def _linked_places(program: Path) -> tuple[tuple[int, int], ...]:
     """Return the critical sections of a static program, relative to where its file starts in memory."""
     with Image(str(program)) as image:
         base = min(segment.address for segment in image.loads)

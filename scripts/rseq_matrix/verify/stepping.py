@@ -9,6 +9,7 @@ from typing import Any
 
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.effects import Books, Effect
+from rseq_matrix.verify.result import Found
 from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.tracee import (
     OPERATOR,
@@ -20,7 +21,7 @@ from rseq_matrix.verify.tracee import (
     choose_cpus,
 )
 from rseq_matrix.verify.trials import Bench
-from rseq_matrix.verify.verdicts import Instructions, section_name
+from rseq_matrix.verify.verdicts import Instructions, section_name, wrong_effect
 from rseq_matrix.verify.walking import STEP_LIMIT, Steps, Walker
 
 PHASE = "stepping"
@@ -40,32 +41,25 @@ class Stepped:
     """Within STEP_LIMIT."""
 
 
-@dataclass
-class Stepping:
+@dataclass(kw_only=True)
+class Stepping(Found):
     """The result of the phase."""
 
-    operations: list[Stepped] = field(default_factory=list)
-    seconds: float = 0.0
-    found: list[Defect] = field(default_factory=list)
-    unsupported: str = ""
-    problem: str = ""
-
-    @property
-    def defects(self) -> tuple[Defect, ...]:
-        """Return what is wrong with the subject."""
-        return tuple(self.found)
-
-    def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals of a subject."""
-        return {}
+    operations: list[Any] = field(default_factory=list)
+    """Stepped, or what another stepper notes of an operation."""
 
     def document(self) -> dict[str, Any]:
         """Return it as the JSON document holds it."""
         return {
+            "said": self._said(),
             "limit": STEP_LIMIT,
             "operations": [vars(stepped) for stepped in self.operations],
             "seconds": round(self.seconds, 3),
         }
+
+    def _said(self) -> str:
+        most = max((stepped.steps for stepped in self.operations), default=0)
+        return f"at most {most:,} steps an operation, allowed are {STEP_LIMIT:,}" if most else ""
 
 
 class _Stepper:
@@ -91,36 +85,30 @@ class _Stepper:
                 bench.tracee.finish(operator)
             self._judge(place, steps, books.settle(operator, ()))
         except CrashedError as error:
-            self._note("crash", place, f"{place}, single-stepped, crashed: {bench.describe(error)}")
+            self.result.note("crash", PHASE, place, f"{place}, single-stepped, crashed: {bench.describe(error)}")
             bench.replace()
         except StuckError:
             if not self.result.found:
-                self._note("hang", place, f"{place}, single-stepped, did not end")
+                self.result.note("hang", PHASE, place, f"{place}, single-stepped, did not end")
             bench.replace()
-
-    def _note(self, name: str, where: str, sentence: str) -> None:
-        if not any(defect.name == name for defect in self.result.found):
-            self.result.found.append(Defect(name, PHASE, where, sentence))
 
     def _note_endless(self, place: str, steps: Steps) -> None:
         limit = f"{place} did not end within {STEP_LIMIT} single steps, where a bounded number of tries ends"
         if not steps.aborts:
-            self._note("hang", place, f"{limit}; no critical section was aborted in them")
+            self.result.note("hang", PHASE, place, f"{limit}; no critical section was aborted in them")
             return
         (section, address), count = steps.aborts.most_common(1)[0]
         where = f"{section_name(section)}, {Instructions(self.subject).name(address)}"
-        self._note("livelock", where, f"{limit}: {where}, was aborted {count} times, and each time it was tried again")
+        self.result.note(
+            "livelock", PHASE, where, f"{limit}: {where}, was aborted {count} times, and each time it was tried again"
+        )
 
     def _judge(self, place: str, steps: Steps, effect: Effect) -> None:
         if effect.right:
             return
-        missing = effect.operator == 0
-        name = (
-            ("not-retried" if missing else "doubled-after-abort") if steps.aborts else "lost" if missing else "doubled"
-        )
-        got = "no effect" if missing else "effect more than once"
+        name, got = wrong_effect(effect.operator == 0, bool(steps.aborts))
         aborts = f" after {steps.aborts.total()} aborts" if steps.aborts else ""
-        self._note(name, place, f"{place}, single-stepped, took {got}{aborts}; wanted was effect once")
+        self.result.note(name, PHASE, place, f"{place}, single-stepped, took {got}{aborts}; wanted was effect once")
 
 
 def step(subject: Subject, program: Path) -> Stepping:

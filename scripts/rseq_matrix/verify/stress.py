@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.elf.facts import Section
+from rseq_matrix.signals import signal_name
 from rseq_matrix.verify import supervised
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.subject import Subject
@@ -268,7 +269,7 @@ def _killed(mode: Mode) -> Iterator[Defect]:
         who = f"a {crash['kind']}" if crash["kind"] != "unknown" else "the process"
         where = f"in a {crash['context']} of {who}" if crash["context"] else f"in {who}"
         at = f" at its instruction {crash['instruction']:#x}" if crash["instruction"] is not None else ""
-        yield _defect("crash", mode, f"{supervised.signal_name(crash['signal'])} {where}{at}")
+        yield _defect("crash", mode, f"{signal_name(crash['signal'])} {where}{at}")
     elif report["hung"]:
         stuck = Counter(_place(writer) for writer in report["writers"] if writer["at_work"])
         kinds = ", ".join(f"{count} x {place}" for place, count in stuck.items()) or "nobody"

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rseq_matrix.elf.critical import critical_sections
 from rseq_matrix.elf.facts import Code, Section, Touch
 from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.image import Image
-from rseq_matrix.elf.read import read
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
-from rseq_matrix.session import signal_name
+from rseq_matrix.signals import signal_name
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
 OPTIONAL = (
@@ -39,8 +39,6 @@ MACHINE = "x86-64"
 NEEDED_NAME = "rsm_subject.so"
 """What objects in other namespaces need (csrc/CMakeLists.txt)."""
 SEPARATORS = " :"  # ld.so(8): what separates the entries of LD_PRELOAD
-
-
 LOADER_SAID = re.compile("^.*?(error while loading shared libraries|cannot be preloaded|symbol lookup error)")
 
 
@@ -92,31 +90,40 @@ class Subject:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What the file says, besides its facts."""
+    """What the file says."""
 
     machine: str
-    addresses: dict[str, int]
+    kind: str
+    exports: frozenset[str]
+    sections: tuple[Section, ...]
     code: Code
     run_path: tuple[str, ...]
 
 
 def _look(path: Path) -> _Looked:
-    """Find the functions of the contract as the dynamic linker does, and what an add touches."""
+    """Find the functions of the contract as the dynamic linker does, what an add touches, and critical sections."""
     with Image(str(path)) as image:
+        program = Program(image)
         symbols = image.dynamic_symbols
         named = symbols.named(frozenset(REQUIRED + OPTIONAL))
         addresses = {name: int(symbols.table["value"][index]) for index, name in named if symbols.defined[index]}
         add = addresses.get(REQUIRED[0], 0)
-        code = Touches(Program(image)).of(add) if add else Code(0, "")
-        return _Looked(image.machine.name, addresses, code, image.names("DT_RUNPATH") + image.names("DT_RPATH"))
+        return _Looked(
+            machine=image.machine.name,
+            kind=image.kind,
+            exports=frozenset(addresses),
+            sections=critical_sections(program).sections,
+            code=Touches(program).of(add) if add else Code(0, ""),
+            run_path=image.names("DT_RUNPATH") + image.names("DT_RPATH"),
+        )
 
 
-def _check(path: Path, kind: str, looked: _Looked) -> None:
+def _check(path: Path, looked: _Looked) -> None:
     if looked.machine != MACHINE:
         raise InputError(f"{path}: it is for {looked.machine}, and a subject has to run here, on {MACHINE}")
-    if kind != "shared-object":
-        raise InputError(f"{path}: it is of the kind '{kind}', and a subject is a shared object (cc -shared)")
-    if missing := [required for required in REQUIRED if required not in looked.addresses]:
+    if looked.kind != "shared-object":
+        raise InputError(f"{path}: it is of the kind '{looked.kind}', and a subject is a shared object (cc -shared)")
+    if missing := [required for required in REQUIRED if required not in looked.exports]:
         raise InputError(f"{path}: it does not define {' and '.join(missing)}, as a subject has to (csrc/subject.h)")
 
 
@@ -129,9 +136,7 @@ def _check_loads(path: Path, preload: str) -> None:
     if done.returncode < 0:
         said = f"a program that preloads it is killed by {signal_name(-done.returncode)} before its main()"
     if done.returncode or said:
-        said = re.sub(
-            r"^.*?(error while loading shared libraries|cannot be preloaded|symbol lookup error)", r"\1", said
-        )
+        said = LOADER_SAID.sub(r"\1", said)
         raise InputError(f"{path}: it cannot be loaded: {said or f'exit status {done.returncode}'}")
 
 
@@ -152,17 +157,16 @@ def opened(path: Path, name: str | None = None, number: int | None = None) -> It
     cannot be loaded.
     """
     path = Path(os.path.realpath(path))
-    facts = read(str(path))
     looked = _look(path)
-    _check(path, facts.kind, looked)
+    _check(path, looked)
     with tempfile.TemporaryDirectory(prefix="rseq-matrix-") as room:
         preload, library_path = _room(path, looked.run_path, Path(room))
         _check_loads(path, preload)
         yield Subject(
             name=name or path.name,
             path=path,
-            exports=frozenset(looked.addresses),
-            sections=facts.critical_sections.sections,
+            exports=looked.exports,
+            sections=looked.sections,
             code=looked.code,
             preload=preload,
             library_path=library_path,

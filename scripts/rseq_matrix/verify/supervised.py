@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rseq_matrix.errors import MissingError
+from rseq_matrix.signals import signal_name
 
 POLL = 0.05
 TEXT_LIMIT = 4096
@@ -34,14 +35,6 @@ class Outcome:
             return STILL_RUNNING
         ended = f"it was killed by {signal_name(-self.status)}" if self.status < 0 else f"exit status {self.status}"
         return f"{ended}: {self.complaints}" if self.complaints else ended
-
-
-def signal_name(number: int) -> str:
-    """Return what signal(7) calls it."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # most real-time signals have no name
 
 
 def _wait(process: subprocess.Popen[bytes], limit: float, tick: Callable[[float], None]) -> int | None:

@@ -21,8 +21,8 @@ from typing import IO, Any
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.errors import MissingError
-from rseq_matrix.layout.tracing import may_trace, stat_fields, status_field
-from rseq_matrix.signals import undisturbed
+from rseq_matrix.layout.tracing import launch, may_trace, refused, stat_fields, status_field
+from rseq_matrix.signals import signal_name, undisturbed
 from rseq_matrix.verify.subject import Subject
 
 OPERATOR, UNREGISTERED_OPERATOR = int(lib.RSM_OPERATOR), int(lib.RSM_UNREGISTERED_OPERATOR)
@@ -49,7 +49,7 @@ class CrashedError(Exception):
     """A thread got a signal that kills, or the process is gone."""
 
     def __init__(self, number: int, address: int) -> None:
-        self.signal = signal.Signals(number).name if number else "its end"
+        self.signal = signal_name(number) if number else "its end"
         self.address = address
         super().__init__(f"{self.signal} at {address:#x}")
 
@@ -399,25 +399,14 @@ def beside(cpu: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _strings(values: Sequence[str]) -> tuple[Any, list[Any]]:
-    kept = [ffi.new("char[]", os.fsencode(value)) for value in values]
-    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
-
-
 def _start(subject: Subject, program: Path, memory: int, output: IO[bytes]) -> int:
     """Start the program under ptrace. What the dynamic linker binds later would be single-stepped, so it does now."""
     environment = {**subject.environment(), "LD_BIND_NOW": "1"}
-    arguments, kept = _strings([str(program), str(memory)])
-    variables, kept_too = _strings([f"{name}={value}" for name, value in environment.items()])
-    error, stage = ffi.new("int *"), ffi.new("int *")
-    pid = lib.rsm_trace_start(os.fsencode(program), arguments, variables, output.fileno(), error, stage)
-    del kept, kept_too  # alive until here
+    arguments = [str(program), str(memory)]
+    pid, stage, why = launch(str(program), arguments, environment, output.fileno())
     if pid > 0:
-        return int(pid)
-    why = os.strerror(error[0])
-    if stage[0] or may_trace():
-        raise MissingError(f"{program}: cannot be executed: {why}")
-    raise MissingError(f"this kernel or container lets no process trace another ({why}); allow ptrace(2)")
+        return pid
+    raise MissingError(f"{program}: cannot be executed: {why}") if stage or may_trace() else refused(why)
 
 
 def _reach_gates(tracee: Tracee, subject: Subject, output: IO[bytes]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ from rseq_matrix.elf.facts import Instruction, Section
 from rseq_matrix.elf.image import Image
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import HANDLER, UNREGISTERED_OPERATOR
+from rseq_matrix.verify.tracee import HANDLER, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.trials import FAMILY, SIGNAL, Trial
 
 PHASE = "interruptions"
@@ -21,6 +21,9 @@ POPPED = {
     0: "the interrupted pop gave what is still in a stack, or what another got, too",
     2: "a node was taken that nobody got",
 }
+DOUBLING = frozenset({"doubled-after-abort", "early-commit"})  # defects of a section whose abort takes effect, too
+LOSING = frozenset({"not-retried"})
+UNREGISTERED = frozenset({UNREGISTERED_OPERATOR, UNREGISTERED_HELPER})
 CYCLE = 3  # effects of one operation, from which on they are not counted any more
 
 
@@ -42,6 +45,28 @@ def stores(instruction: Instruction) -> bool:
 def section_name(section: Section) -> str:
     """Return how reports call a section."""
     return f"the critical section at +{section.start:#x} in {section.function or 'a function without a name'}"
+
+
+def wrong_effect(missing: bool, aborted: bool) -> tuple[str, str]:
+    """Return the defect's name, and what it took, of a stepped operation that did not take effect once."""
+    if missing:
+        return "not-retried" if aborted else "lost", "no effect"
+    return "doubled-after-abort" if aborted else "doubled", "effect more than once"
+
+
+def is_explained(trial: Trial, names: Collection[str]) -> bool:
+    """Return whether defects of sections, by name, explain a trial that had nothing to do with these sections.
+
+    Sections are aborted by timer ticks and preemptions, too, that no trial brings about; a section that does not bear
+    it then takes its wrong effect in any thread that enters it: in those with a registration.
+    """
+    if trial.effect is None or trial.effect.right:
+        return False
+    by_role = {trial.place.operator: trial.effect.operator, **trial.effect.others}
+    wrong = {role: times for role, times in by_role.items() if times != 1}
+    if UNREGISTERED & set(wrong):
+        return False
+    return all((DOUBLING if times > 1 else LOSING) & set(names) for times in wrong.values())
 
 
 class Instructions:
@@ -158,6 +183,7 @@ def judge_section(subject: Subject, section: Section, trials: Sequence[Trial]) -
         )
     if doubled:
         _judge_doubled(judge, section, doubled)
+    others = [t for t in others if not is_explained(t, {defect.name for defect in judge.found})]
     if others:
         lost = any(0 in t.effect.others.values() for t in others if t.effect)
         judge.add("lost" if lost else "doubled", others, lambda t: f"{judge.at(t)}, {_got(t)}; wanted was one")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rseq_matrix.build import Build, build
 from rseq_matrix.document import Document, host_document, libc_document
@@ -20,6 +20,7 @@ from rseq_matrix.verify.debugger import step_in_gdb
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.history import history
 from rseq_matrix.verify.interruptions import interrupt
+from rseq_matrix.verify.result import Result
 from rseq_matrix.verify.stepping import step
 from rseq_matrix.verify.stress import stress
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
@@ -29,28 +30,6 @@ SECONDS = 5.0
 HISTORY_SHARE = 0.2
 """Of the seconds for stress, on top of them."""
 TOTALS = ("operations", "fast", "fallback", "aborts", "lost", "doubled", "stages", "instructions")
-
-
-class Result(Protocol):
-    """What a phase has to say."""
-
-    @property
-    def defects(self) -> tuple[Defect, ...]:
-        """Return what is wrong with the subject."""
-
-    @property
-    def unsupported(self) -> str:
-        """Say why the phase does not exist for this subject or on this machine; empty if it does."""
-
-    @property
-    def problem(self) -> str:
-        """Say why the phase could not do what it promises, for a reason that is not the subject's; empty if it did."""
-
-    def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals (TOTALS); None for what the subject does not tell."""
-
-    def document(self) -> dict[str, Any]:
-        """Return it as the JSON document holds it."""
 
 
 @dataclass(frozen=True)
