@@ -98,7 +98,7 @@ def _shaped(path: Path, where: str, value: Any, shape: Shape) -> None:
 def _check_cell(path: Path, number: int, cell: Any) -> None:
     where = f"cell {number}"
     _shaped(path, where, cell, CELL)
-    if cell["id"] != "/".join(cell[axis] for axis in AXES):
+    if cell["id"].split("/") != [cell[axis] for axis in AXES]:
         _damaged(path, f"the id of {where} is not made of its parts")
     _shaped(path, f"the subject of {where}", cell["subject"], SUBJECT)
     if cell["observed"] is not None:

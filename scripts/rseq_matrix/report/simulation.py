@@ -14,6 +14,7 @@ from rich.text import Text
 from rseq_matrix.classes import HAZARDS, MEANING
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.report.table import STYLES, UNRELOCATED
+from rseq_matrix.simulation.walk import REGISTERING
 
 Document = dict[str, Any]
 
@@ -90,19 +91,23 @@ def setting_words(document: Document) -> str:
     return ", ".join(words)
 
 
+def stage_words(cells: Iterable[Document], links: Sequence[str]) -> list[str]:
+    """Return stages shortly: with their links only where a stage is not meant in all of them."""
+    stages: dict[str, list[str]] = {}
+    for cell in cells:
+        stages.setdefault(cell["stage"], []).append(cell["link"])
+    return [
+        stage if [link for link in links if link in STAGES[stage].links] == found else f"{stage} ({links_word(found)})"
+        for stage, found in stages.items()
+    ]
+
+
 def same_groups(document: Document) -> list[tuple[str | None, list[str]]]:
     """Return the stages whose class is the same in both designs, by class."""
-    by_class: dict[str | None, dict[str, list[str]]] = {}
+    by_class: dict[str | None, list[Document]] = {}
     for cell in document["same"]:
-        by_class.setdefault(cell["class"], {}).setdefault(cell["stage"], []).append(cell["link"])
-    result = []
-    for name, stages in by_class.items():
-        words = []
-        for stage, links in stages.items():
-            whole = [link for link in document["links"] if link in STAGES[stage].links] == links
-            words.append(stage if whole else f"{stage} ({links_word(links)})")
-        result.append((name, words))
-    return result
+        by_class.setdefault(cell["class"], []).append(cell)
+    return [(name, stage_words(cells, document["links"])) for name, cells in by_class.items()]
 
 
 # --- a life
@@ -231,6 +236,20 @@ def _show_fact_table(console: Console, document: Document) -> None:
     console.print()
 
 
+def _show_registering(console: Console, document: Document) -> None:
+    """Tell it for each design: the outcome that most stages have comes last and is not listed."""
+    console.print(Text("a library that registers its thread itself", style="bold"))
+    for row in document["own_registration"]:
+        _paragraph(console, Text(row["design"], style="bold"), 2)
+        *rare, (most, rest) = sorted(row["outcomes"].items(), key=lambda item: len(item[1]))
+        for outcome, cells in rare:
+            _paragraph(console, Text.assemble((outcome, "bold"), f" ({REGISTERING[outcome]})"), 4)
+            _paragraph(console, Text(", ".join(stage_words(cells, document["links"])), style="cyan"), 6)
+        where = f"everywhere{' else' if rare else ''}, {len(rest)}"
+        _paragraph(console, Text.assemble((most, "bold"), f" ({REGISTERING[most]}): {where}"), 4)
+    console.print()
+
+
 def show_comparison(console: Console, document: Document) -> None:
     """Print the stages whose class differs between two designs, and why."""
     reasons = Reasons()
@@ -252,6 +271,7 @@ def show_comparison(console: Console, document: Document) -> None:
         for name, words in same_groups(document):
             _paragraph(console, Text.assemble(_styled(name), "  ", (", ".join(words), "cyan")), 2)
         console.print()
+    _show_registering(console, document)
     _show_fact_table(console, document)
     sides = [side["class"] for cell in document["differences"] for side in cell["sides"]]
     _legend(console, [*sides, *(cell["class"] for cell in document["same"])], unrelocated=False)

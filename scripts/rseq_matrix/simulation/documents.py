@@ -26,7 +26,7 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
     """Return the name; a UsageError that lists those that there are if there is no such."""
     names = list(names)
     if name not in names:
-        raise UsageError(f"there is no {kind} '{name}'; known are {', '.join(names)}")
+        raise UsageError(f"unknown {kind} '{name}': known are {', '.join(names)}")
     return name
 
 
@@ -41,7 +41,7 @@ class Setting:
     def check(self) -> None:
         """Raise UsageError for what does not exist."""
         known("environment", self.environment, ENVIRONMENTS)
-        known("answer of the kernel", self.kernel, KERNELS)
+        known("answer of rseq(2)", self.kernel, KERNELS)
         if self.scenario is not None:
             known("scenario", self.scenario, LIVES)
 
@@ -196,6 +196,20 @@ def _changes(differences: Sequence[Document]) -> list[Document]:
     return [{"from": pair[0], "to": pair[1], "cells": counts[pair]} for pair in ordered]
 
 
+def _registering(designs: Sequence[Design], cells: Sequence[Document]) -> list[Document]:
+    """Return what becomes, under each design, of a library that registers its thread itself: outcome and stages."""
+    rows = []
+    for number, design in enumerate(designs):
+        outcomes: dict[str, list[Document]] = {}
+        for cell in cells:
+            own = cell["sides"][number]["own_registration"]
+            if own:
+                place = {"stage": cell["stage"], "link": cell["link"]}
+                outcomes.setdefault(own["outcome"], []).append(place)
+        rows.append({"design": design.name, "outcomes": outcomes})
+    return rows
+
+
 def comparison_document(designs: Sequence[Design], links: Sequence[str], setting: Setting) -> Document:
     """Return the stages whose class differs between two designs."""
     links = [link for link in links if not setting.scenario or scenario_stages(setting.scenario, link)]
@@ -214,6 +228,7 @@ def comparison_document(designs: Sequence[Design], links: Sequence[str], setting
             for cell in cells
             if cell not in differences
         ],
+        "own_registration": _registering(designs, cells),
         "facts": _facts(designs),
     }
 

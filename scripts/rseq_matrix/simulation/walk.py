@@ -93,7 +93,8 @@ class _Steps:
     def _up_to(self, name: str) -> Iterator[Step]:
         """Yield the events from where the life stands up to this one; a new image begins again."""
         place = self._order.index(name)
-        if name == landmarks.EXEC:
+        if name == landmarks.EXEC and self._at >= 0:
+            yield from self._up_to(landmarks.MAIN)  # which calls execve()
             self._at = place - 1
         for event in self._order[self._at + 1 : place + 1]:
             yield from self._event(event)
@@ -125,6 +126,7 @@ class _Steps:
             else:
                 yield from self._up_to(landmarks.MAIN)
                 yield step
+        yield from self._up_to(landmarks.MAIN)
         yield from self._event(landmarks.END)
 
 
