@@ -16,7 +16,7 @@ DIFF_SCHEMA = 1
 LARGEST = 1 << 28
 """Bytes that a document may have."""
 AXES = ("kernel", "libc", "link", "environment", "stage")
-OMITTED = ("kernel",)
+OMITTED = ("kernel", "libc")
 """Axes that are left out of a cell's name where each document has one value of it, so that two libcs compare."""
 CPU_NUMBER = "a CPU"
 
