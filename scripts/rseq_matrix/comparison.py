@@ -41,13 +41,9 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
-
-
 def _parse(path: Path) -> Any:
     try:
-        return json.loads(_read(path), parse_constant=_no_number)
+        return json.loads(_read(path))
     except RecursionError:
         _damaged(path, "it is nested too deeply")
     except ValueError as error:  # also what is not UTF-8, and numbers of thousands of digits
