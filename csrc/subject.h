@@ -53,7 +53,8 @@ unsigned rsm_subject_aborts(void);
 int rsm_subject_register(void);
 
 /* A subject may also have stacks, one a CPU and one that all share, of nodes that are the caller's. A node belongs to
- * who popped it or has not pushed it. As re-entrant as an add. */
+ * who popped it or has not pushed it, and its memory stays readable as long as anybody may pop. As re-entrant as an
+ * add. */
 struct rsm_subject_node {
     struct rsm_subject_node *next; /* the subject's, while the node is in a stack */
     uint64_t value;                /* the caller's */

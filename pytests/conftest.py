@@ -59,6 +59,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no readelf (Debian, Fedora and Alpine: binutils)")
     if item.get_closest_marker("cross") and not importlib.util.find_spec("ziglang"):
         pytest.skip("no compiler for other machines (pip install ziglang)")
+    if item.get_closest_marker("gdb") and not shutil.which("gdb"):
+        pytest.skip("no gdb (Debian, Fedora and Alpine: gdb)")
+    if item.get_closest_marker("cross_gcc") and not shutil.which("aarch64-linux-gnu-gcc"):
+        packages = "Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross; Fedora: gcc-aarch64-linux-gnu; Alpine: none"
+        pytest.skip(f"no aarch64-linux-gnu-gcc ({packages})")
 
 
 def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@
 
 #include "log.h"
 #include "registry.h"
+#include "trial.h"
 
 /* Says how far the program has come: each host does, first in main() and before it ends, so that a record shows on
  * which side of these two lines it was taken. */
@@ -26,9 +27,12 @@ struct rsm_step {
 
 static inline void rsm_take_steps(const struct rsm_step *step, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (rsm_stage_enabled(step[i].stage))
-            step[i].bring_about();
+    for (size_t i = 0; i < count; i++) {
+        if (!rsm_stage_enabled(step[i].stage))
+            continue;
+        rsm_warm(step[i].stage);
+        step[i].bring_about();
+    }
 }
 
 #define RSM_TAKE_STEPS(steps) rsm_take_steps(steps, sizeof(steps) / sizeof((steps)[0]))

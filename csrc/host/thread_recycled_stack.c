@@ -11,6 +11,7 @@ static pthread_t ended;
 
 static void *first(void *argument)
 {
+    rsm_warm(RSM_STAGE_thread_recycled_stack);
     return argument;
 }
 

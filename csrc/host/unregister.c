@@ -10,6 +10,7 @@ int main(void)
     struct rsm_registration registration;
     int error;
     rsm_reach(RSM_REACHED_MAIN);
+    rsm_warm(RSM_STAGE_process_after_unregister);
     rsm_registration_find(&registration);
     uint32_t size = rsm_query_area(registration.area, &error);
     if (size && rsm_rseq(registration.area, size, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE) != 0)

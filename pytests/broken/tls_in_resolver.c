@@ -1,5 +1,6 @@
 /* Broken: it counts the depth of its calls in a thread-local variable. Where the variable cannot be reached yet, in an
- * IFUNC resolver that runs before this object is relocated, __tls_get_addr() is called through a PLT that leads nowhere. */
+ * IFUNC resolver that runs before this object is relocated, __tls_get_addr() is called through a PLT that leads
+ * nowhere. */
 #include "subject.h"
 
 static uint64_t counter[RSM_SUBJECT_COUNTERS];

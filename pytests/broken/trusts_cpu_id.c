@@ -1,5 +1,5 @@
-/* Broken: it believes cpu_id. In the child of a vfork() the area is the parent's and still tells the parent's CPU, while
- * the kernel watches nothing: the critical section protects nothing there. */
+/* Broken: it believes cpu_id. In the child of a vfork() the area is the parent's and still tells the parent's CPU,
+ * while the kernel watches nothing: the critical section protects nothing there. */
 #include <stddef.h>
 
 #include "arch.h"

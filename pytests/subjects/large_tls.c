@@ -1,5 +1,5 @@
-/* A subject with more static TLS than the dynamic linker keeps room for: it can be preloaded, and not be loaded into the
- * namespace of an object that is opened later. */
+/* A subject with more static TLS than the dynamic linker keeps room for: it can be preloaded, and not be loaded into
+ * the namespace of an object that is opened later. */
 #include "subject.h"
 
 static uint64_t counter[RSM_SUBJECT_COUNTERS];

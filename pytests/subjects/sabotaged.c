@@ -1,4 +1,5 @@
-/* A subject with the defect that LOSES, DOUBLES, CRASHES, HANGS or UNLOADS says, in adds to the counter STAGE, or to all. */
+/* A subject with the defect that LOSES, DOUBLES, CRASHES, HANGS or UNLOADS says, in adds to the counter STAGE, or to
+ * all. */
 #include "subject.h"
 
 #ifndef STAGE

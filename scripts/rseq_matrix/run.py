@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rseq_matrix.build import Build
@@ -136,13 +136,13 @@ class Runner:
         except Exception as error:  # handed to the thread that waits
             done.put(error)
 
-    def findings(self, processes: Sequence[Process]) -> Iterator[Finding]:
+    def findings(self, processes: Sequence[Process]) -> Generator[Finding, None, None]:
         """Yield the finding of each process as it comes. Closing the iterator ends everything that runs."""
         hindered = {process: _hindered(process, self._build) for process in processes}
         yield from (finding for finding in hindered.values() if finding)
         yield from self._side_by_side([process for process in processes if not hindered[process]])
 
-    def _side_by_side(self, processes: Sequence[Process]) -> Iterator[Finding]:
+    def _side_by_side(self, processes: Sequence[Process]) -> Generator[Finding, None, None]:
         waiting: queue.SimpleQueue[Process] = queue.SimpleQueue()
         done: queue.SimpleQueue[object] = queue.SimpleQueue()
         for process in processes:

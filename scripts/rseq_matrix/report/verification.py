@@ -23,7 +23,7 @@ def _word(word: str) -> tuple[str, str]:
 
 
 def _number(value: int | None) -> str:
-    return "not told" if value is None else f"{value:,}"
+    return "-" if value is None else f"{value:,}"
 
 
 def summary_line(subject: Document) -> str:
@@ -31,12 +31,29 @@ def summary_line(subject: Document) -> str:
     return "  ".join(f"{name} {_number(subject['totals'][name])}" for name in TOTALS)
 
 
+def _said(name: str, found: Document) -> str:
+    """Say in a line what a phase did."""
+    if name == "interruptions":
+        totals = found["totals"]
+        inside = (
+            f"{totals['sections_entered']} sections, {totals['section_instructions']} instructions in them "
+            f"x {totals['kinds']} kinds: {totals['section_interruptions']:,}"
+        )
+        left = totals["sections"] - totals["sections_entered"]
+        unreached = f"; {left} sections that no operation enters" if left else ""
+        return f"{inside}; {totals['outside_interruptions']:,} around them{unreached}"
+    if name in ("stepping", "gdb"):
+        steps = [operation["steps"] for operation in found["operations"] if operation["steps"]]
+        return f"at most {max(steps):,} steps an operation, allowed are {found['limit']:,}" if steps else ""
+    return str(found.get("said", ""))
+
+
 def _phase(console: Console, name: str, phase: Document) -> None:
     line = Text.assemble("  ", _word(phase["result"]), f"{name:14}", (f"{phase['seconds']:6.1f} s  ", "dim"))
     if phase["result"] in (ERROR, UNSUPPORTED):
         line.append(phase["reason"])
     elif phase["found"]:
-        line.append(phase["found"].get("said", ""))
+        line.append(_said(name, phase["found"]))
     console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -47,7 +64,7 @@ def _defects(console: Console, subject: Document) -> None:
     for name, defects in groups.items():
         console.print(Text.assemble("  ", (name, "bold red"), f": {NAMES[name]}"), soft_wrap=True)
         for defect in defects[:SHOWN]:
-            console.print(Padding(Text(f"{defect['phase']}: {defect['sentence']}"), (0, 0, 0, 4)), soft_wrap=True)
+            console.print(Padding(Text(f"{defect['phase']}: {defect['sentence']}"), (0, 0, 0, 4)))
         if len(defects) > SHOWN:
             console.print(f"    ... and {len(defects) - SHOWN} more (--json FILE has them all)")
 

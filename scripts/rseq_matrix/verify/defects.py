@@ -33,7 +33,7 @@ class Defect:
     name: str
     """One of NAMES."""
     phase: str
-    """"stages", "interruptions", "stepping", "stress" or "history"."""
+    """"stages", "interruptions", "stepping", "gdb", "stress" or "history"."""
     where: str
     """The place: a cell, or a section and an instruction, or the kind of process."""
     sentence: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,9 @@ from rseq_matrix.verify.subject import Subject
 PHASE = "stages"
 ENVIRONMENTS = ("default", "tunable-off")
 FIRST = "executable.main"
-TIME_LIMIT = 5.0
+TIME_LIMIT = 10.0
+HANGS = 3
+"""So many cells that hang are enough: the rest would take minutes."""
 ADDS = 2000
 MAY_LIBC = "libc"
 TLS_TOUCHES = frozenset({"tls", "tls-get-addr"})
@@ -123,6 +126,12 @@ class Stages:
             "stages": len({verdict.cell.stage for verdict in self.verdicts if verdict.result == PASS}),
         }
 
+    def _said(self) -> str:
+        passed = sum(verdict.result == PASS for verdict in self.verdicts)
+        said = f"{passed} of {len(self.verdicts)} cells passed"
+        missing = {verdict.reason for verdict in self.verdicts if verdict.result == UNSUPPORTED}
+        return "; ".join(filter(None, (said, self.skipped, *sorted(missing))))
+
     def total(self, field_name: str) -> int:
         """Return the sum of a count of the trials."""
         return sum(getattr(verdict.trial, field_name) for verdict in self.verdicts if verdict.trial)
@@ -133,6 +142,7 @@ class Stages:
         names = ("attempted", "committed", "fast", "fallback", "aborts", "stepped")
         return {
             "cells": [verdict.document() for verdict in self.verdicts],
+            "said": self._said(),
             "skipped": self.skipped,
             "summary": {word: counts.get(word, 0) for word in RESULTS},
             "totals": {name: self.total(name) for name in names},
@@ -167,7 +177,9 @@ def _plan(subject: Subject, build: Build, adds: int) -> Callable[[Process], Subj
         if process.link.startswith("dynamic"):
             watched = tuple(touch.address for touch in subject.watched)
             return SubjectPlan(str(subject.path), None, adds, _places(subject.sections, 0), watched)
-        program = build.directory / process.link / SCENARIOS[process.scenario].program
+        scenario = SCENARIOS[process.scenario]
+        fires = (scenario.program, *scenario.executes)[-1]  # a program that executes another fires no stage
+        program = build.directory / process.link / fires
         return SubjectPlan("", subject.number, adds, _linked_places(program))
 
     return plan
@@ -335,9 +347,12 @@ def stages(subject: Subject, build: Build, wanted: Wanted, progress: Callable[[i
 
     def run(some: list[Cell]) -> list[Verdict]:
         verdicts: list[Verdict] = []
-        for finding in Runner(build, options).findings(processes(some)):
-            verdicts += _verdicts(subject, finding)
-            progress(len(verdicts), len(some))
+        with closing(Runner(build, options).findings(processes(some))) as findings:
+            for finding in findings:
+                verdicts += _verdicts(subject, finding)
+                progress(len(verdicts), len(some))
+                if sum(verdict.defect is not None and verdict.defect.name == "hang" for verdict in verdicts) >= HANGS:
+                    break
         return verdicts
 
     first = next((cell for cell in cells if cell.stage == FIRST), cells[0])
@@ -345,4 +360,7 @@ def stages(subject: Subject, build: Build, wanted: Wanted, progress: Callable[[i
     if verdict.defect and verdict.trial and verdict.trial.progress != "done":
         return Stages((verdict,), f"it does not even work at {first.stage}: the other stages were not run")
     order = {cell: place for place, cell in enumerate(cells)}
-    return Stages(tuple(sorted(run(cells), key=lambda verdict: order[verdict.cell])))
+    found = run(cells)
+    left = len(cells) - len(found)
+    skipped = f"{left} cells were not run: it hangs in too many" if left else ""
+    return Stages(tuple(sorted(found, key=lambda verdict: order[verdict.cell])), skipped)

@@ -1,0 +1,126 @@
+"""`rseq-matrix verify` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from compiling import GOOD, compile_subject
+from conftest import COMMAND, ROOT, run_command
+from rseq_matrix.build import Build
+
+SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
+
+
+def sentence(*arguments: str, code: int) -> str:
+    """Run verify on bad input: one sentence, the right exit code, no traceback."""
+    done = run_command("verify", *arguments)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def readme_example() -> str:
+    """Return the C code of the README's example."""
+    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.ptrace
+def test_the_example_of_the_readme_is_judged_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "counts.c").write_text(readme_example())
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", "counts.so", "counts.c"], cwd=tmp_path, check=True)
+    out = tmp_path / "out.json"
+    done = run_command("verify", "--subject", "./counts.so", "--seconds", "1", "--json", str(out), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(out.read_text())
+    jsonschema.validate(document, SCHEMA)
+    (subject,) = document["subjects"]
+    assert subject["totals"]["lost"] == subject["totals"]["doubled"] == 0
+    assert subject["totals"]["operations"] > 400_000
+    assert subject["totals"]["fast"] is None  # it does not tell
+    assert "lost 0" in done.stdout
+
+
+@pytest.mark.ptrace
+@pytest.mark.gdb
+@pytest.mark.libc_a
+def test_the_built_in_subjects_are_proven(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = run_command("verify", "--seconds", "1.5", "--json", str(out))
+    document = json.loads(out.read_text())
+    jsonschema.validate(document, SCHEMA)
+    assert done.returncode == 0, [subject["defects"] for subject in document["subjects"]]
+    assert [subject["name"] for subject in document["subjects"]] == ["split", "atomic", "list"]
+    split, atomic, stacks = document["subjects"]
+    for subject in document["subjects"]:
+        results = {name: phase["result"] for name, phase in subject["phases"].items() if phase["result"] != "PASS"}
+        assert results == ({} if subject["name"] == "list" else {"history": "UNSUPPORTED"}), subject["phases"]
+        assert (subject["totals"]["lost"], subject["totals"]["doubled"]) == (0, 0)
+    assert split["totals"]["fast"] > 1000 < split["totals"]["fallback"]
+    assert split["totals"]["aborts"] > 100
+    assert atomic["totals"]["fast"] == 0
+    assert stacks["totals"]["instructions"] > split["totals"]["instructions"] > 0
+
+
+def test_bad_input_is_one_sentence(built: Build, tmp_path: Path) -> None:
+    (tmp_path / "text.so").write_text("not ELF\n")
+    assert "not an ELF file" in sentence("--subject", str(tmp_path / "text.so"), code=4)
+    assert "no such file" in sentence("--subject", str(tmp_path / "none.so"), code=4).lower()
+    without = str(built.directory / "dynamic-lazy" / "rsm_subject.so")
+    assert "does not define rsm_subject_add and rsm_subject_sum" in sentence("--subject", without, code=4)
+    assert "it is split, atomic, list, or the path" in sentence("--subject", "splat", code=2)
+    assert "unknown phase 'staging'" in sentence("--phase", "staging", code=2)
+    assert "no cell matches 'nowhere.*'" in sentence("nowhere.*", "--subject", "atomic", "--phase", "stages", code=2)
+
+
+def test_a_program_is_no_subject(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    subprocess.run(["cc", "-o", program, "-x", "c", "-"], input=b"int main(void){return 0;}", check=True)
+    assert "a subject is a shared object" in sentence("--subject", str(program), code=4)
+
+
+def test_a_subject_that_lacks_a_library_or_a_symbol(tmp_path: Path) -> None:
+    (tmp_path / "lost.c").write_text("int lost;\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "liblost.so", tmp_path / "lost.c"], check=True)
+    flags = (f"-L{tmp_path}", "-Wl,--no-as-needed", "-llost")
+    subject = compile_subject(GOOD / "smallest.c", tmp_path, *flags)
+    (tmp_path / "liblost.so").unlink()
+    said = sentence("--subject", str(subject), code=4)
+    assert "cannot be loaded" in said
+    assert "liblost.so" in said
+
+
+@pytest.mark.cross
+def test_a_subject_for_another_machine(tmp_path: Path) -> None:
+    target = tmp_path / "other.so"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", str(target), f"-I{ROOT / 'csrc'}", str(GOOD / "smallest.c")], check=True)
+    assert "it is for aarch64" in sentence("--subject", str(target), code=4)
+
+
+@pytest.mark.ptrace
+def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_running(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["verify", "--subject", "atomic", "--subject", "split", "--phase", "stress", "--seconds", "60"]
+    process = subprocess.Popen([*COMMAND, *arguments, "--json", str(out)], stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 5, errors
+    assert "Traceback" not in errors
+    assert json.loads(out.read_text())["complete"] is False
+    running = subprocess.run(["pgrep", "-f", "verify/stress"], capture_output=True, text=True, check=False).stdout
+    children = [pid for pid in running.split() if Path(f"/proc/{pid}/stat").exists()]
+    parents = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid in children}
+    assert str(process.pid) not in parents
