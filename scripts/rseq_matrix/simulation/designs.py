@@ -32,7 +32,7 @@ OWN = "own"
 class Process(State):
     """A thread's three facts, and what else a design needs to know of it and its process."""
 
-    area: str = ""
+    holds: str = ""
     """Which area the kernel has: "shared", the one that libc would register, or an "own" one of the library's."""
     handled: bool = False
     """The flag __rseq_handled of the 2019 design."""
@@ -122,7 +122,7 @@ def _library(shared: bool) -> Rule:
         if not isinstance(state, Process) or state.kernel or world.kernel_rseq != "present":
             return state
         same = shared and state.thread_pointer
-        return replace(state, kernel=True, user=same, owner="subject", area=SHARED if same else OWN)
+        return replace(state, kernel=True, user=same, owner="subject", holds=SHARED if same else OWN)
 
     return Rule(register, "a library registers an area for this thread", "rseq(2)")
 
@@ -202,7 +202,7 @@ def _register_2019(state: State, world: World) -> State:
     if not isinstance(state, Process):
         return state
     if state.kernel:
-        if state.area == SHARED:
+        if state.holds == SHARED:
             return replace(state, because="libc's registration answers EBUSY, which is tolerated", reference=_V12)
         return replace(
             state,
@@ -210,21 +210,21 @@ def _register_2019(state: State, world: World) -> State:
             because="libc's registration fails with EINVAL, so it sets cpu_id to RSEQ_CPU_ID_REGISTRATION_FAILED",
             reference=_V12,
         )
-    return _refused(state, world) or replace(state, kernel=True, user=True, owner="glibc", area=SHARED)
+    return _refused(state, world) or replace(state, kernel=True, user=True, owner="glibc", holds=SHARED)
 
 
 def _register_2020(state: State, world: World) -> State:
     if not isinstance(state, Process):
         return state
     problem = ""
-    if state.kernel and state.area == OWN:
+    if state.kernel and state.holds == OWN:
         problem = "rseq parameters are invalid"
     elif state.kernel:
         problem = f"rseq already {'initialized' if state.user else 'registered'} for this thread"
     elif world.kernel_rseq not in ("present", "success", *_TOLERATED):
         problem = "rseq parameters are invalid" if world.kernel_rseq == "EINVAL" else "unexpected rseq errno"
     if not problem:
-        return _refused(state, world) or replace(state, kernel=True, user=True, owner="glibc", area=SHARED)
+        return _refused(state, world) or replace(state, kernel=True, user=True, owner="glibc", holds=SHARED)
     return replace(
         state,
         fatal=f"glibc fatal error: {problem}",

@@ -131,10 +131,11 @@ def words(event: str, world: World) -> Words:
     return table[event]
 
 
-def place(stage: str, world: World) -> str:
-    """Return the event that a stage comes after."""
+def place(stage: str, world: World, bound: str) -> str:
+    """Return the event that a stage comes after. bound: "now" or "lazy", for what comes when a call is bound."""
     known = STAGES[stage]
-    phase = known.phase_in(world.link)
-    if phase != "initialization":
-        return _BY_PHASE[phase]
+    if known.phase == "binding":
+        return RELOCATION if bound == "now" else MAIN
+    if known.phase != "initialization":
+        return _BY_PHASE[known.phase]
     return CONSTRUCTORS if world.dynamic and known.carrier in _BY_LOADER else PROGRAM_START

@@ -74,6 +74,9 @@ class Timeline:
 
 # --- the steps
 
+LEAVING = ("unregistration",)
+"""Rules that change the main thread for good in one scenario, from main() on."""
+
 
 class _Steps:
     """Puts a design's events between the steps of a life."""
@@ -81,14 +84,15 @@ class _Steps:
     def __init__(self, design: Design, world: World) -> None:
         self._rules = design.all_rules()
         self._strikes = design.striking(world)
-        skipped = design.skips if world.dynamic else ()
-        self._order = [event for event in landmarks.order(world) if event not in skipped]
+        self._skipped = design.skips if world.dynamic else ()
+        self._order = [event for event in landmarks.order(world) if event not in self._skipped]
         self._world = world
         self._at = -1
 
     def _event(self, name: str) -> Iterator[Step]:
         yield Apply(name) if name in self._rules else Pass(name)
-        yield from map(Apply, self._strikes.get(name, ()))
+        if name != landmarks.THREAD_POINTER:  # what strikes there does so where the life has its registration
+            yield from map(Apply, self._strikes.get(name, ()))
 
     def _up_to(self, name: str) -> Iterator[Step]:
         """Yield the events from where the life stands up to this one; a new image begins again."""
@@ -108,23 +112,31 @@ class _Steps:
     def _stages(self, step: At) -> Iterator[Step]:
         stages = falls(step, self._world)
         if stages:
-            yield from self._up_to(landmarks.place(stages[0], self._world))
+            bound = step.only if step.only != "any" else "now" if self._world.binds_now else "lazy"
+            yield from self._up_to(landmarks.place(stages[0], self._world, bound))
+            yield step
+
+    def _rule(self, step: Apply) -> Iterator[Step]:
+        if step.rule == REGISTRATION:
+            yield from map(Apply, self._strikes.get(landmarks.THREAD_POINTER, ()))
+        elif step.rule in self._order:
+            yield from self._up_to(step.rule)
+        elif step.rule not in self._skipped:
+            if step.rule in LEAVING:
+                yield from self._up_to(landmarks.MAIN)
             yield step
 
     def of(self, life: Iterable[Step]) -> Iterator[Step]:
         """Yield the steps of a life."""
         for step in life:
-            if isinstance(step, Apply) and step.rule == REGISTRATION:
-                continue  # where it strikes is the design's
-            if isinstance(step, Apply) and step.rule in self._order:
-                yield from self._up_to(step.rule)
+            if isinstance(step, Apply):
+                yield from self._rule(step)
             elif isinstance(step, At):
                 yield from self._stages(step)
             elif isinstance(step, Branch):
                 yield from self._up_to(landmarks.MAIN)
                 yield Branch(tuple(self._branch(step.steps)))
             else:
-                yield from self._up_to(landmarks.MAIN)
                 yield step
         yield from self._up_to(landmarks.MAIN)
         yield from self._event(landmarks.END)
@@ -170,7 +182,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
             continue
         if state.fatal:
             return Registering("fatal", f"libc ends the process: {state.fatal}", state.reference)
-        if moment.event == REGISTRATION and state.area == OWN and not world.hinders:
+        if moment.event == REGISTRATION and state.holds == OWN and not world.hinders:
             return Registering("takes it", state.because, state.reference)
     return Registering("works", REGISTERING["works"], "rseq(2)")
 
@@ -212,7 +224,7 @@ class _Line:
     steps: tuple[Step, ...]
 
 
-def _lines(life: Sequence[Step], order: Sequence[str]) -> Iterator[_Line]:
+def _lines(life: Sequence[Step]) -> Iterator[_Line]:
     """Take a life apart: the main line, then each other one with the steps that lead to it."""
     main: list[Step] = []
     others: list[_Line] = []
@@ -220,7 +232,7 @@ def _lines(life: Sequence[Step], order: Sequence[str]) -> Iterator[_Line]:
         if isinstance(step, Branch):
             root = step.steps[0]
             others.append(_Line(root.rule if isinstance(root, Apply) else "", tuple(main), step.steps))
-        elif isinstance(step, Apply) and (step.rule not in order or step in main):
+        elif isinstance(step, Apply) and (step.rule in LEAVING or step in main):
             others.append(_Line(step.rule, tuple(main), tuple(life[number:])))
             main.append(Pass(landmarks.END))
             break
@@ -236,13 +248,12 @@ class _Merging:
     def __init__(self, design: Design, world: World) -> None:
         self._design, self._world = design, world
         self._rules = design.all_rules()
-        strikes = design.striking(world)
-        self._order = [name for event in landmarks.order(world) for name in (event, *strikes.get(event, ()))]
+        self._main: list[str] = []
         self._events: dict[tuple[str, str], Event] = {}
 
     def add(self, scenario: str) -> None:
         """Walk through a scenario's life, as far as libc lets it."""
-        for line in _lines(steps(self._design, self._world, scenario), self._order):
+        for line in _lines(steps(self._design, self._world, scenario)):
             self._follow(line, scenario)
 
     def _follow(self, line: _Line, scenario: str) -> None:
@@ -253,11 +264,14 @@ class _Merging:
                 if moment.stages and here:
                     here.stages += [self._seen(moment, name, scenario) for name in moment.stages]
                 else:
-                    here = self._event(line.root, moment)
+                    here = self._event(line.root, moment, here)
             if ended:
                 return
 
-    def _event(self, root: str, moment: Moment) -> Event:
+    def _event(self, root: str, moment: Moment, before: Event | None) -> Event:
+        """Return the row of an event; a new one of the main line comes directly behind the one before."""
+        if not root and moment.event not in self._main:
+            self._main.insert(self._main.index(before.name) + 1 if before else 0, moment.event)
         words = _words(moment, self._design, self._world)
         return self._events.setdefault((root, moment.event), Event(moment.event, root, words, moment.state))
 
@@ -273,7 +287,7 @@ class _Merging:
     def events(self) -> tuple[Event, ...]:
         """Return the rows: the main line in its order, what leaves it behind main()."""
         events = [event for event in self._events.values() if self._shown(event)]
-        main = sorted((event for event in events if not event.root), key=lambda event: self._order.index(event.name))
+        main = [self._events["", name] for name in self._main]
         roots = dict.fromkeys(event.root for event in events if event.root)
         others = [event for root in roots for event in events if event.root == root]
         place = next((i + 1 for i, event in enumerate(main) if event.name == landmarks.MAIN), len(main))
