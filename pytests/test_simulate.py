@@ -32,7 +32,7 @@ from rseq_matrix.simulation.documents import (
     life_document,
 )
 from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
-from rseq_matrix.timeline import Expectation, State, World, expectations
+from rseq_matrix.timeline import State, World, expectations
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)
@@ -68,10 +68,17 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
         assert simulated.keys() == expected.keys()
         for stage, seen in simulated.items():
             state, want = seen.state, expected[stage]
-            got = Expectation(
-                state.name, state.owner, state.task, state.because, state.reference, 0, seen.relocated, seen.section
+            got = replace(
+                want,
+                name=state.name,
+                owner=state.owner,
+                task=state.task,
+                because=state.because,
+                reference=state.reference,
+                relocated=seen.relocated,
+                section=seen.section,
             )
-            found += [stage] if got != replace(want, order=0) else []
+            found += [stage] if got != want else []
     return found
 
 
