@@ -129,10 +129,19 @@ def test_every_stage_falls_once_behind_the_event_of_its_phase(name: str, link: s
     main = [event for event in life.events if not event.root]
     for event in main:
         for seen in event.stages:
-            place = landmarks.place(seen.name, life.world, "now" if link == "dynamic-now" else "lazy")
-            assert event.name == place or event.name in life.design.striking(life.world).get(place, ())
+            places = {landmarks.place(seen.name, life.world, bound) for bound in ("now", "lazy")}
+            places |= {name for place in places for name in life.design.striking(life.world).get(place, ())}
+            assert event.name in places
     order = [name for name in landmarks.order(life.world) if name in {event.name for event in main}]
     assert [event.name for event in main if event.name in order] == order
+
+
+@pytest.mark.parametrize(("link", "event"), [("dynamic-now", landmarks.RELOCATION), ("dynamic-lazy", landmarks.MAIN)])
+def test_a_binding_falls_where_the_call_is_bound(link: str, event: str) -> None:
+    for name in DESIGNS:
+        found = {seen.name: row.name for row in walked(name, link).events for seen in row.stages}
+        assert found["ifunc.library"] == found["ifunc.preload"] == event
+        assert found["ifunc.executable"] == landmarks.RELOCATION
 
 
 @pytest.mark.parametrize("name", DESIGNS)
