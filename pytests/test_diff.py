@@ -182,6 +182,8 @@ def test_a_changed_class_is_shown_with_its_stages_and_links(tmp_path: Path, old:
     assert "registered -> stale ! in 2 cells" in text
     assert "process.fork_child (dynamic)" in text
     assert "2 changed class, 2 result, 2 path" in text
+    assert text.count("process.fork_child") == 1
+    assert text.count("in the same 2 cells") == 2
 
 
 def test_a_cell_that_could_not_be_observed_has_changed_its_class(tmp_path: Path, old: Document, new: Document) -> None:

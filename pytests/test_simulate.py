@@ -226,7 +226,7 @@ def test_a_resolver_is_misled_by_a_thread_local_area(name: str) -> None:
 def test_another_namespace_has_another_area(name: str) -> None:
     seen = classes(name)
     assert seen["audit.ifunc_resolver"] == "stale"
-    assert seen["audit.la_version"] == seen["audit.la_symbind"] == "unregistered"
+    assert seen["audit.la_version"] == seen["audit.la_objsearch"] == "unregistered"
     assert seen["audit.la_preinit"] == seen["library.dlmopen_constructor"] == "hidden"
     assert classes("area-2.35")["library.dlmopen_constructor"] == "registered"
 

@@ -72,15 +72,20 @@ def _paragraph(console: Console, text: Text, left: int) -> None:
     console.print(Padding(text, (0, 0, 0, left)), highlight=False)
 
 
-def _show_change(console: Console, change: Document, document: Document) -> None:
+def _show_change(console: Console, change: Document, document: Document, listed: set[tuple[str, ...]]) -> None:
+    """Print a change and, if they are few or it is no mere field, its cells, unless the same have just been listed."""
     cells, count = change["cells"], _count(change["cells"], document["common"])
+    again = tuple(cells) in listed
+    if again:
+        count = f"in the same {len(cells)} cell{'s' * (len(cells) != 1)}"
     if change["field"] == "class":
         line = Text.assemble(class_text(change["old"]), " -> ", class_text(change["new"]), f" {count}")
     else:
         name = "" if change["field"] in HEADINGS else f"{change['field']} "
         line = Text(clean(f"{name}{value_word(change['old'])} -> {value_word(change['new'])} {count}"))
     _paragraph(console, line, 2)
-    if change["field"] == "class" or (change["field"] in HEADINGS or len(cells) <= LISTED):
+    if not again and (change["field"] in HEADINGS or len(cells) <= LISTED):
+        listed.add(tuple(cells))
         _paragraph(console, Text(", ".join(places(cells, document["matched_by"])), style="cyan"), 4)
 
 
@@ -110,13 +115,13 @@ def show_diff(console: Console, document: Document) -> None:
     _side(console, "old", document["old"])
     _side(console, "new", document["new"])
     console.print()
-    shown = ""
+    shown, listed = "", set[tuple[str, ...]]()
     for change in document["changes"]:
         heading = HEADINGS.get(change["field"], "fields")
         if heading != shown:
             console.print(Text(heading, style="bold"))
             shown = heading
-        _show_change(console, change, document)
+        _show_change(console, change, document, listed)
     _show_missing(console, "new cells", document["added"], document)
     _show_missing(console, "vanished cells", document["vanished"], document)
     if document["changes"] or document["added"] or document["vanished"]:

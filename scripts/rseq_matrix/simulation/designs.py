@@ -387,8 +387,8 @@ _AREA_FACTS = {
     "switched off by": Fact("GLIBC_TUNABLES=glibc.pthread.rseq=0", "glibc commit e3e589829d16"),
 }
 _EXTENSIBLE_AREA = Fact(
-    "behind the TLS blocks ('extra TLS'): negative __rseq_offset, another with each set of libraries; as long as the "
-    "kernel says (AT_RSEQ_FEATURE_SIZE), 32 bytes at least",
+    "a block of its own in static TLS ('extra TLS'): negative __rseq_offset on x86, another for each set of libraries; "
+    "as long as the kernel says (AT_RSEQ_FEATURE_SIZE), 32 bytes at least",
     "glibc commits 304221775cd3, 93d0bfbe8ffa",
 )
 _EXTENSIBLE_SIZE = Fact("what the kernel fills: 20, 28 on Linux 6.3", "glibc commits 2e456ccf0c34, 93d0bfbe8ffa")
@@ -411,7 +411,7 @@ AREA_2_35 = Design(
 )
 EXTENSIBLE_2_41 = Design(
     name="extensible-2.41",
-    summary="glibc 2.41 to 2.43: the area lies behind the TLS blocks and is as long as the kernel's features",
+    summary="glibc 2.41 to 2.43: the area is a block of its own in static TLS, as long as the kernel's features",
     registers=True,
     static_thread_pointer_first=False,
     tunable=True,
