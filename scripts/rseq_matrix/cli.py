@@ -28,6 +28,8 @@ COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc.",
     "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
+    "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
+    "diff": "Show what differs between two documents of run --json.",
     "stages": "List the stages: when each comes, what fires it, what may be used there.",
 }
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""

@@ -186,7 +186,14 @@ class Branch:
     steps: tuple[Step, ...]
 
 
-Step = Apply | At | Branch
+@dataclass(frozen=True)
+class Pass:
+    """An event that changes none of the three facts. Nothing is judged by it: it tells a reader where a life stands."""
+
+    event: str
+
+
+Step = Apply | At | Branch | Pass
 
 
 def at(*stages: str, only: str = "any", relocated: bool | None = None, section: bool = False) -> At:
@@ -234,7 +241,7 @@ def _strike(rule: Rule, state: State, world: World) -> State:
     return replace(after, because=rule.because, reference=rule.reference)
 
 
-def _falls(step: At, world: World) -> tuple[str, ...]:
+def falls(step: At, world: World) -> tuple[str, ...]:
     """Return those of the step's stages that exist in this link and are bound now."""
     if step.only != "any" and (step.only == "now") != world.binds_now:
         return ()
@@ -256,9 +263,11 @@ class _Walk:
                 self.moments.append(Moment(self.order, step.rule, state))
             elif isinstance(step, Branch):
                 self.take(step.steps, state)
+            elif isinstance(step, Pass):
+                self.moments.append(Moment(self.order, step.event, state))
             else:
                 section = ("aborted" if state.kernel else "continued") if step.section else None
-                stages = _falls(step, self.world)
+                stages = falls(step, self.world)
                 if stages:
                     moment = Moment(self.order, "stage", state, stages, step.relocated, section)
                     self.moments.append(moment)

@@ -1,0 +1,112 @@
+"""`rseq-matrix simulate`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.document import to_json
+from rseq_matrix.errors import UsageError
+from rseq_matrix.matrix import ENVIRONMENTS
+from rseq_matrix.registry import LINKS
+from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
+from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
+from rseq_matrix.simulation.designs import DESIGNS
+from rseq_matrix.simulation.documents import (
+    KERNELS,
+    Document,
+    Setting,
+    check_link,
+    comparison_document,
+    designs_document,
+    find_design,
+    life_document,
+)
+
+DESIGN = "extensible-2.44"
+LINK = "dynamic-lazy"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    design: str | None
+    pair: tuple[str, str] | None
+    listing: bool
+    link: str | None
+    setting: Setting
+    json_path: Path | None
+    svg_path: Path | None
+
+    def check(self) -> None:
+        """Raise UsageError for what does not go together or could not be written afterwards."""
+        modes = [name for name, on in (("--compare", self.pair), ("--designs", self.listing)) if on]
+        if self.design and modes:
+            raise UsageError(f"--design and {modes[0]} cannot be asked for together")
+        if len(modes) > 1:
+            raise UsageError("--compare and --designs cannot be asked for together")
+        if self.svg_path and self.listing:
+            raise UsageError("--svg draws a life or a comparison, not the list of designs")
+        if check_outputs([self.json_path, self.svg_path]) and self.json_path == self.svg_path:
+            raise UsageError("only one of --json - and --svg - can have standard output")
+        self.setting.check()
+
+    def document(self) -> Document:
+        """Return what was asked for."""
+        if self.listing:
+            return designs_document()
+        if self.pair:
+            links = [check_link(self.link)] if self.link else list(LINKS)
+            return comparison_document([find_design(name) for name in self.pair], links, self.setting)
+        return life_document(find_design(self.design or DESIGN), check_link(self.link or LINK), self.setting)
+
+
+def _show(console: Console, document: Document) -> None:
+    show = {"life": show_life, "comparison": show_comparison, "designs": show_designs}
+    show[document["kind"]](console, document)
+
+
+@click.command()
+@click.option("--design", metavar="NAME", help=f"{', '.join(DESIGNS)}.  [default: {DESIGN}]")
+@click.option("--compare", "pair", nargs=2, metavar="A B", help="The stages whose class differs between two designs.")
+@click.option("--designs", "listing", is_flag=True, help="List the designs with their properties.")
+@click.option("--link", metavar="LINK", help=f"{', '.join(LINKS)}.  [default: {LINK}; all for --compare]")
+@click.option("--environment", default="default", show_default=True, metavar="NAME", help=f"{', '.join(ENVIRONMENTS)}.")
+@click.option("--scenario", metavar="NAME", help="Only the stages of one scenario's process.  [default: all]")
+@click.option(
+    "--kernel", default="present", show_default=True, metavar="ANSWER", help=f"of rseq(2): {', '.join(KERNELS)}."
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
+@click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Draw it as SVG, too; '-' is stdout.")
+def simulate(
+    design: str | None,
+    pair: tuple[str, str] | None,
+    listing: bool,
+    link: str | None,
+    environment: str,
+    scenario: str | None,
+    kernel: str,
+    json_path: Path | None,
+    svg_path: Path | None,
+) -> None:
+    """Print the life of a process under an integration design: what is registered when, and what library code sees.
+
+    Nothing is run. The model is the one that `run` is judged by; each event and class has its reason and reference.
+    """
+    setting = Setting(environment, kernel, scenario)
+    request = Request(design, pair or None, listing, link, setting, json_path, svg_path)
+    request.check()
+    document = request.document()
+    if json_path:
+        emit(json_path, to_json(document))
+    if svg_path:
+        emit(svg_path, comparison_svg(document) if pair else life_svg(document))
+    if STANDARD_OUTPUT not in (json_path, svg_path):
+        _show(Console(), document)
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""What another integration of rseq into libc would do: designs, the events of a life, and what changes between two."""
