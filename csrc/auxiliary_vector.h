@@ -21,7 +21,7 @@ static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector
     static const char path[] = "/proc/thread-self/auxv";
     long size = rsm_syscall(RSM_SYS_PRCTL, PR_GET_AUXV_OPTION, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
     if (size < 0) {
-        long fd = rsm_syscall(RSM_SYS_OPEN, (long)path, 0, 0, 0, 0, 0);
+        long fd = rsm_open(path);
         size = 0;
         if (fd >= 0) {
             size = rsm_syscall(RSM_SYS_READ, fd, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);

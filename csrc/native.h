@@ -5,6 +5,7 @@
 #include "record.h"
 #include "registry.h"
 #include "tracer_layout.h"
+#include "verify/mailbox.h"
 
 #include "native_layout.h"
 #include "native_trace_layout.h"

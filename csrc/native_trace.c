@@ -4,11 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "native.h"
@@ -97,6 +102,156 @@ int rsm_trace_break_at(int tid, uint64_t address)
         return errno;
     word = (long)(((unsigned long)word & ~(unsigned long)RSM_BREAKPOINT_MASK) | RSM_BREAKPOINT);
     return error_of(ptrace(PTRACE_POKETEXT, tid, address, word));
+}
+
+int rsm_trace_step(int tid)
+{
+    return error_of(ptrace(PTRACE_SINGLESTEP, tid, 0, 0));
+}
+
+int rsm_trace_move(int tid, uint64_t program_counter)
+{
+    return rsm_task_move(tid, program_counter);
+}
+
+int rsm_trace_signal(int pid, int tid, int signal)
+{
+    return error_of(syscall(SYS_tgkill, pid, tid, signal));
+}
+
+int rsm_trace_read(int tid, uint64_t address, void *to, unsigned int size)
+{
+    struct iovec here = {to, size}, there = {(void *)(uintptr_t)address, size};
+    ssize_t got = process_vm_readv(tid, &here, 1, &there, 1, 0);
+    return got == (ssize_t)size ? 0 : got < 0 ? errno : EFAULT;
+}
+
+/* Not through /proc/TID/mem, which a kernel may keep from writing to code (proc_mem.restrict_foll_force, Linux 6.12).
+ */
+int rsm_trace_write(int tid, uint64_t address, const void *from, unsigned int size)
+{
+    const char *source = from;
+    int error = 0;
+    while (size && !error) {
+        unsigned int part = size < sizeof(long) ? size : sizeof(long);
+        errno = 0; /* -1 may be what lies there */
+        long word = ptrace(PTRACE_PEEKDATA, tid, address, 0);
+        if (errno)
+            return errno;
+        memcpy(&word, source, part);
+        error = error_of(ptrace(PTRACE_POKEDATA, tid, address, word));
+        source += part;
+        address += part;
+        size -= part;
+    }
+    return error;
+}
+
+static uint64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static void describe_stop(const siginfo_t *found, struct rsm_stop *stop)
+{
+    siginfo_t cause = {0};
+    struct rsm_task_gate gate = {0, 0, 0};
+    *stop = (struct rsm_stop){.tid = (uint32_t)found->si_pid, .signal = (uint32_t)found->si_status & 0x7f};
+    if (found->si_code == CLD_EXITED || found->si_code == CLD_KILLED || found->si_code == CLD_DUMPED) {
+        stop->ended = 1;
+        stop->signal = found->si_code == CLD_EXITED ? 0 : stop->signal;
+        return;
+    }
+    stop->event = (uint32_t)found->si_status >> 8;
+    if (rsm_task_gate(found->si_pid, &gate) == 0)
+        stop->program_counter = gate.program_counter;
+    if (stop->event || stop->signal != SIGTRAP || ptrace(PTRACE_GETSIGINFO, found->si_pid, 0, &cause) != 0)
+        return;
+    stop->stepped = cause.si_code != SI_KERNEL; /* which is a breakpoint's (arch/x86/kernel/traps.c, do_int3_user) */
+    stop->at_gate = !stop->stepped && gate.magic == RSM_GATE_MAGIC;
+    stop->role = gate.role;
+}
+
+/* Gives the processor up for a moment: the task that is waited for may need this very one. Where that cost much, other
+ * programs want it, too, and whoever yields to them comes last again and again; one that sleeps does not. */
+static void give_way(uint64_t passed)
+{
+    enum { BRISK = 300000, SLOW = 100000, NAPS = 1000 };
+    static unsigned int naps; /* that are still to come instead of yielding */
+    const struct timespec brief = {0, 1000}, nap = {0, 50000};
+    if (passed >= BRISK) {
+        nanosleep(&nap, NULL);
+    } else if (naps) {
+        naps--;
+        nanosleep(&brief, NULL);
+    } else {
+        uint64_t before = now();
+        sched_yield();
+        naps = now() - before > SLOW ? NAPS : 0;
+    }
+}
+
+/* Looks again and again: most stops come within microseconds. */
+static int await(idtype_t kind, int id, uint64_t nanoseconds, struct rsm_stop *stop)
+{
+    uint64_t start = now(), passed = 0;
+    stop->tid = 0;
+    do {
+        siginfo_t found = {0};
+        if (waitid(kind, (id_t)id, &found, WSTOPPED | WEXITED | WNOHANG | __WALL) != 0)
+            return errno;
+        if (found.si_pid) {
+            describe_stop(&found, stop);
+            return 0;
+        }
+        give_way(passed);
+        passed = now() - start;
+    } while (passed < nanoseconds);
+    return 0;
+}
+
+int rsm_trace_await(int group, unsigned int microseconds, struct rsm_stop *stop)
+{
+    return await(P_PGID, group, (uint64_t)microseconds * 1000, stop);
+}
+
+static int is_among(uint64_t address, const uint64_t *stops, unsigned int count)
+{
+    for (unsigned int i = 0; i < count; i++)
+        if (stops[i] == address)
+            return 1;
+    return 0;
+}
+
+int rsm_trace_walk(int tid, uint64_t armed, const uint64_t *stops, unsigned int stop_count, uint64_t *addresses,
+                   unsigned int limit, unsigned int *count, unsigned int *end, struct rsm_stop *stop)
+{
+    const uint64_t patience = 1000000000;
+    uint64_t before = 0, now_armed = 0;
+    for (*count = 0; *count < limit;) {
+        int error = rsm_trace_step(tid);
+        if (!error)
+            error = await(P_PID, tid, patience, stop);
+        if (error)
+            return error;
+        *end = stop->tid ? RSM_WALK_STOPPED : RSM_WALK_SLEEPS;
+        if (!stop->stepped || !stop->tid)
+            return 0;
+        addresses[(*count)++] = stop->program_counter;
+        if (armed && rsm_trace_read(tid, armed, &now_armed, sizeof(now_armed)) == 0 && now_armed != before) {
+            before = now_armed;
+            *end = RSM_WALK_ARMED;
+            if (now_armed)
+                return 0;
+        }
+        *end = RSM_WALK_AT_STOP;
+        if (is_among(stop->program_counter, stops, stop_count))
+            return 0;
+    }
+    *end = RSM_WALK_LIMIT;
+    return 0;
 }
 
 /* In the child: as a shell would start the program, with nothing that the driver ignores or blocks. Returns errno. */

@@ -50,3 +50,44 @@ int rsm_trace_break_at(int tid, uint64_t address);
  * it ends with the driver. Its output goes to the descriptor `output`, its input is empty. Returns its process id, or
  * -1 with *error set. *stage is 1 where the program itself could not be executed, 0 where tracing failed. */
 int rsm_trace_start(const char *path, char **arguments, char **environment, int output, int *error, int *stage);
+
+/* How a task stopped or ended. */
+struct rsm_stop {
+    uint32_t tid;   /* 0: none did */
+    uint32_t ended; /* it is gone; `signal` killed it, or 0 */
+    uint32_t signal;
+    uint32_t event;   /* PTRACE_EVENT_... */
+    uint32_t stepped; /* the stop of a single step */
+    uint32_t at_gate; /* the breakpoint of a gate (verify/mailbox_layout.h) */
+    uint64_t role;    /* whose gate */
+    uint64_t program_counter;
+};
+
+enum rsm_walk_end {
+    RSM_WALK_LIMIT,   /* of steps */
+    RSM_WALK_STOPPED, /* otherwise than by a step: *stop says how */
+    RSM_WALK_AT_STOP, /* an address of `stops` is next */
+    RSM_WALK_ARMED,   /* the last step stored into rseq_cs */
+    RSM_WALK_SLEEPS,  /* the task did not come back from a step in time */
+};
+
+/* Waits until a task of a process group stops or ends, or the time is up. ECHILD: there is none. */
+int rsm_trace_await(int group, unsigned int microseconds, struct rsm_stop *stop);
+
+/* Single-steps a stopped task. addresses[] gets its program counter after each step, *count says how many, *end is an
+ * enum rsm_walk_end. `armed` is the address of an rseq_cs field that is watched, 0 for none. */
+int rsm_trace_walk(int tid, uint64_t armed, const uint64_t *stops, unsigned int stop_count, uint64_t *addresses,
+                   unsigned int limit, unsigned int *count, unsigned int *end, struct rsm_stop *stop);
+
+/* One step. The task runs on; rsm_trace_await() sees it stop. */
+int rsm_trace_step(int tid);
+
+/* Memory of the process of a task. Reading needs no stop, writing does; code is written, too. */
+int rsm_trace_read(int tid, uint64_t address, void *to, unsigned int size);
+int rsm_trace_write(int tid, uint64_t address, const void *from, unsigned int size);
+
+/* Makes a stopped task go on elsewhere. */
+int rsm_trace_move(int tid, uint64_t program_counter);
+
+/* tgkill(2). */
+int rsm_trace_signal(int pid, int tid, int signal);

@@ -47,7 +47,7 @@ static inline void rsm_copies_find(struct rsm_copies *copies, const char *path)
     static const char maps[] = "/proc/thread-self/maps";
     char line[RSM_SUBJECT_PATH_SIZE + 128], buffer[512];
     uint32_t length = 0;
-    long size, fd = rsm_syscall(RSM_SYS_OPEN, (long)maps, 0, 0, 0, 0, 0);
+    long size, fd = rsm_open(maps);
     copies->count = 0;
     while (fd >= 0 && (size = rsm_syscall(RSM_SYS_READ, fd, (long)buffer, sizeof(buffer), 0, 0, 0)) > 0) {
         for (long i = 0; i < size; i++) {
@@ -80,8 +80,9 @@ static inline int rsm_object_tables(struct rsm_dynamic_tables *tables, uint64_t 
     return *dynamic != 0;
 }
 
-/* Whether an object is in the list of the namespace that the program is in (gdb's list, link.h, struct r_debug). */
-static inline int rsm_in_base_namespace(uint64_t base)
+/* The list of objects of the namespace that the program is in, as debuggers read it (link.h); null before there is one.
+ */
+static inline const struct r_debug *rsm_debugger_list(void)
 {
     struct rsm_auxiliary_vector vector;
     struct rsm_dynamic_tables tables = {0};
@@ -90,7 +91,12 @@ static inline int rsm_in_base_namespace(uint64_t base)
     uint64_t loader = rsm_auxiliary_vector_value(&vector, RSM_AT_BASE);
     if (!loader || !rsm_object_tables(&tables, loader, &dynamic))
         return 0;
-    const struct r_debug *debug = rsm_dynamic_symbol(&tables, "_r_debug");
+    return rsm_dynamic_symbol(&tables, "_r_debug");
+}
+
+static inline int rsm_in_base_namespace(uint64_t base)
+{
+    const struct r_debug *debug = rsm_debugger_list();
     for (const struct link_map *map = debug ? debug->r_map : 0; map; map = map->l_next)
         if (map->l_addr == base)
             return 1;

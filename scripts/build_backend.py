@@ -20,7 +20,14 @@ from setuptools.build_meta import (  # noqa: F401  (the hooks of PEP 517 and PEP
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED_LAYOUTS = ("registry_layout.h", "record_layout.h", "tracer_layout.h", "native_layout.h", "native_trace_layout.h")
+SHARED_LAYOUTS = (
+    "registry_layout.h",
+    "record_layout.h",
+    "tracer_layout.h",
+    "native_layout.h",
+    "native_trace_layout.h",
+    "verify/mailbox_layout.h",
+)
 
 
 def write_extension_source() -> None:

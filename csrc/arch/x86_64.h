@@ -54,6 +54,20 @@ static inline uint64_t rsm_thread_pointer(void)
     return result < 0 ? 0 : base;
 }
 
+/* The same where it is known to be set: the first word of the TCB is its own address (psABI 3.4.6). */
+static inline uint64_t rsm_thread_pointer_set(void)
+{
+    uint64_t pointer;
+    __asm__("movq %%fs:0, %0" : "=r"(pointer));
+    return pointer;
+}
+
+/* open(2), for reading. */
+static inline long rsm_open(const char *path)
+{
+    return rsm_syscall(RSM_SYS_OPEN, (long)path, 0, 0, 0, 0, 0);
+}
+
 /* Stops here for the tracer, which knows the stop by the magic number, reads PTRACE_GET_RSEQ_CONFIGURATION into the
  * record of `stage`, swallows the SIGTRAP and lets the thread go on. Without a tracer this would kill. */
 static inline void rsm_stop_for_tracer(uint32_t stage)

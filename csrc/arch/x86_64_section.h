@@ -8,26 +8,7 @@
 #ifndef RSM_ARCH_X86_64_SECTION_H
 #define RSM_ARCH_X86_64_SECTION_H
 
-#include <stdint.h>
-
-#include "record.h"
-
-/* The first 24 bytes of struct rseq (linux/rseq.h), which every kernel with rseq has. */
-struct rsm_rseq_area {
-    uint32_t cpu_id_start;
-    uint32_t cpu_id;
-    uint64_t rseq_cs;
-    uint32_t flags;
-    uint32_t node_id;
-};
-
-struct rsm_rseq_descriptor { /* struct rseq_cs of linux/rseq.h */
-    uint32_t version;
-    uint32_t flags;
-    uint64_t start_ip;
-    uint64_t post_commit_offset;
-    uint64_t abort_ip;
-} __attribute__((aligned(32)));
+#include "critical_section.h"
 
 /* The signature that glibc registers with (sys/rseq.h RSEQ_SIG); it must stand directly before an abort handler. */
 #define RSM_RSEQ_SIGNATURE 0x53053053
@@ -62,29 +43,23 @@ struct rsm_rseq_descriptor { /* struct rseq_cs of linux/rseq.h */
     "774: jmp %l[" target "]\n\t"                                                                                      \
     ".popsection\n\t"
 
-enum rsm_commit {
-    RSM_COMMIT_DONE,    /* the add took effect, once */
-    RSM_COMMIT_MOVED,   /* this thread is not on `cpu`; nothing happened */
-    RSM_COMMIT_ABORTED, /* the kernel aborted the section; nothing happened */
-};
+/* Leaving early is an exit point, listed so that a debugger stepping over the section stops there. */
+#define RSM_SECTION_EXIT(label, target)                                                                                \
+    ".pushsection __rseq_failure, \"ax\"\n\t" #label ": jmp %l[" target "]\n\t"                                        \
+    ".popsection\n\t"                                                                                                  \
+    ".pushsection __rseq_exit_point_array, \"aw\"\n\t"                                                                 \
+    ".quad 772b, " #label "b\n\t"                                                                                      \
+    ".popsection\n\t"
 
 /* Adds n to *counter if this thread is on `cpu` from the comparison to the commit. */
 static inline enum rsm_commit rsm_section_add(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *counter, uint64_t n)
 {
     struct rsm_rseq_descriptor descriptor = {0};
     enum rsm_commit commit = RSM_COMMIT_DONE;
-    __asm__ goto(RSM_SECTION_OPEN
-                 "772: cmpl %[cpu], 4(%[area])\n\t" /* cpu_id */
-                 "jne 777f\n\t"
-                 "addq %[n], %[counter]\n\t" /* the commit: the last instruction */
-                 "773:\n\t"
-                 /* Leaving early is an exit point, listed so that a debugger stepping over the section stops there. */
-                 ".pushsection __rseq_failure, \"ax\"\n\t"
-                 "777: jmp %l[moved]\n\t"
-                 ".popsection\n\t"
-                 ".pushsection __rseq_exit_point_array, \"aw\"\n\t"
-                 ".quad 772b, 777b\n\t"
-                 ".popsection\n\t" RSM_SECTION_ABORT("aborted")
+    __asm__ goto(RSM_SECTION_OPEN "772: cmpl %[cpu], 4(%[area])\n\t" /* cpu_id */
+                                  "jne 777f\n\t"
+                                  "addq %[n], %[counter]\n\t" /* the commit: the last instruction */
+                                  "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
                  :
                  : [area] "r"(area), [cpu] "r"(cpu), [counter] "m"(*counter), [n] "r"(n), [descriptor] "m"(descriptor)
                  : "rax", "rdx", "memory", "cc"
@@ -100,12 +75,69 @@ out:
     return commit;
 }
 
-/* Where a thread is that rsm_section_spin() holds: for a signal handler that looks at the interrupted address. */
-struct rsm_section_range {
-    uint64_t start;
-    uint64_t end;
-    uint64_t abort;
-};
+/* Makes `node` the head of a list that only this CPU's critical sections work on; its link, which is at `link`, leads
+ * to the former head. */
+static inline enum rsm_commit rsm_section_push(struct rsm_rseq_area *area, uint32_t cpu, void **head, void *node,
+                                               void *link)
+{
+    struct rsm_rseq_descriptor descriptor = {0};
+    enum rsm_commit commit = RSM_COMMIT_DONE;
+    __asm__ goto(RSM_SECTION_OPEN "772: cmpl %[cpu], 4(%[area])\n\t"
+                                  "jne 777f\n\t"
+                                  "movq (%[head]), %%rdx\n\t"
+                                  "movq %%rdx, (%[link])\n\t"   /* the node is still the caller's */
+                                  "movq %[node], (%[head])\n\t" /* the commit */
+                                  "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [cpu] "r"(cpu), [head] "r"(head), [node] "r"(node), [link] "r"(link),
+                   [descriptor] "m"(descriptor)
+                 : "rax", "rdx", "memory", "cc"
+                 : moved, aborted);
+    goto out;
+moved:
+    commit = RSM_COMMIT_MOVED;
+    goto out;
+aborted:
+    commit = RSM_COMMIT_ABORTED;
+out:
+    *(volatile uint64_t *)&area->rseq_cs = 0;
+    return commit;
+}
+
+/* Takes the head of such a list into *popped, if it has one; the link is `offset` bytes into a node. */
+static inline enum rsm_commit rsm_section_pop(struct rsm_rseq_area *area, uint32_t cpu, void **head, uint64_t offset,
+                                              void **popped)
+{
+    struct rsm_rseq_descriptor descriptor = {0};
+    enum rsm_commit commit = RSM_COMMIT_DONE;
+    __asm__ goto(RSM_SECTION_OPEN "772: cmpl %[cpu], 4(%[area])\n\t"
+                                  "jne 777f\n\t"
+                                  "movq (%[head]), %%rdx\n\t"
+                                  "testq %%rdx, %%rdx\n\t"
+                                  "je 778f\n\t"
+                                  "movq %%rdx, (%[popped])\n\t" /* nobody's but the caller's */
+                                  "movq (%%rdx, %[offset]), %%rdx\n\t"
+                                  "movq %%rdx, (%[head])\n\t" /* the commit */
+                                  "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_EXIT(778, "empty")
+                                      RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [cpu] "r"(cpu), [head] "r"(head), [offset] "r"(offset), [popped] "r"(popped),
+                   [descriptor] "m"(descriptor)
+                 : "rax", "rdx", "memory", "cc"
+                 : moved, empty, aborted);
+    goto out;
+moved:
+    commit = RSM_COMMIT_MOVED;
+    goto out;
+empty:
+    commit = RSM_COMMIT_EMPTY;
+    goto out;
+aborted:
+    commit = RSM_COMMIT_ABORTED;
+out:
+    *(volatile uint64_t *)&area->rseq_cs = 0;
+    return commit;
+}
 
 /* Spins inside a critical section until *release is not 0, and does not end otherwise. Returns RSM_COMMIT_ABORTED if
  * the kernel aborted the section, RSM_COMMIT_DONE if the section ran on. Without a registered area (null) it spins just

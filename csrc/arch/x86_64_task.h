@@ -4,6 +4,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
@@ -26,6 +27,30 @@ static inline int rsm_task_registers(pid_t tid, uint64_t *thread_pointer, uint64
     *thread_pointer = registers.fs_base;
     *program_counter = registers.rip;
     return 0;
+}
+
+struct rsm_task_gate { /* of a stopped task; `magic` is only a gate's behind its breakpoint */
+    uint64_t magic;
+    uint64_t role;
+    uint64_t program_counter;
+};
+
+static inline int rsm_task_gate(pid_t tid, struct rsm_task_gate *gate)
+{
+    struct user_regs_struct registers;
+    struct iovec part = {&registers, sizeof(registers)};
+    if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &part) != 0)
+        return errno;
+    gate->magic = registers.rax;
+    gate->role = registers.rdi;
+    gate->program_counter = registers.rip;
+    return 0;
+}
+
+static inline int rsm_task_move(pid_t tid, uint64_t program_counter)
+{
+    long result = ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.rip), program_counter);
+    return result < 0 ? errno : 0;
 }
 
 #endif

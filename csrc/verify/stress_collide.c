@@ -1,0 +1,283 @@
+/* Collisions: two threads that nobody registered carry out the very instruction that makes an add take effect at the
+ * same moment, on two CPUs, and one of them began the add on the other's CPU. A fallback that reads the CPU and then
+ * adds to that CPU's counter with nothing atomic loses adds only then, and by chance that is rare: a thread has to be
+ * moved within a few instructions, and its one plain add has to meet another one.
+ *
+ * The instruction is found by single-stepping one add and looking at the sum after each step. Then a breakpoint stands
+ * on it. Who comes to it first goes to another CPU and waits there; when the second one has come the breakpoint is
+ * taken away, and both go on. */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "own_registration.h"
+#include "stress.h"
+
+#define STEPS_MAX 100000
+#define SPREAD 1000 /* time stamp ticks, to each side, so as to hit the few nanoseconds that it takes */
+#define LAG_MAX 30000
+#define LAG_INERTIA 4
+#define SPINS 1000000
+#define BREAKPOINT 0xcc
+#define TRAP_FLAG 0x100 /* of rflags: a debug exception after the next instruction (Intel SDM 3, 18.3.1.4) */
+
+enum party { MOVER, STAYER, PARTIES };
+
+static struct {
+    uint8_t *commit; /* the instruction that makes an add take effect */
+    uint8_t original;
+    uint32_t steps;
+    uint64_t stepped_at, sum; /* where the stepped thread was one step before, and the sum then */
+    uint32_t round, end;
+    uint32_t arrived[PARTIES], done[PARTIES], go; /* in which round */
+    uint64_t finished[PARTIES];                   /* when, in time stamp ticks */
+    int64_t lag;                                  /* how much later the mover is, in ticks */
+    struct stress_writer *writer[PARTIES];
+} collision;
+
+static __thread enum party party;
+
+/* Sleeps until one of the two words says that this round has come so far. Who slept gets a CPU at once when it is
+ * woken, whatever else runs on this machine; who had only left it to others would get it when they have had enough. */
+static void wait_for(uint32_t *word, const uint32_t *other, uint32_t round)
+{
+    const struct timespec limit = {0, 1000000}; /* for the other word, which wakes nobody */
+    uint32_t now;
+    while ((now = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != round &&
+           __atomic_load_n(other, __ATOMIC_ACQUIRE) != round)
+        rsm_syscall(RSM_SYS_FUTEX, (long)word, FUTEX_WAIT_PRIVATE, now, (long)&limit, 0, 0);
+}
+
+static void set(uint32_t *word, uint32_t round)
+{
+    __atomic_store_n(word, round, __ATOMIC_RELEASE);
+    rsm_syscall(RSM_SYS_FUTEX, (long)word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
+
+/* Spins, so as to be there at the moment; but the other one may have no CPU now. */
+static void watch_for(const uint32_t *word, const uint32_t *other, uint32_t round)
+{
+    for (int spins = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) != round; spins++) {
+        if (__atomic_load_n(other, __ATOMIC_ACQUIRE) == round)
+            return;
+        if (spins > SPINS)
+            sched_yield();
+    }
+}
+
+static void delay(int64_t ticks)
+{
+    int64_t start = (int64_t)__builtin_ia32_rdtsc();
+    while ((int64_t)__builtin_ia32_rdtsc() - start < ticks)
+        ;
+}
+
+/* Who has been moved goes on later: its new CPU has none of what it needs in its caches. How much later is learned from
+ * when both had finished in earlier rounds; around that, each round tries another time. */
+static void give_a_start(void)
+{
+    int64_t spread = stress_random(&collision.writer[STAYER]->book[STRESS_BODY]) % (2 * SPREAD);
+    delay(collision.lag + spread - SPREAD);
+}
+
+static void learn_lag(void)
+{
+    int64_t late = (int64_t)(collision.finished[MOVER] - collision.finished[STAYER]);
+    if (late > -LAG_MAX && late < LAG_MAX) /* else one of them had lost its CPU */
+        collision.lag += late / LAG_INERTIA;
+    if (collision.lag < 0 || collision.lag > LAG_MAX)
+        collision.lag = 0;
+}
+
+/* --- which instruction it is */
+
+static void on_step(int number, siginfo_t *information, void *context)
+{
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    uint64_t sum = subject.sum(STRESS_COLLISION_COUNTER);
+    (void)number;
+    (void)information;
+    if (sum != collision.sum)
+        collision.commit = (uint8_t *)collision.stepped_at;
+    collision.sum = sum;
+    collision.stepped_at = (uint64_t)registers[REG_RIP];
+    if (++collision.steps >= STEPS_MAX)
+        registers[REG_EFL] &= ~TRAP_FLAG;
+}
+
+static void add_in_steps(struct stress_book *book)
+{
+    collision.sum = subject.sum(STRESS_COLLISION_COUNTER);
+    __asm__ volatile("pushfq\n\torq %0, (%%rsp)\n\tpopfq" : : "i"(TRAP_FLAG) : "memory", "cc");
+    subject.add(STRESS_COLLISION_COUNTER, 1);
+    __asm__ volatile("pushfq\n\tandq %0, (%%rsp)\n\tpopfq" : : "i"(~TRAP_FLAG) : "memory", "cc");
+    book->added[STRESS_COLLISION_COUNTER]++;
+    book->adds++;
+}
+
+static void *find_commit(void *writer)
+{
+    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
+    unregister_area();
+    stress_enter(writer);
+    stress_add(&((struct stress_writer *)writer)->book[STRESS_BODY], STRESS_COLLISION_COUNTER);
+    sigfillset(&action.sa_mask);
+    sigaction(SIGTRAP, &action, NULL);
+    add_in_steps(&((struct stress_writer *)writer)->book[STRESS_BODY]);
+    stress_leave(writer);
+    return NULL;
+}
+
+/* --- the collisions */
+
+/* Brings what the mover needs to go on into its new CPU's caches: the way back from a signal handler. */
+static void warm_up(void)
+{
+    for (int i = 0; i < 2; i++)
+        rsm_syscall(RSM_SYS_TGKILL, getpid(), rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0), SIGUSR2, 0, 0, 0);
+}
+
+static void on_breakpoint(int number, siginfo_t *information, void *context)
+{
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    uint32_t round = collision.round;
+    (void)number;
+    (void)information;
+    registers[REG_RIP] = (greg_t)(uint64_t)collision.commit; /* not behind the breakpoint */
+    if (party == MOVER) {
+        cpu_pin(0, cpu_number(1));
+        warm_up();
+        set(&collision.arrived[MOVER], round);
+        watch_for(&collision.go, &collision.done[STAYER], round);
+    } else {
+        __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&collision.go, round, __ATOMIC_RELEASE);
+        give_a_start();
+    }
+}
+
+static void collide(uint32_t round)
+{
+    struct stress_writer *writer = collision.writer[party];
+    stress_add(&writer->book[STRESS_BODY], STRESS_COLLISION_COUNTER);
+    collision.finished[party] = __builtin_ia32_rdtsc();
+    set(&collision.done[party], round);
+}
+
+static void *move(void *writer)
+{
+    party = MOVER;
+    unregister_area();
+    stress_enter(writer);
+    for (uint32_t round = 1;; round++) {
+        cpu_pin(0, cpu_number(0));
+        wait_for(&collision.round, &collision.end, round);
+        if (collision.end)
+            break;
+        collide(round);
+        wait_for(&collision.done[STAYER], &collision.end, round);
+    }
+    stress_leave(writer);
+    return NULL;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Runs the rounds. Its thread stays on one CPU, from which the other one goes away. */
+static void stay(double seconds)
+{
+    double start = now();
+    party = STAYER;
+    cpu_pin(0, cpu_number(0));
+    for (uint32_t round = 1; now() - start < seconds; round++) {
+        __atomic_store_n(collision.commit, BREAKPOINT, __ATOMIC_SEQ_CST);
+        set(&collision.round, round);
+        wait_for(&collision.arrived[MOVER], &collision.done[MOVER], round);
+        collide(round);
+        wait_for(&collision.done[MOVER], &collision.done[MOVER], round);
+        stress->collisions += collision.arrived[MOVER] == round && collision.go == round;
+        learn_lag();
+    }
+    __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
+    set(&collision.end, collision.round + 1);
+}
+
+struct stay {
+    struct stress_writer *writer;
+    double seconds;
+};
+
+static void *stay_beside_a_mover(void *argument)
+{
+    struct stay *plan = argument;
+    struct sigaction action = {.sa_sigaction = on_breakpoint, .sa_flags = SA_SIGINFO};
+    pthread_t mover;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTRAP, &action, NULL);
+    unregister_area();
+    stress_enter(plan->writer);
+    if (pthread_create(&mover, NULL, move, collision.writer[MOVER]) == 0) {
+        stay(plan->seconds);
+        pthread_join(mover, NULL);
+    }
+    stress_leave(plan->writer);
+    return NULL;
+}
+
+static int in_another_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+    return pthread_create(&thread, NULL, body, argument) == 0 && pthread_join(thread, NULL) == 0;
+}
+
+/* The breakpoint is written into this process's copy of the subject's code. */
+static int set_writable(int writable)
+{
+    uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE), page = (uint64_t)collision.commit & ~(size - 1);
+    return mprotect((void *)page, size, PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0)) == 0;
+}
+
+static const char *obstacle(void)
+{
+    if (stress->cpus < 2)
+        return "only one CPU is allowed here";
+    if (!in_another_thread(find_commit, collision.writer[MOVER]) || !collision.commit)
+        return "no single instruction makes an add take effect";
+    if (!stress_subject_holds((uint64_t)collision.commit))
+        return "what makes an add take effect is not the subject's code";
+    if (!set_writable(1))
+        return "the subject's code may not be written to here";
+    return NULL;
+}
+
+void stress_collide(double seconds)
+{
+    struct sigaction before;
+    for (int i = 0; i < PARTIES; i++)
+        collision.writer[i] = stress_writer_new(STRESS_COLLIDING);
+    sigaction(SIGTRAP, NULL, &before);
+    const char *reason = obstacle();
+    if (!reason) {
+        struct stay plan = {collision.writer[STAYER], seconds};
+        uint64_t start = subject.sum(STRESS_COLLISION_COUNTER), added;
+        collision.original = *collision.commit;
+        in_another_thread(stay_beside_a_mover, &plan);
+        set_writable(0);
+        added = collision.writer[MOVER]->book[STRESS_BODY].adds + collision.writer[STAYER]->book[STRESS_BODY].adds - 2;
+        stress->collisions_lost = (int64_t)(added - (subject.sum(STRESS_COLLISION_COUNTER) - start));
+    }
+    sigaction(SIGTRAP, &before, NULL);
+    snprintf(stress->collisions_reason, sizeof(stress->collisions_reason), "%s", reason ? reason : "");
+}

@@ -1,0 +1,88 @@
+"""Runs a program of verify's that a subject may crash or hang, and leaves nothing of it running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rseq_matrix.errors import MissingError
+
+POLL = 0.05
+TEXT_LIMIT = 4096
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the program ended, and what it printed."""
+
+    status: int | None
+    """As subprocess tells it: negative is a signal; None if it ran into its time limit and was killed."""
+    output: str
+    complaints: str
+
+    @property
+    def ending(self) -> str:
+        """Say how it ended."""
+        if self.status is None:
+            return "it was still running at its time limit and was killed"
+        ended = f"it was killed by {signal_name(-self.status)}" if self.status < 0 else f"exit status {self.status}"
+        return f"{ended}: {self.complaints}" if self.complaints else ended
+
+
+def signal_name(number: int) -> str:
+    """Return what signal(7) calls it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # most real-time signals have no name
+
+
+def _wait(process: subprocess.Popen[bytes], limit: float, tick: Callable[[float], None]) -> int | None:
+    start = time.monotonic()
+    while (elapsed := time.monotonic() - start) < limit:
+        tick(elapsed)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(POLL)
+    return None
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    limit: float,
+    tick: Callable[[float], None],
+    descriptors: Sequence[int] = (),
+) -> Outcome:
+    """Run it in a process group of its own, which is killed if it does not end within `limit` seconds, or on Ctrl-C.
+
+    `tick` is told the seconds so far, all the time.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=complaints,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MissingError(f"{command[0]} does not start: {error.strerror}") from error
+        try:
+            status = _wait(process, limit, tick)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        output.seek(0)
+        complaints.seek(0)
+        said = " ".join(complaints.read(TEXT_LIMIT).decode(errors="replace").split())
+        return Outcome(status, output.read().decode(errors="replace"), said)

@@ -1,0 +1,447 @@
+"""The program `interrupted` (csrc/verify/interrupted.c) under ptrace: its threads do what they are told, one by one.
+
+Each thread has a role and stands at its gate until it gets a command. Nothing runs that the driver did not let go, so
+what happened is known, and so is in what order.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from rseq_matrix._native import ffi, lib
+from rseq_matrix.elf.facts import Section
+from rseq_matrix.errors import MissingError
+from rseq_matrix.layout.tracing import may_trace
+from rseq_matrix.signals import undisturbed
+from rseq_matrix.verify.subject import Subject
+
+OPERATOR, UNREGISTERED_OPERATOR = int(lib.RSM_OPERATOR), int(lib.RSM_UNREGISTERED_OPERATOR)
+HELPER, UNREGISTERED_HELPER, HANDLER = int(lib.RSM_HELPER), int(lib.RSM_UNREGISTERED_HELPER), int(lib.RSM_HANDLER)
+THREADS = (OPERATOR, UNREGISTERED_OPERATOR, HELPER, UNREGISTERED_HELPER)
+INTERRUPTION = int(signal.SIGUSR1)
+
+BREAKPOINT = b"\xcc"
+SPIN = b"\xeb\xfe"  # jmp to itself
+
+PRELOADS = "a process that preloads it"
+START_LIMIT = 10.0  # seconds
+END_LIMIT = 5.0
+COMMAND_LIMIT = 1.0
+STEP_BUFFER = 20_000
+RSEQ_CS = 8  # its offset in struct rseq
+MICROSECOND = 1_000_000
+NAP = 50_000  # microseconds; between two of them Ctrl-C is heard
+
+
+class CrashedError(Exception):
+    """A thread got a signal that kills, or the process is gone."""
+
+    def __init__(self, number: int, address: int) -> None:
+        self.signal = signal.Signals(number).name if number else "its end"
+        self.address = address
+        super().__init__(f"{self.signal} at {address:#x}")
+
+
+class StuckError(Exception):
+    """A thread did not come back to its gate in time."""
+
+    def __init__(self, role: int) -> None:
+        self.role = role
+        super().__init__(f"thread {role} did not come back")
+
+
+class StartError(Exception):
+    """A process that preloads the subject does not come to its start. `name` is the defect's."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        self.name = name
+        super().__init__(sentence)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a thread stands: at its "gate", at a "trap" (a breakpoint that was planted), behind a "step", before a
+    "signal" is delivered, or "halted".
+    """
+
+    kind: str
+    address: int
+    """Of the instruction that comes next; of a trap, the breakpoint's own."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where single-stepping led: the address of the next instruction after each step, and why it ended."""
+
+    addresses: list[int]
+    end: int
+    """enum rsm_walk_end."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """An rseq area that the kernel knows."""
+
+    address: int
+    size: int
+    signature: int
+
+
+@dataclass
+class Tracee:
+    """The process. Addresses are those in its memory, except where a Section's are meant."""
+
+    pid: int
+    box_memory: Any
+    cpus: tuple[int, ...]
+    tids: dict[int, int] = field(default_factory=dict)
+    stops: dict[int, Stop] = field(default_factory=dict)
+    """The threads that stand still."""
+    patches: dict[int, bytes] = field(default_factory=dict)
+    """What was in the place of each breakpoint and endless loop."""
+    traps: set[int] = field(default_factory=set)
+    """Where breakpoints are or were: a thread that came to one may be seen only when it is gone."""
+    areas: dict[int, Area] = field(default_factory=dict)
+    """Of the threads that have one registered."""
+
+    # --- what it says
+
+    @property
+    def mailbox(self) -> Any:
+        """Return the struct rsm_mailbox."""
+        return self.box_memory[0]
+
+    @property
+    def bias(self) -> int:
+        """Return what is added to the addresses of the subject's file."""
+        return int(self.mailbox.bias)
+
+    def is_subject(self, address: int) -> bool:
+        """Return whether code is the subject's."""
+        return bool(self.mailbox.text <= address < self.mailbox.text_end)
+
+    def is_program(self, address: int) -> bool:
+        """Return whether code is the program's own, which calls the subject."""
+        return bool(self.mailbox.program <= address < self.mailbox.program_end)
+
+    def values(self, role: int) -> list[int]:
+        """Return what a thread's last command gave."""
+        box = self.mailbox.box[role]
+        return [int(value) for value in box.value[0 : box.count]]
+
+    def error(self, role: int) -> int:
+        """Return the errno of a thread's last command."""
+        return int(self.mailbox.box[role].error)
+
+    # --- memory
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Return memory, None where there is none."""
+        to = ffi.new("char[]", size)
+        return None if lib.rsm_trace_read(self.pid, address, to, size) else bytes(ffi.buffer(to, size))
+
+    def word(self, address: int) -> int:
+        """Return a 64-bit word, 0 where there is none."""
+        return int.from_bytes(self.read(address, 8) or b"", "little")
+
+    def _write(self, address: int, data: bytes) -> None:
+        tid = self.tids[next(iter(self.stops))]
+        if error := lib.rsm_trace_write(tid, address, data, len(data)):
+            raise MissingError(f"the code of a traced process cannot be written: {os.strerror(error)}")
+
+    def patch(self, address: int, code: bytes) -> None:
+        """Put other code in an instruction's place. Some thread has to stand still."""
+        self.patches.setdefault(address, self.read(address, len(code)) or b"")
+        if code == BREAKPOINT:
+            self.traps.add(address)
+        self._write(address, code)
+
+    def restore(self, address: int) -> None:
+        """Put the instruction back."""
+        if code := self.patches.pop(address, None):
+            self._write(address, code)
+
+    def restore_all(self) -> None:
+        """Put all instructions back."""
+        for address in list(self.patches):
+            self.restore(address)
+
+    def is_armed(self, role: int, section: Section) -> bool:
+        """Return whether a thread's rseq_cs leads to a section: to its descriptor, or a copy of that on the stack."""
+        area = self.areas.get(role)
+        pointer = self.word(area.address + RSEQ_CS) if area else 0
+        if not pointer:
+            return False
+        return pointer == self.bias + section.descriptor or self.word(pointer + 8) == self.bias + section.start
+
+    # --- running
+
+    def pin(self, role: int, cpu: int) -> None:
+        """Bind a thread to a CPU."""
+        os.sched_setaffinity(self.tids[role], {cpu})
+
+    def order(self, role: int, command: int, *arguments: int) -> None:
+        """Write a command into a thread's box, for when it goes on."""
+        box = self.mailbox.box[role]
+        box.command = command
+        box.code_at = 0
+        for index, argument in enumerate(arguments):
+            box.argument[index] = argument
+
+    def go_on(self, role: int, number: int = 0) -> None:
+        """Let a thread go on, with a signal."""
+        del self.stops[role]
+        lib.rsm_trace_go_on(self.tids[role], number, 0)
+
+    def begin(self, role: int, command: int, *arguments: int) -> None:
+        """Let a thread that stands at its gate obey a command."""
+        self.order(role, command, *arguments)
+        self.go_on(role)
+
+    def finish(self, role: int, seconds: float = COMMAND_LIMIT) -> None:
+        """Wait until a thread is back at its gate. Raises StuckError."""
+        stop = self.wait(role, seconds)
+        if stop is None or stop.kind != "gate":
+            raise StuckError(role)
+
+    def do(self, role: int, command: int, *arguments: int) -> list[int]:
+        """Let a thread obey a command, and return the values that it gave."""
+        self.begin(role, command, *arguments)
+        self.finish(role)
+        return self.values(role)
+
+    def wait(self, role: int, seconds: float) -> Stop | None:
+        """Wait until a thread stands still. Raises CrashedError where any of them gets a signal that kills."""
+        end = time.monotonic() + seconds
+        while role not in self.stops and (left := end - time.monotonic()) > 0:
+            self.poll(min(left, NAP / MICROSECOND))
+        return self.stops.get(role)
+
+    def poll(self, seconds: float = 0) -> None:
+        """Look for the next stop of any thread."""
+        found = ffi.new("struct rsm_stop *")
+        error = lib.rsm_trace_await(self.pid, int(seconds * MICROSECOND), found)
+        if error or found.ended:
+            raise CrashedError(int(found.signal) or (0 if error else int(signal.SIGKILL)), 0)
+        if found.tid:
+            self._note(found)
+
+    def _note(self, found: Any) -> None:
+        tid, number, address = int(found.tid), int(found.signal), int(found.program_counter)
+        role = int(found.role) if found.at_gate else next((r for r, t in self.tids.items() if t == tid), -1)
+        if found.at_gate:
+            self.tids.setdefault(role, tid)
+            self.stops[role] = Stop("gate", address)
+        elif found.event:
+            self._note_event(tid, role, number, address)
+        elif number == signal.SIGTRAP and found.stepped:
+            self.stops[role] = Stop("step", address)
+        elif number == signal.SIGTRAP and address - 1 in self.traps:
+            self.stops[role] = Stop("trap", address - 1)
+        elif number == INTERRUPTION:
+            self.stops[role] = Stop("signal", address)
+        elif number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
+            lib.rsm_trace_go_on(tid, 0, 0)
+        else:
+            raise CrashedError(number, address)
+
+    def _note_event(self, tid: int, role: int, number: int, address: int) -> None:
+        """A new thread, an exec; or the stop that halt() asked for."""
+        if role in self.tids and role not in self.stops and number == signal.SIGTRAP:
+            self.stops[role] = Stop("halted", address)
+        else:
+            lib.rsm_trace_go_on(tid, 0, 0)
+
+    def halt(self, role: int) -> Stop:
+        """Stop a running thread where it is. Raises StuckError."""
+        lib.rsm_trace_interrupt(self.tids[role])
+        stop = self.wait(role, COMMAND_LIMIT)
+        if stop is None:
+            raise StuckError(role)
+        return stop
+
+    def interrupt(self, role: int) -> None:
+        """Send a thread the signal whose handler is the role HANDLER."""
+        lib.rsm_trace_signal(self.pid, self.tids[role], INTERRUPTION)
+
+    def move(self, role: int, address: int) -> None:
+        """Make a thread that stands still go on elsewhere."""
+        lib.rsm_trace_move(self.tids[role], address)
+
+    def leave_trap(self, role: int) -> None:
+        """Make a thread that stands behind a breakpoint go on with the instruction that was there."""
+        address = self.stops[role].address
+        self.restore(address)
+        self.move(role, address)
+
+    def step_over_trap(self, role: int) -> None:
+        """Execute the instruction that a breakpoint stands for, and leave the breakpoint."""
+        address = self.stops[role].address
+        planted = address in self.patches
+        self.leave_trap(role)
+        del self.stops[role]
+        lib.rsm_trace_step(self.tids[role])
+        self.wait(role, COMMAND_LIMIT)
+        if planted:
+            self.patch(address, BREAKPOINT)
+
+    def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> Walk:
+        """Single-step a thread that stands still until something happens (enum rsm_walk_end)."""
+        area = self.areas.get(role) if armed else None
+        addresses, found = ffi.new("uint64_t[]", limit), ffi.new("struct rsm_stop *")
+        count, end = ffi.new("unsigned int *"), ffi.new("unsigned int *")
+        watched = area.address + RSEQ_CS if area else 0
+        address = self.stops.pop(role).address
+        listed = ffi.new("uint64_t[]", list(stops))
+        error = lib.rsm_trace_walk(self.tids[role], watched, listed, len(stops), addresses, limit, count, end, found)
+        walked = [int(step) for step in addresses[0 : count[0]]]
+        if error:
+            raise CrashedError(0, walked[-1] if walked else address)
+        if end[0] == lib.RSM_WALK_SLEEPS:
+            raise StuckError(role)
+        if end[0] == lib.RSM_WALK_STOPPED:
+            if found.ended:
+                raise CrashedError(int(found.signal), walked[-1] if walked else address)
+            self._note(found)
+        else:
+            self.stops[role] = Stop("step", walked[-1])
+        return Walk(walked, int(end[0]))
+
+    # --- registrations
+
+    def look(self, role: int) -> None:
+        """Ask the kernel for a standing thread's area."""
+        found = ffi.new("struct rsm_kernel_area *")
+        error = lib.rsm_trace_registration(self.tids[role], found)
+        self.areas.pop(role, None)
+        if not error and found.address:
+            self.areas[role] = Area(int(found.address), int(found.size), int(found.signature))
+
+
+def choose_cpus() -> tuple[int, ...]:
+    """Return the CPUs that are used: the operator's and, if there is another, that one."""
+    return tuple(sorted(os.sched_getaffinity(0)))[:2]
+
+
+@contextmanager
+def beside(cpu: int) -> Iterator[None]:
+    """Keep this program off a CPU, if there is another: whoever wakes up there interrupts the operator."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, allowed - {cpu} or allowed)
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _strings(values: Sequence[str]) -> tuple[Any, list[Any]]:
+    kept = [ffi.new("char[]", os.fsencode(value)) for value in values]
+    return ffi.new("char *[]", [*kept, ffi.NULL]), kept
+
+
+def _start(subject: Subject, program: Path, memory: int, output: IO[bytes]) -> int:
+    """Start the program under ptrace. What the dynamic linker binds later would be single-stepped, so it does now."""
+    environment = {**subject.environment(), "LD_BIND_NOW": "1"}
+    arguments, kept = _strings([str(program), str(memory)])
+    variables, kept_too = _strings([f"{name}={value}" for name, value in environment.items()])
+    error, stage = ffi.new("int *"), ffi.new("int *")
+    pid = lib.rsm_trace_start(os.fsencode(program), arguments, variables, output.fileno(), error, stage)
+    del kept, kept_too  # alive until here
+    if pid > 0:
+        return int(pid)
+    why = os.strerror(error[0])
+    if stage[0] or may_trace():
+        raise MissingError(f"{program}: cannot be executed: {why}")
+    raise MissingError(f"this kernel or container lets no process trace another ({why}); allow ptrace(2)")
+
+
+def _reach_gates(tracee: Tracee, subject: Subject, output: IO[bytes]) -> None:
+    end = time.monotonic() + START_LIMIT
+    try:
+        while len(tracee.stops) < len(THREADS):
+            tracee.poll(NAP / MICROSECOND)
+            if time.monotonic() > end:
+                raise StartError("hang", f"{PRELOADS} does not come to its main() in {START_LIMIT:.0f} seconds")
+        _settle(tracee, subject)
+    except StuckError as error:
+        raise StartError("hang", f"{PRELOADS} does not come to the end of its first operation") from error
+    except CrashedError as error:
+        output.seek(0)
+        said = output.read(4096).decode("utf-8", "replace").strip().splitlines()
+        detail = said[0][:200] if said else str(error)
+        raise StartError("crash", f"{PRELOADS} ends before or at its first operation: {detail}") from error
+
+
+def _settle(tracee: Tracee, subject: Subject) -> None:
+    """Bind the threads, and see to it that those with a registration have one and the others have none."""
+    home, other = tracee.cpus[0], tracee.cpus[-1]
+    for role in THREADS:
+        tracee.pin(role, home if role in (OPERATOR, UNREGISTERED_OPERATOR) else other)
+        tracee.do(role, lib.RSM_DO_ADD, 0)  # some libraries register at their first use
+        tracee.look(role)
+        if role in (OPERATOR, HELPER):
+            if role not in tracee.areas and "rsm_subject_register" in subject.exports:
+                tracee.do(role, lib.RSM_DO_REGISTER)
+                tracee.look(role)
+        elif area := tracee.areas.get(role):
+            tracee.do(role, lib.RSM_DO_UNREGISTER, area.address, area.size, area.signature)
+            tracee.do(role, lib.RSM_DO_ADD, 0)
+            tracee.look(role)
+
+
+def _end(pid: int) -> None:
+    """Kill the process and wait for all of its threads."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    found = ffi.new("struct rsm_stop *")
+    end = time.monotonic() + END_LIMIT
+    while time.monotonic() < end and lib.rsm_trace_await(pid, 1000, found) != errno.ECHILD:
+        if found.tid and not found.ended:
+            lib.rsm_trace_go_on(found.tid, 0, 0)
+
+
+@contextmanager
+def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[Tracee]:
+    """Start the program with a subject, all threads at their gates, and end it.
+
+    Raises MissingError where tracing is not allowed, StartError where the subject lets no process get there.
+    """
+    pid = 0
+    descriptor = os.memfd_create("rseq-matrix", 0)
+    try:
+        size = ffi.sizeof("struct rsm_mailbox")
+        os.ftruncate(descriptor, size)
+        with tempfile.TemporaryFile() as output, _mapped(descriptor, size) as memory:
+            with undisturbed():
+                pid = _start(subject, program, descriptor, output)
+            tracee = Tracee(pid, memory, cpus)
+            _reach_gates(tracee, subject, output)
+            yield tracee
+    finally:
+        with undisturbed():
+            os.close(descriptor)
+            if pid:
+                _end(pid)
+
+
+@contextmanager
+def _mapped(descriptor: int, size: int) -> Iterator[Any]:
+    memory = mmap.mmap(descriptor, size)
+    view = ffi.from_buffer("struct rsm_mailbox[]", memory)
+    try:
+        yield view
+    finally:
+        ffi.release(view)
+        memory.close()
