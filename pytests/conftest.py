@@ -44,7 +44,8 @@ def _ptrace_error() -> int:
     campaign = Campaign(Wanted(("host/*/dynamic-now/default/executable.quick_exit",)))
     return next(
         run.trace_error
-        for f in Runner(campaign.build, Options()).findings(campaign.processes)
+        for target in campaign.targets.values()
+        for f in Runner(target.build, Options()).findings(campaign.processes)
         for run in f.runs.values()
     )
 

@@ -88,7 +88,13 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
 
 @click.command()
 @click.argument("globs", nargs=-1, metavar="[CELL-GLOB]...")
-@click.option("--libc", "libcs", multiple=True, metavar="SPEC", help="libc to run on; this version knows 'system'.")
+@click.option(
+    "--libc",
+    "libcs",
+    multiple=True,
+    metavar="SPEC",
+    help="system, all, glibc-2.31 and the like, or a directory.  [default: system]",
+)
 @click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
 @click.option("--environment", "environments", multiple=True, metavar="NAME", help="default, tunable-off.")
 @click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
@@ -120,7 +126,7 @@ def run(
     time_limit: float,
     resume: bool,
 ) -> None:
-    """Run the matrix, or the cells that the globs name, on the system's glibc.
+    """Run the matrix, or the cells that the globs name, on the system's glibc or on others.
 
     A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*').
     """
@@ -131,7 +137,7 @@ def run(
     with Console(stderr=True).status("building the probes") as status:
         if not sys.stderr.isatty():
             status.stop()
-        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
+        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume), status.update)
     finished = _drive(campaign, resume)
     document = campaign.document()
     outputs.write(document)

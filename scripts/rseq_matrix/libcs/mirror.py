@@ -1,4 +1,4 @@
-"""The package mirror that this host's apt is set up for, and the part of apt's configuration that says how to reach it."""
+"""The package mirror that this host's apt is set up for, and what its configuration says about reaching it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrin
 VARIABLE = "RSEQ_MATRIX_MIRROR"
 """An environment variable: the URI of a mirror to use instead."""
 
-CONNECTION = ("Acquire::http::", "Acquire::https::", "Acquire::ForceIPv", "Acquire::Check-Valid-Until ", "Acquire::Check-Date ")
+CONNECTION = (
+    "Acquire::http::",
+    "Acquire::https::",
+    "Acquire::ForceIPv",
+    "Acquire::Check-Valid-Until ",
+    "Acquire::Check-Date ",
+)
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "experimental")
 LATER_SUITES = ("sid", "testing", "bullseye-backports", "bookworm-backports")
 """Asked for what none of the others has."""

@@ -54,10 +54,11 @@ class Package:
         return re.sub(r"^\d+:", "", self.version).rpartition("-")[0] or self.version
 
 
-def _run(command: Sequence[str], base: Path, **options: str) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], base: Path, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of apt's tools in its private surroundings."""
     environment = {"APT_CONFIG": str(base / "apt.conf"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=environment, check=False, **options
+        command, capture_output=True, text=True, errors="replace", env=environment, cwd=place, check=False
     )
 
 
@@ -68,7 +69,7 @@ def _complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 class Index:
-    """The package indexes of some suites, in a private directory of apt's. Asks a few, and more if that is not enough."""
+    """The package indexes of some suites, in a private directory. More are asked where these are not enough."""
 
     def __init__(self, base: Path) -> None:
         """Set apt up. base: a new directory, which the caller removes."""
@@ -129,7 +130,7 @@ class Index:
         """Download the packages, verified, and return their files."""
         directory = self._base / "archives"
         wanted = [f"{package.name}={package.version}" for package in packages]
-        done = _run(["apt-get", "-q", "download", *wanted], self._base, cwd=str(directory))
+        done = _run(["apt-get", "-q", "download", *wanted], self._base, directory)
         if done.returncode != 0:
             raise MissingError(f"apt cannot fetch {' and '.join(wanted)}: {_complaint(done)}")
         names = (f"{package.name}_{package.version.replace(':', '%3a')}_*.deb" for package in packages)

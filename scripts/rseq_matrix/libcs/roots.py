@@ -188,6 +188,5 @@ def open_root(given: Path) -> Root:
 def _require_machine(given: Path, loader: Path) -> None:
     machine = machine_of(loader)
     if machine != MACHINE:
-        raise InputError(
-            f"the libc in {given} is for another machine ({machine.removeprefix('EM_')}), and this one is {MACHINE_NAME}"
-        )
+        name = machine.removeprefix("EM_")
+        raise InputError(f"the libc in {given} is for another machine ({name}), and this one is {MACHINE_NAME}")

@@ -56,7 +56,7 @@ def _named_in_cells(globs: Iterable[str], system: str) -> list[str]:
 
 
 def choose(texts: Sequence[str], globs: Sequence[str], system: str) -> list[Spec]:
-    """Return the libcs of a run, each once: those that were asked for, else those that cell ids name, else the system's.
+    """Return the libcs of a run, each once: what was asked for, else what cell ids name, else the system's.
 
     system: the id of the system's libc.
     """

@@ -135,7 +135,11 @@ def _make(spec: Spec, index: Index, directory: Path) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=directory))
     packages = _packages(spec, index)
     for archive in index.fetch(packages):
-        extract(archive, unfinished / ROOT, compiler_parts_only=archive.name.startswith("libgcc-") and "-dev_" in archive.name)
+        extract(
+            archive,
+            unfinished / ROOT,
+            compiler_parts_only=archive.name.startswith("libgcc-") and "-dev_" in archive.name,
+        )
     manifest = {"packages": [asdict(package) for package in packages], "files": _walk(unfinished / ROOT)}
     with (unfinished / MANIFEST).open("w") as file:
         json.dump(manifest, file)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +43,8 @@ class Toolchain:
     """Links that this libc cannot have, and why."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What a dynamic program needs to run on this libc."""
+    directory: str = ""
+    """The root, as it was given."""
     borrowed: tuple[str, ...] = ()
     """What is not the root's own, but the system's."""
 
@@ -188,16 +189,23 @@ class _Assembly:
         return Parts(before, after)
 
 
-def _library_path(root: Root, compiler: Sequence[str]) -> str:
-    """Return where the dynamic linker is to look. The compiler's unwinder, without which no thread can be cancelled,
-    is the system's where the root has none.
+def borrowed_directories(root: Root, compiler: Callable[[], Sequence[str]]) -> list[Path]:
+    """Return the directories that a root's dynamic linker has to look into besides its own.
+
+    The compiler's unwinder, without which no thread can be cancelled, is the system's where the root has none.
     """
-    directories = list(root.library_directories)
-    if root.family == "glibc" and not root.find("libgcc_s.so.1"):
-        unwinder = find_file(compiler, "libgcc_s.so.1")
-        if unwinder:
-            directories.append(_linked_directory("unwinder", {"libgcc_s.so.1": unwinder.resolve()}))
-    return ":".join(map(str, directories))
+    if root.family != "glibc" or root.find("libgcc_s.so.1"):
+        return []
+    try:
+        unwinder = find_file(compiler(), "libgcc_s.so.1")
+    except MissingError:  # who only runs programs needs no compiler
+        return []
+    return [_linked_directory("unwinder", {"libgcc_s.so.1": unwinder.resolve()})] if unwinder else []
+
+
+def _library_path(root: Root, compiler: Sequence[str]) -> str:
+    """Return where the dynamic linker is to look."""
+    return ":".join(map(str, (*root.library_directories, *borrowed_directories(root, lambda: compiler))))
 
 
 def _key(root: Root) -> str:
@@ -232,6 +240,7 @@ def toolchain(root: Root, compiler: Sequence[str]) -> Toolchain:
     found = {link: part if isinstance(part, Parts) else Parts() for link, part in parts.items()}
     return Toolchain(
         key=_key(root),
+        directory=str(root.directory),
         compile=assembly.compile(),
         program=assembly.dynamic("crtbeginS.o", "crtendS.o", [interpreter, assembly.required("Scrt1.o")]),
         object=assembly.dynamic("crtbeginS.o", "crtendS.o", []),
