@@ -17,7 +17,10 @@ import pytest
 
 from rseq_matrix.build import Build, build, find_compiler, unsupported_links
 from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.errors import RseqMatrixError
 from rseq_matrix.journal import Journal
+from rseq_matrix.libcs.specs import FETCHED, parse
+from rseq_matrix.libcs.store import obtain
 from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,12 +53,24 @@ def _ptrace_error() -> int:
     )
 
 
+@functools.cache
+def _mirror_problem() -> str:
+    """Say why the libcs of the axis cannot be had here; empty if they are in the cache, or were fetched just now."""
+    try:
+        obtain([parse(name) for name in FETCHED])
+    except RseqMatrixError as error:
+        return str(error)
+    return ""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what this machine cannot do."""
     if item.get_closest_marker("ptrace") and (error := _ptrace_error()):
         pytest.skip(f"one process may not trace another here: {os.strerror(error)}")
     if item.get_closest_marker("libc_a") and unsupported_links(find_compiler()):
         pytest.skip("no static libc (Debian: libc6-dev; Fedora: glibc-static)")
+    if item.get_closest_marker("mirror") and (problem := _mirror_problem()):
+        pytest.skip(problem)
     if item.get_closest_marker("binutils") and not shutil.which("readelf"):
         pytest.skip("no readelf (Debian, Fedora and Alpine: binutils)")
     if item.get_closest_marker("cross") and not importlib.util.find_spec("ziglang"):

@@ -56,14 +56,15 @@ class Outputs:
 def _drive(campaign: Campaign, resume: bool) -> bool:
     """Run it with a progress bar where somebody watches. Returns False if it was interrupted."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    cells = len(campaign.cells)
+    columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cells = sum(len(process.cells) for process in campaign.processes)
     with Journal(campaign.identity(), resume) as journal:
         try:
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task("starting", total=cells)
                 for process in campaign.go(journal):
-                    progress.update(task, advance=len(process.cells), description=f"{process.link} {process.scenario}")
+                    what = f"{process.libc} {process.link} {process.scenario}"
+                    progress.update(task, advance=len(process.cells), description=what)
         except KeyboardInterrupt:
             return False
         journal.discard()

@@ -23,7 +23,7 @@ CONNECTION = (
     "Acquire::Check-Date ",
 )
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "experimental")
-LATER_SUITES = ("sid", "testing", "bullseye-backports", "bookworm-backports")
+LATER_SUITES = ("sid", "testing")
 """Asked for what none of the others has."""
 
 NAMES = {*SUITES, *LATER_SUITES, "oldoldstable", "oldstable", "stable", "testing", "unstable"}

@@ -41,7 +41,7 @@ def parse(text: str) -> Spec:
     named = NAMED.fullmatch(text)
     if named:
         return Spec(text, named[1], named[2])
-    if "/" in text or text in (".", "..") or Path(text).is_dir():
+    if "/" in text or text in (".", "..") or (text and Path(text).is_dir()):
         return Spec(text, directory=Path(text))
     known = ", ".join((SYSTEM, ALL, *FETCHED))
     raise UsageError(f"unknown libc '{text}': it is {known}, another version written like these, or a directory")

@@ -130,22 +130,17 @@ def _compiler_packages(libc: Package, index: Index) -> list[Package]:
     return [unwinder, static] if static else [unwinder]
 
 
-def _make(spec: Spec, index: Index, directory: Path) -> None:
-    """Fetch one libc into a directory beside its place, and put it there."""
-    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=directory))
+def _make(spec: Spec, index: Index, unfinished: Path) -> None:
+    """Fetch one libc into a new directory, and write down what is in it."""
     packages = _packages(spec, index)
     for archive in index.fetch(packages):
-        extract(
-            archive,
-            unfinished / ROOT,
-            compiler_parts_only=archive.name.startswith("libgcc-") and "-dev_" in archive.name,
-        )
+        of_compiler = archive.name.startswith("libgcc-") and "-dev_" in archive.name
+        extract(archive, unfinished / ROOT, compiler_parts_only=of_compiler)
     manifest = {"packages": [asdict(package) for package in packages], "files": _walk(unfinished / ROOT)}
     with (unfinished / MANIFEST).open("w") as file:
         json.dump(manifest, file)
         file.flush()
         os.fsync(file.fileno())
-    _put(unfinished, directory / spec.text)
 
 
 def _put(made: Path, place: Path) -> None:
@@ -167,7 +162,12 @@ def _fetch(missing: Sequence[Spec], directory: Path) -> None:
     try:
         index = Index(base)
         while waiting:
-            _make(waiting[0], index, directory)
+            unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=directory))
+            try:
+                _make(waiting[0], index, unfinished)
+                _put(unfinished, directory / waiting[0].text)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
             waiting.pop(0)
     except RseqMatrixError as error:
         raise type(error)(_sentence(waiting, error)) from error

@@ -100,6 +100,16 @@ def _kernel_headers(compiler: Sequence[str]) -> Path | None:
     return _linked_directory("kernel-headers", links) if links else None
 
 
+def _verbatim(library: Path) -> str:
+    """Name a shared library so that CMake makes nothing else of it: not -lc, and no run path."""
+    return f"-Wl,{library}"
+
+
+def _named(library: Path) -> list[str]:
+    """Name libc so that programs need it by its file's name: musl's has no DT_SONAME, and a path would be kept."""
+    return [f"-L{library.parent}", f"-l:{library.name}"]
+
+
 class _Assembly:
     """Puts a toolchain together, and notes what the root lacks."""
 
@@ -157,23 +167,19 @@ class _Assembly:
     def dynamic(self, start: str, end: str, first: Sequence[str]) -> Parts:
         """Return what surrounds the objects of a dynamic program or a shared object."""
         libraries = [self.root.find(name) for name in ("libpthread.so.0", "libdl.so.2")]
-        needed = [str(path) for path in libraries if path]
+        separate = self.root.loader != self.root.libc
         nonshared = self.own_or_borrowed("libc_nonshared.a")
         after = [
             "-Wl,--as-needed",
-            *needed,
+            *(_verbatim(path) for path in libraries if path),
             "-Wl,--no-as-needed",
-            str(self.root.libc),
+            *([_verbatim(self.root.libc)] if separate else _named(self.root.libc)),
             *([str(nonshared)] if nonshared else []),
-            "-Wl,--as-needed",
-            str(self.root.loader),
-            "-Wl,--no-as-needed",
+            *(["-Wl,--as-needed", _verbatim(self.root.loader), "-Wl,--no-as-needed"] if separate else []),
             self.compiler_part("libgcc.a"),
             self.compiler_part(end),
             self.required("crtn.o"),
         ]
-        if self.root.loader == self.root.libc:
-            after.remove(str(self.root.loader))
         before = ["-nostdlib", *first, self.required("crti.o"), self.compiler_part(start)]
         return Parts(tuple(before), tuple(after))
 

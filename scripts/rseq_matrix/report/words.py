@@ -47,7 +47,7 @@ ADVICE = {
 
 def repeat(cell: dict[str, Any], document: dict[str, Any]) -> str:
     """Return the command that repeats a cell of a document."""
-    spec = next((libc["spec"] for libc in document["libcs"] if libc["id"] == cell["libc"]), "system")
+    spec = next((libc.get("spec", "system") for libc in document["libcs"] if libc["id"] == cell["libc"]), "system")
     libc = "" if spec == "system" else f"--libc {shlex.quote(spec)} "
     return f"rseq-matrix run {libc}'{cell['id']}'"
 
