@@ -157,6 +157,8 @@ class Campaign:
         for libc in (target.libc for target in self.targets.values() if self.kernel.has_rseq):
             if libc.loader and not libc.registers_dynamic:
                 yield f"{libc.id} has no rseq support: nothing is registered unless a library does it itself"
+        for libc in (target.libc for target in self.targets.values() if target.libc.borrowed):
+            yield f"{libc.id}: {', '.join(libc.borrowed)}: the system's were taken, because {libc.spec} has none"
         if not self.wanted.options.traced:
             yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"
         for error in sorted(self._trace_errors):

@@ -78,6 +78,8 @@ class Libc:
     """What it does not have of that which some stages need, and why that is believed."""
     spec: str = "system"
     """How it is asked for."""
+    borrowed: tuple[str, ...] = ()
+    """What its directory lacks, so that the system's was taken: start files, headers."""
 
     @property
     def features(self) -> dict[str, object]:

@@ -55,13 +55,14 @@ def _target(spec: Spec, root: Root | None, sabotage: bool) -> Target:
     if root is None:
         made = build(sabotage=sabotage)
         return Target(libc_of(made, spec.text), made)
-    made = build(sabotage=sabotage, tools=toolchain(root, find_compiler()))
+    tools = toolchain(root, find_compiler())
+    made = build(sabotage=sabotage, tools=tools)
     try:
         libc = libc_of(made, spec.text)
     except MissingError as error:
         raise (InputError if spec.directory else MissingError)(str(error)) from error
     _require_own(spec, root, libc)
-    return Target(libc, made)
+    return Target(replace(libc, borrowed=tools.borrowed), made)
 
 
 def _distinct(targets: Sequence[Target]) -> list[Target]:
