@@ -2,8 +2,10 @@
 #ifndef RSM_PROBE_LIBC_H
 #define RSM_PROBE_LIBC_H
 
-#include <gnu/libc-version.h>
 #include <sched.h>
+#ifndef RSM_ABSENT_libc_version
+#include <gnu/libc-version.h>
+#endif
 
 #include "probe.h"
 
@@ -14,9 +16,20 @@ static inline int rsm_libc_sched_getcpu(void)
     return sched_getcpu();
 }
 
+#if defined(RSM_ABSENT_libc_version) && defined(RSM_STATIC)
+/* musl's (src/internal/version.c). It is hidden, but a static program is one component with its libc. */
+extern const char rsm_weak_libc_version[] __asm__("__libc_version") __attribute__((weak));
+#endif
+
 static inline const char *rsm_libc_version(void)
 {
+#if defined(RSM_ABSENT_libc_version) && defined(RSM_STATIC)
+    return rsm_weak_libc_version ? rsm_weak_libc_version : "";
+#elif defined(RSM_ABSENT_libc_version)
+    return ""; /* only its build id tells which it is */
+#else
     return gnu_get_libc_version();
+#endif
 }
 
 #endif

@@ -17,7 +17,10 @@ import pytest
 
 from rseq_matrix.build import Build, build, find_compiler, unsupported_links
 from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.errors import RseqMatrixError
 from rseq_matrix.journal import Journal
+from rseq_matrix.libcs.specs import FETCHED, parse
+from rseq_matrix.libcs.store import obtain
 from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +47,20 @@ def _ptrace_error() -> int:
     campaign = Campaign(Wanted(("host/*/dynamic-now/default/executable.quick_exit",)))
     return next(
         run.trace_error
-        for f in Runner(campaign.build, Options()).findings(campaign.processes)
+        for target in campaign.targets.values()
+        for f in Runner(target.build, Options()).findings(campaign.processes)
         for run in f.runs.values()
     )
+
+
+@functools.cache
+def _mirror_problem() -> str:
+    """Say why the libcs of the axis cannot be had here; empty if they are in the cache, or were fetched just now."""
+    try:
+        obtain([parse(name) for name in FETCHED])
+    except RseqMatrixError as error:
+        return str(error)
+    return ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -55,6 +69,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"one process may not trace another here: {os.strerror(error)}")
     if item.get_closest_marker("libc_a") and unsupported_links(find_compiler()):
         pytest.skip("no static libc (Debian: libc6-dev; Fedora: glibc-static)")
+    if item.get_closest_marker("mirror") and (problem := _mirror_problem()):
+        pytest.skip(problem)
     if item.get_closest_marker("binutils") and not shutil.which("readelf"):
         pytest.skip("no readelf (Debian, Fedora and Alpine: binutils)")
     if item.get_closest_marker("cross") and not importlib.util.find_spec("ziglang"):

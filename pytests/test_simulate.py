@@ -32,13 +32,18 @@ from rseq_matrix.simulation.documents import (
     life_document,
 )
 from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
-from rseq_matrix.timeline import State, World, expectations
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, State, World, expectations
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)
-LIBCS = {"none": (False, False), "area-2.35": (True, False), "extensible-2.41": (True, False)}
-LIBCS["extensible-2.44"] = (True, True)
-"""Designs that exist as a libc: whether it registers, and whether a static program's thread pointer comes first."""
+LIBCS = {
+    "none": (False, False, NOWHERE, True),
+    "area-2.35": (True, False, BEHIND, False),
+    "extensible-2.41": (True, False, BEFORE, False),
+    "extensible-2.44": (True, True, BEFORE, False),
+}
+"""Designs that exist as a libc: whether it registers, whether a static program's thread pointer comes first, where the
+area lies, whether any audit library makes binding lazy."""
 SYMBOLS = ("handled-2019", "abi-2020")
 
 
@@ -77,6 +82,7 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
                 reference=state.reference,
                 relocated=seen.relocated,
                 section=seen.section,
+                area=state.area,
             )
             found += [stage] if got != want else []
     return found
@@ -87,8 +93,8 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_design_that_exists_is_the_model_of_its_libc(name: str, link: str, environment: str, kernel: str) -> None:
-    registers, first = LIBCS[name]
-    world = World(link, environment, registers, kernel, first)
+    registers, first, area, lazily = LIBCS[name]
+    world = World(link, environment, registers, kernel, first, area, audit_binds_lazily=lazily)
     assert disagreements(DESIGNS[name], world, link, environment, kernel) == []
 
 

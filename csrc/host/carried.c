@@ -11,6 +11,7 @@
 void rsm_library_indirect(void);
 void rsm_preload_indirect(void);
 
+#ifndef RSM_ABSENT_ifunc
 void rsm_carry_library_ifunc(void)
 {
     rsm_library_indirect();
@@ -20,6 +21,7 @@ void rsm_carry_preload_ifunc(void)
 {
     rsm_preload_indirect();
 }
+#endif
 
 static void *nothing(void *argument)
 {
@@ -43,8 +45,10 @@ void rsm_carry_opened_object(void)
         fprintf(stderr, "%s\n", dlerror());
 }
 
+#ifndef RSM_ABSENT_dlmopen
 void rsm_carry_new_namespace(void)
 {
     if (!dlmopen(LM_ID_NEWLM, "rsm_new_namespace.so", RTLD_LAZY))
         fprintf(stderr, "%s\n", dlerror());
 }
+#endif

@@ -11,7 +11,9 @@ int main(void)
         {RSM_STAGE_process_clone_vm_child, rsm_process_clone_vm_child},
         {RSM_STAGE_process_clone_thread, rsm_process_clone_thread},
         {RSM_STAGE_process_clone_thread_zeroed, rsm_process_clone_thread_zeroed},
+#ifndef RSM_ABSENT_makecontext
         {RSM_STAGE_process_coroutine, rsm_process_coroutine},
+#endif
     };
     rsm_reach(RSM_REACHED_MAIN);
     RSM_TAKE_STEPS(steps);

@@ -8,7 +8,9 @@ void rsm_after_exec_indirect(void);
 int main(void)
 {
     rsm_reach(RSM_REACHED_MAIN);
+#ifndef RSM_ABSENT_ifunc
     rsm_after_exec_indirect();
+#endif
     RSM_PROBE_LIBC(process, exec);
     return 0;
 }

@@ -9,7 +9,9 @@ int main(void)
         {RSM_STAGE_thread_recycled_stack, rsm_thread_recycled_stack},
         {RSM_STAGE_thread_cleanup_handler, rsm_thread_cleanup_handler},
         {RSM_STAGE_thread_cancelled, rsm_thread_cancelled},
+#ifndef RSM_ABSENT_thread_atexit
         {RSM_STAGE_thread_tls_destructor, rsm_thread_tls_destructor},
+#endif
         {RSM_STAGE_thread_detached, rsm_thread_detached},
     };
     rsm_reach(RSM_REACHED_MAIN);

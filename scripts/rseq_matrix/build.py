@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rseq_matrix.cache import cache_directory, locked
 from rseq_matrix.errors import MissingError
+from rseq_matrix.libcs.offers import Bench, absent_offers
+from rseq_matrix.libcs.toolchain import Toolchain, find_file
 from rseq_matrix.registry import LINKS
 
 PACKAGES = {
@@ -23,6 +24,7 @@ PACKAGES = {
     "static libc": "Debian: apt install libc6-dev; Fedora: dnf install glibc-static; Alpine: apk add musl-dev",
 }
 STAMP = "finished.json"
+ABSENT = "absent.json"
 SOURCE_PATTERNS = ("csrc/**/*", "preload/*", "auditlib/*", "ifunc/*")
 SOURCE_SUFFIXES = (".c", ".h", ".def", ".txt", ".cmake")
 
@@ -35,12 +37,10 @@ class Build:
     failures: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     """Links that this machine cannot link, and why."""
-
-
-def cache_directory() -> Path:
-    """Return the project's part of XDG's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "rseq-matrix"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the dynamic programs need to run on the libc that they are linked to."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """What this libc does not have, of that which some stages need, and why it is believed."""
 
 
 def source_root() -> Path:
@@ -74,17 +74,11 @@ def _output(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def _find_file(compiler: list[str], name: str) -> Path | None:
-    """Ask the compiler where a start file or library is; it answers with the bare name if it has none."""
-    path = Path(_output([*compiler, f"-print-file-name={name}"]))
-    return path if path.is_absolute() and path.exists() else None
-
-
 def unsupported_links(compiler: list[str]) -> dict[str, str]:
     """Return the links that cannot be linked for want of a file, with the reason and the package."""
     missing = {}
     for link, names in (("static", ("libc.a",)), ("static-pie", ("libc.a", "rcrt1.o"))):
-        lost = [name for name in names if _find_file(compiler, name) is None]
+        lost = [name for name in names if find_file(compiler, name) is None]
         if lost and _output([*compiler, "-dumpmachine"]):
             missing[link] = f"{' and '.join(lost)} not found; install it ({PACKAGES['static libc']})"
     return missing
@@ -96,20 +90,13 @@ def _key(root: Path, compiler: list[str], options: list[str]) -> str:
     for path in source_files(root):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     program = Path(compiler[0]).resolve()
-    for file in (program, *(_find_file(compiler, name) for name in ("libc.so.6", "libc.so", "libc.a", "crt1.o"))):
+    for file in (program, *(find_file(compiler, name) for name in ("libc.so.6", "libc.so", "libc.a", "crt1.o"))):
         if file:
             state = file.resolve().stat()
             digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\0".encode())
     flags = [os.environ.get(name, "") for name in ("CFLAGS", "LDFLAGS")]
     digest.update(json.dumps([compiler, options, flags]).encode())
     return digest.hexdigest()[:20]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _tool(name: str) -> str:
@@ -139,9 +126,14 @@ def _products(ninja: list[str]) -> list[str]:
 def _finish(directory: Path) -> None:
     """Write down that the build is whole: what it made, and how large that is."""
     sizes = {name: (directory / name).stat().st_size for name in _products([_tool("ninja"), "-C", str(directory)])}
-    beside = directory / f".{STAMP}"
-    beside.write_text(json.dumps(sizes))
-    beside.replace(directory / STAMP)
+    _write(directory / STAMP, {**sizes, ABSENT: (directory / ABSENT).stat().st_size})
+
+
+def _write(path: Path, value: object) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(json.dumps(value))
+    beside.replace(path)
 
 
 def _is_whole(directory: Path) -> bool:
@@ -196,26 +188,38 @@ def _make(directory: Path) -> dict[str, str]:
     return failures
 
 
-def build(sabotage: bool = False, werror: bool = False) -> Build:
-    """Build, or find what was built before. A build with failures is returned, and tried again the next time."""
+def _anew(root: Path, directory: Path, compiler: list[str], options: list[str], tools: Toolchain) -> dict[str, str]:
+    """Build everything. Returns what failed, as Build has it."""
+    bench = Bench(root / "csrc/detect/offers", directory / "offers", compiler, tools)
+    absent = absent_offers(bench, tools.directory)
+    _write(directory / ABSENT, absent)
+    _configure(root, directory, compiler, [*options, f"-DRSM_ABSENT={';'.join(absent)}"])
+    failures = _make(directory)
+    _require_headers(failures)
+    if not failures:
+        _finish(directory)
+    return failures
+
+
+def build(sabotage: bool = False, werror: bool = False, tools: Toolchain | None = None) -> Build:
+    """Build, or find what was built before. A build with failures is returned, and tried again the next time.
+
+    tools: how to link to a libc; by default to the system's, as the compiler does by itself.
+    """
     compiler = find_compiler()
     root = source_root()
-    unsupported = unsupported_links(compiler)
-    links = ";".join(link for link in LINKS if link not in unsupported)
-    options = [f"-DRSM_LINKS={links}", f"-DRSM_SABOTAGE={sabotage:d}", f"-DRSM_WERROR={werror:d}"]
-    directory = cache_directory() / "build" / _key(root, compiler, options)
-    if _is_whole(directory):
-        return Build(directory, {}, unsupported)
+    tools = tools or Toolchain(unsupported=unsupported_links(compiler))
+    links = ";".join(link for link in LINKS if link not in tools.unsupported)
+    options = [f"-DRSM_LINKS={links}", f"-DRSM_SABOTAGE={sabotage:d}", f"-DRSM_WERROR={werror:d}", *tools.options()]
+    directory = cache_directory() / "build" / _key(root, compiler, [*options, tools.key])
+    failures: dict[str, str] = {}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory.with_suffix(".lock")):
-            if not _is_whole(directory):
-                _configure(root, directory, compiler, options)
-                failures = _make(directory)
-                _require_headers(failures)
-                if failures:
-                    return Build(directory, failures, unsupported)
-                _finish(directory)
+        if not _is_whole(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            with locked(directory.with_suffix(".lock")):
+                if not _is_whole(directory):
+                    failures = _anew(root, directory, compiler, options, tools)
+        absent = json.loads((directory / ABSENT).read_text())
     except OSError as error:
         raise MissingError(f"cannot build in the cache directory {directory}: {error.strerror}") from error
-    return Build(directory, {}, unsupported)
+    return Build(directory, failures, dict(tools.unsupported), tools.environment, absent)

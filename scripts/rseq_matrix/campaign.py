@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rseq_matrix.build import Build, build
-from rseq_matrix.document import Document, cell_document, host_document, libc_document, run_document
+from rseq_matrix.document import Document, cell_document, host_document, run_document, target_document
 from rseq_matrix.errors import UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import Identity, Judged, judge, unsupported
+from rseq_matrix.libcs.specs import Spec, choose
 from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import ENVIRONMENTS, Cell, Process, all_cells, processes, select
+from rseq_matrix.matrix import ENVIRONMENTS, Cell, Process, all_cells, lacking, processes, select
 from rseq_matrix.registry import LINKS
 from rseq_matrix.run import Finding, Options, Runner
-from rseq_matrix.surroundings import Kernel, Libc, kernel, require_platform, system_libc, world
+from rseq_matrix.surroundings import Kernel, kernel, own_libc_version, require_platform, world
+from rseq_matrix.targets import Target, targets
 from rseq_matrix.timeline import Expectation, expectations
 
 DEFAULT_ENVIRONMENTS = ("default",)
-KNOWN_LIBCS = ("system",)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ def _known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 
 def _axes(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Return the links and environments, in the order of the axes. A five-part glob may name another environment."""
-    _known("libc", wanted.libcs, KNOWN_LIBCS)
     _known("link", wanted.links, tuple(LINKS))
     _known("environment", wanted.environments, tuple(ENVIRONMENTS))
     named = [parts[3] for parts in (glob.split("/") for glob in wanted.globs) if len(parts) == 5]
@@ -56,38 +55,63 @@ def _axes(wanted: Wanted) -> tuple[list[str], list[str]]:
     return [link for link in LINKS if link in links], [name for name in ENVIRONMENTS if name in environments]
 
 
+def _specs(wanted: Wanted) -> list[Spec]:
+    return choose(wanted.libcs, wanted.globs, f"glibc-{own_libc_version()}")
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
 class Campaign:
     """A run that is ready to go: everything that can be wrong with the request has been said by now."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        """Build what is needed and select the cells."""
+    def __init__(self, wanted: Wanted, tell: Callable[[str], None] = _silent) -> None:
+        """Make the libcs ready and select the cells. `tell` is told what is going on."""
         require_platform()
         links, environments = _axes(wanted)
         self.wanted = wanted
         self.kernel: Kernel = kernel()
-        self.build: Build = build(sabotage=wanted.sabotage)
-        self.libc: Libc = system_libc(self.build)
-        self.cells: list[Cell] = select(all_cells(self.libc.id, links, environments), wanted.globs)
-        self.processes: list[Process] = processes(self.cells)
+        self.targets: dict[str, Target] = {
+            target.libc.id: target for target in targets(_specs(wanted), wanted.sabotage, tell)
+        }
+        possible = [cell for name in self.targets for cell in all_cells(name, links, environments)]
+        self.cells: list[Cell] = select(possible, wanted.globs)
+        self.processes: list[Process] = [
+            process for name, target in self.targets.items() for process in self._processes_of(name, target)
+        ]
         self._done: dict[str, Document] = {}
         self._trace_errors: set[int] = set()
         self._oracle_errors: set[int] = set()
 
-    def _expected(self, process: Process) -> dict[str, Expectation]:
-        surroundings = world(self.libc, process.link, process.environment, self.kernel)
-        return expectations(LIVES[process.scenario](surroundings), surroundings)
+    def _processes_of(self, name: str, target: Target) -> list[Process]:
+        return processes((cell for cell in self.cells if cell.libc == name), target.libc.absent)
+
+    def _expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
+        surroundings = world(self.targets[libc].libc, link, environment, self.kernel)
+        return expectations(LIVES[scenario](surroundings), surroundings)
 
     def judge(self, finding: Finding) -> list[Judged]:
         """Judge the cells of one process."""
-        expected = self._expected(finding.process)
+        process = finding.process
+        expected = self._expected(process.libc, process.scenario, process.link, process.environment)
         order = {name: expectation.order for name, expectation in expected.items()}
-        identity = Identity(self.libc.version, self.libc.build_id)
+        libc = self.targets[process.libc].libc
+        identity = Identity(libc.version, libc.build_id)
         if finding.unsupported:
-            return [unsupported(cell, expected[cell.stage], finding.unsupported) for cell in finding.process.cells]
+            return [unsupported(cell, expected[cell.stage], finding.unsupported) for cell in process.cells]
         return [
             judge(cell, expected[cell.stage], finding.runs.get(cell.stage), order, identity, finding.obstacle)
-            for cell in finding.process.cells
+            for cell in process.cells
         ]
+
+    def _unsupported(self) -> Iterator[Judged]:
+        """Yield the cells that a libc cannot have."""
+        for cell in self.cells:
+            reason = lacking(cell.stage, self.targets[cell.libc].libc.absent)
+            if reason:
+                expected = self._expected(cell.libc, cell.scenario, cell.link, cell.environment)
+                yield unsupported(cell, expected[cell.stage], reason)
 
     def _observe_oracle(self, finding: Finding) -> None:
         for run in finding.runs.values():
@@ -100,22 +124,25 @@ class Campaign:
         """Run every process that the journal does not hold, and yield each when its cells are judged and kept."""
         finished = journal.finished
         rest = [process for process in self.processes if not all(cell.id in finished for cell in process.cells)]
-        self._done = {cell.id: finished[cell.id] for cell in self.cells if cell.id in finished}
+        self._done = {judged.cell.id: cell_document(judged) for judged in self._unsupported()}
+        self._done |= {cell.id: finished[cell.id] for cell in self.cells if cell.id in finished}
         done = set(map(id, self.processes)) - set(map(id, rest))
         yield from (process for process in self.processes if id(process) in done)
-        for finding in Runner(self.build, self.wanted.options).findings(rest):
-            self._observe_oracle(finding)
-            documents = [cell_document(judged) for judged in self.judge(finding)]
-            self._done.update({document["id"]: document for document in documents})
-            journal.add(documents)
-            yield finding.process
+        for name, target in self.targets.items():
+            waiting = [process for process in rest if process.libc == name]
+            for finding in Runner(target.build, self.wanted.options).findings(waiting):
+                self._observe_oracle(finding)
+                documents = [cell_document(judged) for judged in self.judge(finding)]
+                self._done.update({document["id"]: document for document in documents})
+                journal.add(documents)
+                yield finding.process
 
     def identity(self) -> dict[str, Any]:
         """Return what two runs must share for the cells of one to stand for the other's."""
         options = self.wanted.options
         return {
             "cells": [cell.id for cell in self.cells],
-            "build": self.build.directory.name,
+            "builds": [target.build.directory.name for target in self.targets.values()],
             "kernel": self.kernel.release,
             "traced": options.traced,
             "sabotage": dict(options.sabotage),
@@ -127,8 +154,11 @@ class Campaign:
                 f"rseq(2) is answered with {self.kernel.rseq} here (ENOSYS: the kernel has none; else it is a filter): "
                 "no area can be registered and rseq is not usable at any stage"
             )
-        elif self.libc.loader and not self.libc.registers_dynamic:
-            yield f"{self.libc.id} has no rseq support: nothing is registered unless a library does it itself"
+        for libc in (target.libc for target in self.targets.values() if self.kernel.has_rseq):
+            if libc.loader and not libc.registers_dynamic:
+                yield f"{libc.id} has no rseq support: nothing is registered unless a library does it itself"
+        for libc in (target.libc for target in self.targets.values() if target.libc.borrowed):
+            yield f"{libc.id}: {', '.join(libc.borrowed)}: the system's were taken, because {libc.spec} has none"
         if not self.wanted.options.traced:
             yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"
         for error in sorted(self._trace_errors):
@@ -146,4 +176,10 @@ class Campaign:
         """Return what has been judged so far."""
         cells = [self._done[cell.id] for cell in self.cells if cell.id in self._done]
         complete = len(cells) == len(self.cells)
-        return run_document(host_document(self.kernel), [libc_document(self.libc)], cells, self._notes(), complete)
+        return run_document(
+            host_document(self.kernel),
+            [target_document(target.libc) for target in self.targets.values()],
+            cells,
+            self._notes(),
+            complete,
+        )

@@ -25,9 +25,11 @@ from rseq_matrix.signals import undisturbed
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
-    "run": "Run the matrix, or the cells that the globs name, on the system's glibc.",
+    "run": "Run the matrix, or the cells that the globs name, on the system's glibc or on others.",
     "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
+    "libcs": "List the libcs: what is known, what is cached, and how rseq is integrated in each.",
+    "exec": "Run any dynamic program on another libc, and end as it ends.",
     "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
     "diff": "Show what differs between two documents of run --json.",
     "stages": "List the stages: when each comes, what fires it, what may be used there.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.errors import UsageError
-from rseq_matrix.judge import RESULTS, Judged, kernel_registered, user_registered
+from rseq_matrix.judge import RESULTS, Judged, kernel_registered, observed_area, user_registered
 from rseq_matrix.matrix import KERNEL
 from rseq_matrix.record import SUBJECT, Record
 from rseq_matrix.surroundings import Kernel, Libc
@@ -48,6 +48,7 @@ def _observed(judged: Judged) -> Document | None:
         "rseq_size": record.rseq_size,
         "rseq_offset": record.rseq_offset,
         "rseq_flags": record.rseq_flags,
+        "area": observed_area(record),
         "area_address": record.area_address,
         "cpu_id": record.cpu_id,
         "cpu_id_start": record.cpu_id_start,
@@ -76,6 +77,7 @@ def cell_document(judged: Judged) -> Document:
         "expected": {
             "class": expected.name,
             "owner": expected.owner,
+            "area": expected.area,
             "because": expected.because,
             "reference": expected.reference,
         },
@@ -99,6 +101,11 @@ def host_document(running: Kernel) -> Document:
 def libc_document(libc: Libc) -> Document:
     """Return a libc as the document holds it."""
     return {"id": libc.id, "version": libc.version, "build_id": libc.build_id, "loader": libc.loader}
+
+
+def target_document(libc: Libc) -> Document:
+    """Return a libc as the document of a run holds it: with how to ask for it, and what was found out about it."""
+    return {**libc_document(libc), "spec": libc.spec, "features": libc.features}
 
 
 def run_document(

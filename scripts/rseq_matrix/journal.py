@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import IO, Any
 
-from rseq_matrix.build import cache_directory
+from rseq_matrix.cache import cache_directory
 from rseq_matrix.judge import RESULTS
 
 FIELDS = {"id", "libc", "link", "environment", "stage", "observed", "expected", "subject", "result", "reason"}

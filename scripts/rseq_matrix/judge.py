@@ -12,7 +12,7 @@ from rseq_matrix.matrix import Cell
 from rseq_matrix.record import SIGNATURE, SUBJECT, Record
 from rseq_matrix.registry import REACHED_IN_PHASE, STAGES
 from rseq_matrix.session import Run
-from rseq_matrix.timeline import Expectation
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Expectation
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -21,6 +21,9 @@ XPASS = "XPASS"
 UNSUPPORTED = "UNSUPPORTED"
 ERROR = "ERROR"
 RESULTS = (PASS, FAIL, XFAIL, XPASS, UNSUPPORTED, ERROR)
+
+ALIGNMENT = 32
+"""Of struct rseq, in the kernel's first ABI; later ones ask for more."""
 
 EXPECTED_COMPLAINT = "for IFUNC symbol `rsm_interposed_indirect'"
 """The dynamic linker advises to relink what ifunc.interposed is made of (glibc sysdeps/x86_64/dl-machine.h)."""
@@ -80,6 +83,13 @@ def observed_owner(record: Record) -> str | None:
     if record.query_size or (record.oracle and record.oracle.address == record.area_address):
         return "glibc"
     return "other"
+
+
+def observed_area(record: Record) -> str:
+    """Say on which side of the thread pointer libc has the thread's area."""
+    if not record.thread_pointer or not record.rseq_offset:
+        return NOWHERE
+    return BEHIND if record.rseq_offset > 0 else BEFORE
 
 
 def out_of_order(records: Mapping[str, Record], order: Mapping[str, int]) -> set[str]:
@@ -144,13 +154,13 @@ def _task(record: Record, pid: int) -> str:
     return "main" if record.tid == pid else "thread"
 
 
-def _misplaced(record: Record, link: str, expected: Expectation, run: Run, order: Mapping[str, int]) -> str:
+def _misplaced(record: Record, expected: Expectation, run: Run, order: Mapping[str, int]) -> str:
     """Say that the record was not taken where it says."""
     if record.stage in out_of_order(run.records, order):
         return f"order: the stage came out of its phase; the order was {', '.join(run.records)}"
-    phase = STAGES[record.stage].phase_in(link)
-    if record.reached != REACHED_IN_PHASE[phase]:
-        return f"phase: the main program had reached {record.reached}, want {REACHED_IN_PHASE[phase]} (phase {phase})"
+    want = REACHED_IN_PHASE[expected.phase]
+    if record.reached != want:
+        return f"phase: the main program had reached {record.reached}, want {want} (phase {expected.phase})"
     task = _task(record, run.pid)
     if task != expected.task:
         return f"task: got {task}, want {expected.task}"
@@ -188,9 +198,7 @@ def _error(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int]
         return f"the stage fired {firings} times, want once"
     if observed_class(record) is None:
         return f"rseq(2) tells nothing here: the query was answered with {_number(record.query_errno)}"
-    return (
-        _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, cell.link, expected, run, order)
-    )
+    return _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, expected, run, order)
 
 
 def _lost(run: Run) -> str:
@@ -208,6 +216,25 @@ def _lost(run: Run) -> str:
     return ""
 
 
+def _misplaced_area(expected: Expectation, record: Record) -> str:
+    """Say that libc has the thread's area elsewhere than expected; empty if not."""
+    if observed_area(record) != expected.area:
+        rule = RULES["area"]
+        got = f"{observed_area(record)} the thread pointer (__rseq_offset {record.rseq_offset})"
+        return f"got {got}, want {expected.area} it (because {rule.because}, see {rule.reference})"
+    if (record.area_address or 0) % ALIGNMENT:
+        return f"got address {record.area_address:#x}, want a multiple of {ALIGNMENT} (because rseq(2) refuses it)"
+    return ""
+
+
+def _subject_difference(cell: Cell, expected: Expectation, run: Run, record: Record) -> str:
+    """Say that the subject went another way than it should, or lost something; empty if not."""
+    path = right_path(expected.name)
+    if record.path != path:
+        return f"{cell.stage}: subject path: got {record.path}, want {path} (because the cell is {expected.name})"
+    return _lost(run)
+
+
 def _difference(cell: Cell, expected: Expectation, run: Run, record: Record) -> str:
     """Say what differs from the expectation; empty if nothing."""
     why = f"(because {expected.because}, see {expected.reference})"
@@ -216,12 +243,12 @@ def _difference(cell: Cell, expected: Expectation, run: Run, record: Record) -> 
         return f"{cell.stage}: class: got {got}, want {expected.name} {why}"
     if owner != expected.owner:
         return f"{cell.stage}: owner: got {owner}, want {expected.owner} {why}"
+    misplaced = _misplaced_area(expected, record)
+    if misplaced:
+        return f"{cell.stage}: area: {misplaced}"
     if expected.section is not None and record.section != expected.section:
         return f"{cell.stage}: critical section: got {record.section}, want {expected.section} {why}"
-    path = right_path(expected.name)
-    if record.path != path:
-        return f"{cell.stage}: subject path: got {record.path}, want {path} (because the cell is {expected.name})"
-    return _lost(run)
+    return _subject_difference(cell, expected, run, record)
 
 
 def judge(

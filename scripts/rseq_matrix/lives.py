@@ -16,7 +16,7 @@ def start(world: World, loading: Steps = (), relocation: Steps = ()) -> Steps:
     maps the rest and relocates. Static: glibc csu/libc-start.c applied IRELATIVE relocations before TLS was set up
     (static-pie: elf/dl-reloc-static-pie.c); commit b75ad99d45b7 turned that round.
     """
-    set_up: Steps = (Apply("thread pointer"), Apply("registration"))
+    set_up: Steps = (Apply("thread pointer"), Apply("area"), Apply("registration"))
     if world.dynamic:
         return (Apply("exec"), *set_up, *loading, *relocation)
     if world.static_thread_pointer_first:
@@ -38,10 +38,12 @@ def audited(world: World) -> Steps:
         at("audit.la_activity"),
         at("audit.la_objsearch"),
     )
+    lazy = world.audit_binds_lazily or not world.binds_now  # bug 15533, glibc commit 063f9ba220f4
+    eagerly = () if lazy else (at("audit.la_symbind", bound="now"),)  # bug 23734, commit 32612615c58b
     return (
-        *start(world, loading, (at("audit.la_symbind", only="now"),)),  # bug 23734: also for eager binding
+        *start(world, loading, eagerly),
         at("audit.la_preinit"),
-        at("audit.la_symbind", only="lazy"),
+        *((at("audit.la_symbind", bound="lazy"),) if lazy else ()),
         at("audit.la_objclose"),
         at("audit.destructor"),  # elf/dl-fini.c: audit namespaces last
     )
@@ -55,19 +57,20 @@ def audited_calls(world: World) -> Steps:
 def life(world: World) -> Steps:
     """Relocation and constructors go from the last object of elf/dl-deps.c's order to the first, destructors back.
 
-    That order is executable, preloaded object, needed library.
+    That order is executable, preloaded object, needed library. musl calls constructors of what an object depends on
+    before its own, and in the order in which they were loaded: ldso/dynlink.c queue_ctors.
     """
     relocation = (
         at("ifunc.interposed", relocated=False),  # the needed library's turn, before the preloaded object's
         at("ifunc.library", "ifunc.preload", only="now", relocated=True),
         at("ifunc.executable"),  # bug 30976: IRELATIVE comes last
     )
+    preloaded = (at("preload.init"), at("preload.constructor"))
+    needed = (at("library.constructor"),)
     return (
         *start(world, (), relocation),
         at("executable.preinit_array"),
-        at("library.constructor"),
-        at("preload.init"),
-        at("preload.constructor"),
+        *(preloaded + needed if world.preloaded_first else needed + preloaded),
         at("executable.constructor"),
         at("executable.main"),
         at("ifunc.library", only="lazy", relocated=True),

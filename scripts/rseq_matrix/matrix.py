@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -50,6 +50,31 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 
 
+NEEDS: dict[str, str] = {
+    "audit.*": "audit",
+    "audit.ifunc_resolver": "ifunc",
+    "ifunc.*": "ifunc",
+    "signal.ifunc_resolver": "ifunc",
+    "library.dlmopen_constructor": "dlmopen",
+    "library.dlclose_destructor": "dlclose",
+    "executable.preinit_array": "preinit_array",
+    "executable.on_exit": "on_exit",
+    "thread.recycled_stack": "recycled_stack",
+    "thread.cleanup_handler": "cancellation",
+    "thread.cancelled": "cancellation",
+    "thread.after_main_exit": "cancellation",
+    "thread.tls_destructor": "thread_atexit",
+    "process.coroutine": "makecontext",
+}
+"""What stages need that not every libc has: the names of the experiments in csrc/detect/offers."""
+
+
+def lacking(stage: str, absent: Mapping[str, str]) -> str:
+    """Say why a libc cannot have the stage; empty if it can. absent: what it does not have, and why."""
+    needs = (need for pattern, need in NEEDS.items() if fnmatchcase(stage, pattern))
+    return next((absent[need] for need in needs if need in absent), "")
+
+
 @dataclass(frozen=True)
 class Cell:
     """One stage under one kernel, libc, link and environment."""
@@ -75,6 +100,13 @@ class Process:
     link: str
     environment: str
     cells: tuple[Cell, ...]
+    left_out: tuple[str, ...] = ()
+    """Stages of the scenario that this libc cannot have."""
+
+    @property
+    def libc(self) -> str:
+        """Return the id of the libc."""
+        return self.cells[0].libc
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -84,7 +116,7 @@ class Process:
     @property
     def stages(self) -> tuple[str, ...]:
         """Return all stages of the scenario: they run all the same, because their order is evidence."""
-        return tuple(scenario_stages(self.scenario, self.link))
+        return tuple(name for name in scenario_stages(self.scenario, self.link) if name not in self.left_out)
 
 
 @cache
@@ -131,12 +163,18 @@ def select(cells: Sequence[Cell], patterns: Iterable[str]) -> list[Cell]:
     return [cell for cell in cells if cell.id in wanted] if wanted else list(cells)
 
 
-def processes(cells: Iterable[Cell]) -> list[Process]:
-    """Group cells into the processes that pass through them."""
+def processes(cells: Iterable[Cell], absent: Mapping[str, str] | None = None) -> list[Process]:
+    """Group the cells of one libc into the processes that pass through them.
+
+    absent: what that libc does not have; a cell that needs it is in no process.
+    """
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
+        if lacking(cell.stage, absent or {}):
+            continue
         groups.setdefault((cell.environment, cell.link, cell.scenario), []).append(cell)
-    return [Process(key[2], key[1], key[0], tuple(group)) for key, group in groups.items()]
+    left_out = tuple(name for name in STAGES if lacking(name, absent or {}))
+    return [Process(key[2], key[1], key[0], tuple(group), left_out) for key, group in groups.items()]
 
 
 def artifacts(process: Process) -> tuple[str, ...]:

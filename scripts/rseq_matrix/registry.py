@@ -61,12 +61,6 @@ class Stage:
         """Return carrier.hook, the stage's name everywhere."""
         return f"{self.carrier}.{self.hook}"
 
-    def phase_in(self, link: str) -> str:
-        """Return the phase for a link: binding happens during relocation, or at the first call where it is lazy."""
-        if self.phase != "binding":
-            return self.phase
-        return "main" if link == "dynamic-lazy" else "relocation"
-
 
 def _text(pointer: object) -> str:
     return str(ffi.string(pointer).decode())

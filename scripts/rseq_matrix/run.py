@@ -109,7 +109,7 @@ class Runner:
 
     def _launcher(self, process: Process, session: Session) -> Launch:
         arguments, environment = command(process)
-        environment = {**environment, **self._options.extra_environment}
+        environment = {**environment, **self._build.environment, **self._options.extra_environment}
         if self._options.preload and process.link.startswith("dynamic"):
             objects = (environment.get("LD_PRELOAD"), self._options.preload)
             environment["LD_PRELOAD"] = ":".join(filter(None, objects))

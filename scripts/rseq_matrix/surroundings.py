@@ -12,7 +12,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
@@ -23,11 +23,14 @@ from elftools.elf.segments import InterpSegment
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
-from rseq_matrix.timeline import World
+from rseq_matrix.registry import LINKS
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, World
 
 AT_RSEQ_FEATURE_SIZE = 27
 AT_RSEQ_ALIGN = 28
 RSEQ_SYMBOL = "__rseq_offset"
+
+VERSION = re.compile(r"\d[\w.+-]*")
 
 ANSWERS = {errno.EINVAL: "present", 0: "success"}
 """What the answer to a senseless request says: the kernel refuses it; only a filter calls it a success."""
@@ -65,6 +68,30 @@ class Libc:
     registers_static: bool
     static_thread_pointer_first: Mapping[str, bool]
     """For each static link: the thread pointer is set before IRELATIVE relocations are applied."""
+    area: Mapping[str, str]
+    """For each link: on which side of the thread pointer the rseq area of a thread lies."""
+    preloaded_first: bool = False
+    """Constructors of a preloaded object are called before those of a needed library."""
+    audit_binds_lazily: bool = False
+    """Any audit library makes binding lazy."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """What it does not have of that which some stages need, and why that is believed."""
+    spec: str = "system"
+    """How it is asked for."""
+    borrowed: tuple[str, ...] = ()
+    """What its directory lacks, so that the system's was taken: start files, headers."""
+
+    @property
+    def features(self) -> dict[str, object]:
+        """Return what was found out for the model."""
+        return {
+            "registers": {"dynamic": self.registers_dynamic, "static": self.registers_static},
+            "area": dict(self.area),
+            "static_thread_pointer_first": dict(self.static_thread_pointer_first),
+            "preloaded_first": self.preloaded_first,
+            "audit_binds_lazily": self.audit_binds_lazily,
+            "absent": dict(self.absent),
+        }
 
 
 def require_platform() -> None:
@@ -121,10 +148,22 @@ def _loader_of(program: Path) -> str | None:
     return None
 
 
-def _experiment(program: Path) -> subprocess.CompletedProcess[str] | None:
-    """Run a program of csrc/detect. None if it was not built or does not run."""
+def _experiment(build: Build, name: str, **environment: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a program of csrc/detect in its directory. None if it was not built or does not run."""
+    program = build.directory / name
+    if name in build.failures or not program.is_file():
+        return None
     try:
-        return subprocess.run([program], capture_output=True, text=True, env={}, timeout=20, check=False)
+        return subprocess.run(
+            [program],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**build.environment, **environment},
+            cwd=program.parent,
+            timeout=20,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
 
@@ -136,54 +175,102 @@ def _any_program(build: Build, link: str) -> Path:
     return next((path for path in paths if path.is_file()), build.directory / link / names[0])
 
 
-def _version(build: Build) -> str:
-    """Return the version that a program linked here runs on; a libc that is not glibc is a MissingError."""
-    done = _experiment(build.directory / "dynamic-lazy" / "libc_version")
-    version = done.stdout.strip() if done and done.returncode == 0 else own_libc_version()
-    if not version or not re.fullmatch(r"\d[\w.+-]*", version):
-        raise MissingError(
-            "the system's libc is not glibc, so nothing registers rseq here and there is nothing to run the matrix on"
-        )
-    return version
+def _told(build: Build) -> str:
+    """Return "glibc-2.36" and the like, as the libc that a program linked here runs on tells it; empty if none does."""
+    done = _experiment(build, "dynamic-lazy/libc_version")
+    version = done.stdout.strip() if done and done.returncode == 0 else ""
+    return f"glibc-{version}" if VERSION.fullmatch(version) else ""
+
+
+def _banner(loader: str | None) -> str:
+    """Return "musl-1.2.5" and the like: musl's loader tells its name when it is run alone. Empty from another."""
+    try:
+        done = subprocess.run([str(loader)], capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.match(r"(musl) libc .*\nVersion (\d[\w.+-]*)", done.stderr)
+    return f"{found[1]}-{found[2]}" if found else ""
 
 
 def _static_order(build: Build, link: str) -> bool:
     """Run the experiment of csrc/detect/static_thread_pointer.c; false where the link cannot be built at all."""
     name = f"{link}/static_thread_pointer"
-    if link in build.unsupported or name in build.failures:
+    if link in build.unsupported or name in build.failures or "ifunc" in build.absent:
         return False
-    done = _experiment(build.directory / name)
+    done = _experiment(build, name)
     if done is None or done.returncode not in (0, 1):
         raise MissingError(f"the experiment {name} gave no answer, so the order of a static program's start is unknown")
     return done.returncode == 0
 
 
-def system_libc(build: Build) -> Libc:
-    """Find out what the system's libc is, from the programs that were linked against it."""
-    version = _version(build)
-    dynamic, static = (_any_program(build, link) for link in ("dynamic-lazy", "static"))
-    loader = build_id = None
-    registers_dynamic = registers_static = False
+def _area(build: Build, link: str) -> str:
+    """Run the experiment of csrc/detect/area.c."""
+    done = _experiment(build, f"{link}/area")
+    offset = int(done.stdout or 0) if done and re.fullmatch(r"-?\d*", done.stdout.strip()) else 0
+    return BEHIND if offset > 0 else BEFORE if offset < 0 else NOWHERE
+
+
+def _preloaded_first(build: Build) -> bool:
+    """Run the experiment of csrc/detect/constructor_order.c."""
+    done = _experiment(build, "dynamic-now/constructor_order", LD_PRELOAD="./constructor_order_preloaded.so")
+    return done is not None and done.stdout.split() == ["preloaded", "needed"]
+
+
+def _audit_binds_lazily(build: Build) -> bool:
+    """Run the experiment of csrc/detect/audit_binding.c."""
+    if "audit" in build.absent:
+        return False
+    done = _experiment(build, "dynamic-now/audit_binding", LD_AUDIT="./audit_binding_library.so")
+    return done is not None and done.stdout.split() == ["main", "bound"]
+
+
+def _registrations(dynamic: Path, static: Path) -> tuple[str | None, str | None, bool, bool]:
+    """Read the loader's name, its build id, and who defines __rseq_offset: the loader, the static program."""
+    loader = _loader_of(dynamic) if dynamic.exists() else None
+    build_id, by_loader, by_program = None, False, False
+    if loader:
+        with Path(loader).open("rb") as file:
+            elf = ELFFile(file)
+            build_id, by_loader = _build_id(elf), _defines(elf, ".dynsym")
+    if static.exists():
+        with static.open("rb") as file:
+            by_program = _defines(ELFFile(file), ".symtab")
+    return loader, build_id, by_loader, by_program
+
+
+def libc_of(build: Build, spec: str = "system") -> Libc:
+    """Find out what a libc is and does, from the programs that were linked against it."""
     try:
-        loader = _loader_of(dynamic) if dynamic.exists() else None
-        if loader:
-            with Path(loader).open("rb") as file:
-                elf = ELFFile(file)
-                build_id, registers_dynamic = _build_id(elf), _defines(elf, ".dynsym")
-        if static.exists():
-            with static.open("rb") as file:
-                registers_static = _defines(ELFFile(file), ".symtab")
+        facts = _registrations(*(_any_program(build, link) for link in ("dynamic-lazy", "static")))
     except (OSError, ELFError) as error:
-        raise MissingError(f"the system's dynamic linker {loader} cannot be read: {error}") from error
+        raise MissingError(f"the dynamic linker of the libc '{spec}' cannot be read: {error}") from error
+    loader, build_id, registers_dynamic, registers_static = facts
+    name = _told(build) or _banner(loader)
+    if not name and spec == "system" and own_libc_version():
+        name = f"glibc-{own_libc_version()}"
+    if not name:
+        raise MissingError(
+            f"the libc '{spec}' is neither glibc nor musl, or no program that is linked to it runs: it tells no version"
+        )
     return Libc(
-        id=f"glibc-{version}",
-        version=version,
+        id=name,
+        version=name.partition("-")[2],
         build_id=build_id,
         loader=loader,
         registers_dynamic=registers_dynamic,
         registers_static=registers_static,
         static_thread_pointer_first={link: _static_order(build, link) for link in ("static", "static-pie")},
+        area={link: _area(build, link) for link in LINKS},
+        preloaded_first=_preloaded_first(build),
+        audit_binds_lazily=_audit_binds_lazily(build),
+        absent=build.absent,
+        spec=spec,
     )
+
+
+def system_libc(build: Build) -> Libc:
+    """Find out what the system's libc is and does."""
+    return libc_of(build)
 
 
 def world(libc: Libc, link: str, environment: str, running: Kernel) -> World:
@@ -194,4 +281,7 @@ def world(libc: Libc, link: str, environment: str, running: Kernel) -> World:
         libc_registers=libc.registers_dynamic if link.startswith("dynamic") else libc.registers_static,
         kernel_rseq=running.rseq,
         static_thread_pointer_first=libc.static_thread_pointer_first.get(link, True),
+        area=libc.area[link],
+        preloaded_first=libc.preloaded_first,
+        audit_binds_lazily=libc.audit_binds_lazily,
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.classes import classify
 from rseq_matrix.registry import STAGES
 
+NOWHERE, BEHIND, BEFORE = "nowhere", "behind", "before"
+
 
 @dataclass(frozen=True)
 class World:
@@ -26,6 +28,12 @@ class World:
     """"present"; else what rseq(2) answers to everything: an errno's name, or "success" from a filter that fakes it."""
     static_thread_pointer_first: bool
     """In a static program the thread pointer is set before IRELATIVE relocations are applied."""
+    area: str = BEHIND
+    """Where libc has the rseq area of a thread: behind the thread pointer (BEHIND), before it (BEFORE), or NOWHERE."""
+    preloaded_first: bool = False
+    """Constructors of a preloaded object are called before those of a needed library that is independent of it."""
+    audit_binds_lazily: bool = False
+    """Any audit library makes binding lazy, not only one that wants to see calls through the PLT."""
 
     @property
     def dynamic(self) -> bool:
@@ -50,7 +58,7 @@ class World:
         if self.kernel_rseq != "present":
             return f"rseq(2) is answered with {self.kernel_rseq} here and registers nothing", "seccomp(2)"
         if not self.libc_registers:
-            return "this libc has no rseq support and registers nothing", "glibc before 2.35"
+            return "this libc has no rseq support and registers nothing", "glibc before commit 95e114a0919d; musl"
         if self.environment == "tunable-off":
             return (
                 "the tunable glibc.pthread.rseq=0 keeps libc from registering",
@@ -68,6 +76,8 @@ class State:
     user: bool = False
     owner: str = "none"
     task: str = "main"
+    area: str = NOWHERE
+    """Where libc has an area for the thread, used or not."""
     because: str = ""
     reference: str = ""
 
@@ -115,6 +125,11 @@ RULES: dict[str, Rule] = {
         lambda state, _world: replace(state, thread_pointer=True),
         "libc has set the thread pointer",
         "glibc elf/rtld.c init_tls, csu/libc-tls.c __libc_setup_tls",
+    ),
+    "area": Rule(
+        lambda state, world: replace(state, area=world.area),
+        "libc has a place for the area: in the thread's descriptor behind the thread pointer, or before it in TLS",
+        "glibc nptl/descr.h struct pthread; since commit c813c1490d elf/dl-tls.c, rseq in the extra TLS block",
     ),
     "registration": Rule(
         _register,
@@ -173,6 +188,8 @@ class At:
     stages: tuple[str, ...]
     only: str = "any"
     """"any", "now" (only where calls are bound during relocation) or "lazy"."""
+    bound: str = ""
+    """When the call is bound that brings the stages about, for stages of the phase BINDING: "now" or "lazy"."""
     relocated: bool | None = None
     """Whether the stage's own object is relocated; None where that is nobody's business."""
     section: bool = False
@@ -196,9 +213,9 @@ class Pass:
 Step = Apply | At | Branch | Pass
 
 
-def at(*stages: str, only: str = "any", relocated: bool | None = None, section: bool = False) -> At:
+def at(*stages: str, only: str = "any", bound: str = "", relocated: bool | None = None, section: bool = False) -> At:
     """Write an At shortly."""
-    return At(stages, only, relocated, section)
+    return At(stages, only, bound or ("" if only == "any" else only), relocated, section)
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,7 @@ class Moment:
     stages: tuple[str, ...] = ()
     relocated: bool | None = None
     section: str | None = None
+    bound: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,6 +243,10 @@ class Expectation:
     order: int
     relocated: bool | None
     section: str | None
+    area: str
+    """Where libc has the thread's area: BEHIND or BEFORE the thread pointer, or NOWHERE."""
+    phase: str
+    """When, in the life of the process, the stage comes; of a binding, when that is made."""
 
 
 def _strike(rule: Rule, state: State, world: World) -> State:
@@ -269,7 +291,7 @@ class _Walk:
                 section = ("aborted" if state.kernel else "continued") if step.section else None
                 stages = falls(step, self.world)
                 if stages:
-                    moment = Moment(self.order, "stage", state, stages, step.relocated, section)
+                    moment = Moment(self.order, "stage", state, stages, step.relocated, section, step.bound)
                     self.moments.append(moment)
         return state
 
@@ -296,5 +318,7 @@ def expectations(steps: Iterable[Step], world: World) -> dict[str, Expectation]:
                 order=moment.order,
                 relocated=moment.relocated,
                 section=moment.section,
+                area=state.area,
+                phase={"now": "relocation", "lazy": "main"}.get(moment.bound) or STAGES[name].phase,
             )
     return expected

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.status import Status
 
 from rseq_matrix.document import check_writable, write_text
 from rseq_matrix.errors import UsageError
@@ -37,9 +38,9 @@ def check_outputs(paths: Iterable[Path | None]) -> bool:
 
 
 @contextmanager
-def waiting_for(what: str) -> Iterator[None]:
-    """Show a person what is being waited for."""
+def waiting_for(what: str) -> Iterator[Status]:
+    """Show a person what is being waited for, and let it be said anew."""
     with Console(stderr=True).status(what) as status:
         if not sys.stderr.isatty():
             status.stop()
-        yield
+        yield status

@@ -56,14 +56,15 @@ class Outputs:
 def _drive(campaign: Campaign, resume: bool) -> bool:
     """Run it with a progress bar where somebody watches. Returns False if it was interrupted."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    cells = len(campaign.cells)
+    columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cells = sum(len(process.cells) for process in campaign.processes)
     with Journal(campaign.identity(), resume) as journal:
         try:
             with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task("starting", total=cells)
                 for process in campaign.go(journal):
-                    progress.update(task, advance=len(process.cells), description=f"{process.link} {process.scenario}")
+                    what = f"{process.libc} {process.link} {process.scenario}"
+                    progress.update(task, advance=len(process.cells), description=what)
         except KeyboardInterrupt:
             return False
         journal.discard()
@@ -88,7 +89,13 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
 
 @click.command()
 @click.argument("globs", nargs=-1, metavar="[CELL-GLOB]...")
-@click.option("--libc", "libcs", multiple=True, metavar="SPEC", help="libc to run on; this version knows 'system'.")
+@click.option(
+    "--libc",
+    "libcs",
+    multiple=True,
+    metavar="SPEC",
+    help="system, all, glibc-2.31 and the like, or a directory.  [default: system]",
+)
 @click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
 @click.option("--environment", "environments", multiple=True, metavar="NAME", help="default, tunable-off.")
 @click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
@@ -120,7 +127,7 @@ def run(
     time_limit: float,
     resume: bool,
 ) -> None:
-    """Run the matrix, or the cells that the globs name, on the system's glibc.
+    """Run the matrix, or the cells that the globs name, on the system's glibc or on others.
 
     A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*').
     """
@@ -128,8 +135,8 @@ def run(
     outputs = Outputs(json_path, junit_path, tap)
     outputs.check()
     options = Options(traced=oracle, jobs=jobs or 0, time_limit=time_limit)
-    with waiting_for("building the probes"):
-        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume))
+    with waiting_for("building the probes") as status:
+        campaign = Campaign(Wanted(globs, libcs, links, environments, options, resume), status.update)
     finished = _drive(campaign, resume)
     document = campaign.document()
     outputs.write(document)

@@ -14,12 +14,12 @@ from rseq_matrix.report.words import repeat
 ELEMENTS = {FAIL: Failure, XPASS: Failure, ERROR: Error, UNSUPPORTED: Skipped, XFAIL: Skipped}
 
 
-def _case(cell: dict[str, Any]) -> TestCase:
+def _case(cell: dict[str, Any], document: dict[str, Any]) -> TestCase:
     case = TestCase(name=cell["stage"], classname="/".join(cell["id"].split("/")[:-1]))
     element = ELEMENTS.get(cell["result"])
     if element:
         verdict = element(message=clean(cell["reason"]), type_=cell["result"])
-        verdict.text = f"repeat: {repeat(cell)}"
+        verdict.text = f"repeat: {repeat(cell, document)}"
         case.result = [verdict]
     return case
 
@@ -34,7 +34,7 @@ def to_junit(document: dict[str, Any]) -> str:
     for name, cells in groupby(sorted(document["cells"], key=suite_of), key=suite_of):
         suite = TestSuite(name)
         for cell in cells:
-            suite.add_testcase(_case(cell))
+            suite.add_testcase(_case(cell, document))
         xml.add_testsuite(suite)
     xml.update_statistics()
     return str(xml.tostring().decode())

@@ -14,7 +14,7 @@ from rich.text import Text
 from rseq_matrix.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
 from rseq_matrix.judge import PASS, UNSUPPORTED
 from rseq_matrix.registry import ALLOWANCES, LINKS, STAGES, Stage
-from rseq_matrix.report.words import ADVICE, hazards, repeat, summary
+from rseq_matrix.report.words import ADVICE, hazards, repeat, speed, summary
 
 STYLES = {
     REGISTERED: "green",
@@ -142,7 +142,7 @@ def show_problems(console: Console, document: dict[str, Any]) -> None:
     for reason, (cell, *more) in list(problems.items())[:SHOWN_PROBLEMS]:
         also = f" (and {len(more)} more)" if more else ""
         console.print(Text.assemble((cell["result"], "bold red"), f" {cell['id']}{also}: {reason}"), soft_wrap=True)
-        console.print(Text(f"  repeat: {repeat(cell)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  repeat: {repeat(cell, document)}", style="dim"), soft_wrap=True)
     if len(problems) > SHOWN_PROBLEMS:
         console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more reasons (--json FILE has them all)")
     unsupported = {cell["reason"] for cell in document["cells"] if cell["result"] == UNSUPPORTED}
@@ -154,10 +154,10 @@ def show_summary(console: Console, document: dict[str, Any], seconds: float) -> 
     """Count, and say how to repeat one cell."""
     for note in document["notes"]:
         console.print(Text.assemble(("note: ", "bold"), note), soft_wrap=True)
-    console.print(f"{summary(document)}, in {seconds:.1f} s", highlight=False)
+    console.print(f"{summary(document)}, in {speed(len(document['cells']), seconds)}", highlight=False)
     if document["cells"]:
         example = next((c for c in document["cells"] if c["result"] != PASS), document["cells"][0])
-        console.print(f"repeat one cell: {repeat(example)}", highlight=False, soft_wrap=True)
+        console.print(f"repeat one cell: {repeat(example, document)}", highlight=False, soft_wrap=True)
 
 
 def _stage_row(stage: Stage) -> tuple[str, ...]:

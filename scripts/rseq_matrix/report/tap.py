@@ -14,14 +14,14 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("#", "\\#").replace("\n", " ")
 
 
-def _point(number: int, cell: dict[str, Any]) -> Iterator[str]:
+def _point(number: int, cell: dict[str, Any], document: dict[str, Any]) -> Iterator[str]:
     result = cell["result"]
     word = "ok" if result in (PASS, XFAIL, UNSUPPORTED) else "not ok"
     directive = {UNSUPPORTED: f" # SKIP {_escaped(cell['reason'])}", XFAIL: " # TODO expected failure"}.get(result, "")
     yield f"{word} {number} - {_escaped(cell['id'])}{directive}"
     if word == "not ok":
         yield "  ---"
-        for key, value in (("result", result), ("reason", cell["reason"]), ("repeat", repeat(cell))):
+        for key, value in (("result", result), ("reason", cell["reason"]), ("repeat", repeat(cell, document))):
             yield f"  {key}: {json.dumps(value)}"
         yield "  ..."
 
@@ -30,7 +30,7 @@ def to_tap(document: dict[str, Any]) -> str:
     """Return the document as TAP 13, one test point a cell."""
     lines = ["TAP version 13", f"1..{len(document['cells'])}"]
     for number, cell in enumerate(document["cells"], 1):
-        lines += _point(number, cell)
+        lines += _point(number, cell, document)
     if not document["complete"]:
         lines.append("Bail out! interrupted")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,9 +45,16 @@ ADVICE = {
 }
 
 
-def repeat(cell: dict[str, Any]) -> str:
-    """Return the command that repeats a cell."""
-    return f"rseq-matrix run '{cell['id']}'"
+def repeat(cell: dict[str, Any], document: dict[str, Any]) -> str:
+    """Return the command that repeats a cell of a document."""
+    spec = next((libc.get("spec", "system") for libc in document["libcs"] if libc["id"] == cell["libc"]), "system")
+    libc = "" if spec == "system" else f"--libc {shlex.quote(spec)} "
+    return f"rseq-matrix run {libc}'{cell['id']}'"
+
+
+def speed(cells: int, seconds: float) -> str:
+    """Return how fast a run was."""
+    return f"{seconds:.1f} s, {cells / seconds:.0f} cells a second" if seconds > 0 else "no time"
 
 
 def summary(document: dict[str, Any]) -> str:

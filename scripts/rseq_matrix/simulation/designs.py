@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.registry import STAGES
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.landmarks import Words
-from rseq_matrix.timeline import RULES, Rule, State, World
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Rule, State, World
 
 REGISTRATION = "registration"
 THREAD_REGISTRATION = "thread registration"
@@ -57,6 +57,10 @@ class Design:
     registers: bool
     static_thread_pointer_first: bool
     tunable: bool
+    area: str
+    """Where the area lies, seen from the thread pointer, on x86-64: a word of the timeline's."""
+    audit_binds_lazily: bool
+    """Any audit library makes binding lazy (bug 15533, mended by glibc commit 063f9ba220f4 in 2.35)."""
     facts: Mapping[str, Fact]
     strikes: Mapping[str, tuple[str, ...]]
     """Rules that strike after an event, in a dynamic program."""
@@ -78,6 +82,8 @@ class Design:
             libc_registers=self.registers,
             kernel_rseq=kernel,
             static_thread_pointer_first=self.static_thread_pointer_first,
+            area=self.area,
+            audit_binds_lazily=self.audit_binds_lazily,
         )
 
     def all_rules(self) -> dict[str, Rule]:
@@ -273,6 +279,8 @@ HANDLED_2019 = Design(
     registers=True,
     static_thread_pointer_first=False,
     tunable=False,
+    area=BEFORE,
+    audit_binds_lazily=True,
     symbol=True,
     strikes={landmarks.TLS_IMAGES: (OWNERSHIP,), landmarks.PROGRAM_START: (REGISTRATION,)},
     static_strikes={landmarks.THREAD_POINTER: (REGISTRATION,), landmarks.EARLY_INITIALIZATION: (OWNERSHIP,)},
@@ -327,6 +335,8 @@ ABI_2020 = Design(
     registers=True,
     static_thread_pointer_first=False,
     tunable=False,
+    area=BEFORE,
+    audit_binds_lazily=True,
     symbol=True,
     strikes={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
     static_strikes={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
@@ -399,6 +409,8 @@ AREA_2_35 = Design(
     registers=True,
     static_thread_pointer_first=False,
     tunable=True,
+    area=BEHIND,
+    audit_binds_lazily=False,
     strikes=_AREA_STRIKES,
     static_strikes=_AREA_STRIKES,
     rules=_AREA_RULES,
@@ -415,6 +427,8 @@ EXTENSIBLE_2_41 = Design(
     registers=True,
     static_thread_pointer_first=False,
     tunable=True,
+    area=BEFORE,
+    audit_binds_lazily=False,
     strikes=_AREA_STRIKES,
     static_strikes=_AREA_STRIKES,
     rules=_AREA_RULES,
@@ -439,10 +453,13 @@ EXTENSIBLE_2_44 = replace(
 )
 NONE = Design(
     name="none",
+    skips=("area",),
     summary="glibc 2.31 to 2.34: libc knows nothing of rseq",
     registers=False,
     static_thread_pointer_first=False,
     tunable=False,
+    area=NOWHERE,
+    audit_binds_lazily=True,
     strikes=_AREA_STRIKES,
     static_strikes=_AREA_STRIKES,
     rules=_AREA_RULES,

@@ -112,8 +112,7 @@ class _Steps:
     def _stages(self, step: At) -> Iterator[Step]:
         stages = falls(step, self._world)
         if stages:
-            bound = step.only if step.only != "any" else "now" if self._world.binds_now else "lazy"
-            yield from self._up_to(landmarks.place(stages[0], self._world, bound))
+            yield from self._up_to(landmarks.place(stages[0], self._world, step.bound))
             yield step
 
     def _rule(self, step: Apply) -> Iterator[Step]:

@@ -1,0 +1,1 @@
+"""The libc axis: which libcs there are, where they come from, what is in them, and how programs are linked to them."""
