@@ -23,7 +23,7 @@ from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation import landmarks
-from rseq_matrix.simulation.designs import DESIGNS, LIBRARY, Design
+from rseq_matrix.simulation.designs import DESIGNS, LIBRARY, Design, design_of
 from rseq_matrix.simulation.documents import (
     KERNELS,
     Setting,
@@ -495,7 +495,10 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["--scenario", "audited", "--link", "static"], "the scenario 'audited' has no stage in a static program"),
         (["--compare", "none", "abi-2020", "--scenario", "audited", "--link", "static"], "no stage in"),
         (["--design", "none", "--designs"], "--design and --designs"),
+        (["--design", "none", "--libc", "system"], "--design and --libc"),
         (["--compare", "none", "abi-2020", "--designs"], "--compare and --designs"),
+        (["--libc", "all"], "--libc all is for run"),
+        (["--libc", "wobbly"], "unknown libc 'wobbly'"),
         (["--designs", "--svg", "x.svg"], "--svg draws"),
         (["--json", "-", "--svg", "-"], "only one of"),
         (["--json", "/nonexistent/x.json"], "does not exist"),
@@ -532,3 +535,34 @@ def test_the_command_needs_no_libc_and_no_compiler(command: Command) -> None:
     done = command("simulate", "--design", "abi-2020", env={**os.environ, "PATH": "/nonexistent"})
     assert done.returncode == 0
     assert "early initialization" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("offset", "first", "name"),
+    [
+        (None, False, "none"),
+        (None, None, "none"),
+        (2336, False, "area-2.35"),
+        (-448, False, "extensible-2.41"),
+        (-448, None, "extensible-2.41"),
+        (-448, True, "extensible-2.44"),
+    ],
+)
+def test_the_design_of_a_libc_follows_from_what_was_found(offset: int | None, first: bool | None, name: str) -> None:
+    assert design_of(offset, first).name == name
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize(
+    ("libc", "name"),
+    [
+        ("glibc-2.31", "none"),
+        ("glibc-2.36", "area-2.35"),
+        ("glibc-2.43", "extensible-2.41"),
+        ("glibc-2.44", "extensible-2.44"),
+    ],
+)
+def test_the_command_finds_the_design_of_a_libc(libc: str, name: str, command: Command) -> None:
+    done = command("simulate", "--libc", libc, "--json", "-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["design"]["name"] == name

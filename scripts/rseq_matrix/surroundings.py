@@ -15,14 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection, SymbolTableSection
-from elftools.elf.segments import InterpSegment
-
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
+from rseq_matrix.libcs.identity import UNREADABLE, build_id_of, defines, interpreter_of
 from rseq_matrix.registry import LINKS
 from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, World
 
@@ -126,28 +122,6 @@ def own_libc_version() -> str | None:
     return str(ffi.string(version).decode()) if version else None
 
 
-def _defines(elf: ELFFile, section: str) -> bool:
-    """Return whether the section, a symbol table, defines __rseq_offset."""
-    table = elf.get_section_by_name(section)
-    if not isinstance(table, SymbolTableSection):
-        return False
-    return any(symbol["st_shndx"] != "SHN_UNDEF" for symbol in table.get_symbol_by_name(RSEQ_SYMBOL) or ())
-
-
-def _build_id(elf: ELFFile) -> str | None:
-    section = elf.get_section_by_name(".note.gnu.build-id")
-    notes = section.iter_notes() if isinstance(section, NoteSection) else ()
-    return next((str(note["n_desc"]) for note in notes if note["n_type"] == "NT_GNU_BUILD_ID"), None)
-
-
-def _loader_of(program: Path) -> str | None:
-    with program.open("rb") as file:
-        for segment in ELFFile(file).iter_segments():
-            if isinstance(segment, InterpSegment):
-                return str(segment.get_interp_name())
-    return None
-
-
 def _experiment(build: Build, name: str, **environment: str) -> subprocess.CompletedProcess[str] | None:
     """Run a program of csrc/detect in its directory. None if it was not built or does not run."""
     program = build.directory / name
@@ -226,23 +200,18 @@ def _audit_binds_lazily(build: Build) -> bool:
 
 def _registrations(dynamic: Path, static: Path) -> tuple[str | None, str | None, bool, bool]:
     """Read the loader's name, its build id, and who defines __rseq_offset: the loader, the static program."""
-    loader = _loader_of(dynamic) if dynamic.exists() else None
-    build_id, by_loader, by_program = None, False, False
-    if loader:
-        with Path(loader).open("rb") as file:
-            elf = ELFFile(file)
-            build_id, by_loader = _build_id(elf), _defines(elf, ".dynsym")
-    if static.exists():
-        with static.open("rb") as file:
-            by_program = _defines(ELFFile(file), ".symtab")
-    return loader, build_id, by_loader, by_program
+    loader = interpreter_of(dynamic) if dynamic.exists() else ""
+    build_id = build_id_of(Path(loader)) if loader else None
+    by_loader = bool(loader) and defines(Path(loader), ".dynsym", RSEQ_SYMBOL)
+    by_program = static.exists() and defines(static, ".symtab", RSEQ_SYMBOL)
+    return loader or None, build_id, by_loader, by_program
 
 
 def libc_of(build: Build, spec: str = "system") -> Libc:
     """Find out what a libc is and does, from the programs that were linked against it."""
     try:
         facts = _registrations(*(_any_program(build, link) for link in ("dynamic-lazy", "static")))
-    except (OSError, ELFError) as error:
+    except UNREADABLE as error:
         raise MissingError(f"the dynamic linker of the libc '{spec}' cannot be read: {error}") from error
     loader, build_id, registers_dynamic, registers_static = facts
     name = _told(build) or _banner(loader)

@@ -12,11 +12,13 @@ from rich.console import Console
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import UsageError
+from rseq_matrix.libcs.catalogue import look_into
+from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.matrix import ENVIRONMENTS
 from rseq_matrix.registry import LINKS
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
-from rseq_matrix.simulation.designs import DESIGNS
+from rseq_matrix.simulation.designs import DESIGNS, design_of
 from rseq_matrix.simulation.documents import (
     KERNELS,
     Document,
@@ -37,6 +39,7 @@ class Request:
     """What the command line asks for."""
 
     design: str | None
+    libc: str | None
     pair: tuple[str, str] | None
     listing: bool
     link: str | None
@@ -46,11 +49,10 @@ class Request:
 
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
-        modes = [name for name, on in (("--compare", self.pair), ("--designs", self.listing)) if on]
-        if self.design and modes:
-            raise UsageError(f"--design and {modes[0]} cannot be asked for together")
+        asked = {"--design": self.design, "--libc": self.libc, "--compare": self.pair, "--designs": self.listing}
+        modes = [name for name, value in asked.items() if value]
         if len(modes) > 1:
-            raise UsageError("--compare and --designs cannot be asked for together")
+            raise UsageError(f"{modes[0]} and {modes[1]} cannot be asked for together")
         if self.svg_path and self.listing:
             raise UsageError("--svg draws a life or a comparison, not the list of designs")
         if check_outputs([self.json_path, self.svg_path]) and self.json_path == self.svg_path:
@@ -64,7 +66,16 @@ class Request:
         if self.pair:
             links = [check_link(self.link)] if self.link else list(LINKS)
             return comparison_document([find_design(name) for name in self.pair], links, self.setting)
-        return life_document(find_design(self.design or DESIGN), check_link(self.link or LINK), self.setting)
+        name = _design_of(self.libc) if self.libc else self.design or DESIGN
+        return life_document(find_design(name), check_link(self.link or LINK), self.setting)
+
+
+def _design_of(libc: str) -> str:
+    """Return the name of the design that a libc has, which is fetched if it has to be."""
+    if libc == ALL:
+        raise UsageError("simulate walks through the life of a process on one libc: --libc all is for run")
+    found = look_into(parse(libc))
+    return design_of(found.rseq_offset, found.static_thread_pointer_first).name
 
 
 def _show(console: Console, document: Document) -> None:
@@ -74,6 +85,7 @@ def _show(console: Console, document: Document) -> None:
 
 @click.command()
 @click.option("--design", metavar="NAME", help=f"{', '.join(DESIGNS)}.  [default: {DESIGN}]")
+@click.option("--libc", metavar="SPEC", help="The design that this libc has, found out by experiment: as run --libc.")
 @click.option("--compare", "pair", nargs=2, metavar="A B", help="The stages whose class differs between two designs.")
 @click.option("--designs", "listing", is_flag=True, help="List the designs with their properties.")
 @click.option("--link", metavar="LINK", help=f"{', '.join(LINKS)}.  [default: {LINK}; all for --compare]")
@@ -86,6 +98,7 @@ def _show(console: Console, document: Document) -> None:
 @click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Draw it as SVG, too; '-' is stdout.")
 def simulate(
     design: str | None,
+    libc: str | None,
     pair: tuple[str, str] | None,
     listing: bool,
     link: str | None,
@@ -97,10 +110,11 @@ def simulate(
 ) -> None:
     """Print the life of a process under an integration design: what is registered when, and what library code sees.
 
-    Nothing is run. The model is the one that `run` is judged by; each event and class has its reason and reference.
+    Nothing is run, but with --libc the experiments that tell the design of a libc. The model is the one that `run` is
+    judged by; each event and class has its reason and reference.
     """
     setting = Setting(environment, kernel, scenario)
-    request = Request(design, pair or None, listing, link, setting, json_path, svg_path)
+    request = Request(design, libc, pair or None, listing, link, setting, json_path, svg_path)
     request.check()
     document = request.document()
     if json_path:

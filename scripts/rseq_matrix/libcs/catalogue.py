@@ -6,16 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
-
 from rseq_matrix.build import find_compiler, source_root, unsupported_links
-from rseq_matrix.errors import RseqMatrixError
+from rseq_matrix.errors import MissingError, RseqMatrixError
+from rseq_matrix.libcs.identity import UNREADABLE, build_id_of
 from rseq_matrix.libcs.integration import Integration, integration
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import FETCHED, NAMED, SYSTEM, Spec, parse
-from rseq_matrix.libcs.store import Entry, damage, read, store_directory
+from rseq_matrix.libcs.store import Entry, damage, obtain, read, store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, toolchain
 
 IN_SYSTEM, CACHED, NOT_CACHED, DAMAGED, IN_DIRECTORY = "system", "cached", "not fetched", "damaged", "directory"
@@ -40,14 +37,11 @@ class Listed:
     static_thread_pointer_first: bool | None = None
 
 
-def build_id_of(loader: Path) -> str | None:
-    """Return the build id of an ELF file; None if it has none or cannot be read."""
+def _build_id(loader: Path) -> str | None:
+    """Return the build id of a dynamic linker; None if it has none or cannot be read."""
     try:
-        with loader.open("rb") as file:
-            section = ELFFile(file).get_section_by_name(".note.gnu.build-id")
-            notes = section.iter_notes() if isinstance(section, NoteSection) else ()
-            return next((str(note["n_desc"]) for note in notes if note["n_type"] == "NT_GNU_BUILD_ID"), None)
-    except (ELFError, OSError, ValueError, KeyError):
+        return build_id_of(loader)
+    except UNREADABLE:
         return None
 
 
@@ -67,7 +61,7 @@ def _listed(spec: Spec, state: str, root: Root | None, entry: Entry | None) -> L
         problem=found.usable,
         version=found.version or spec.version or None,
         package=f"{package.name} {package.version} ({package.suite})" if package else None,
-        build_id=build_id_of(root.loader if root else Path(found.loader)),
+        build_id=_build_id(root.loader if root else Path(found.loader)),
         size=entry.size if entry else None,
         directory=str(root.directory) if root else None,
         loader=str(root.loader) if root else found.loader or None,
@@ -75,6 +69,20 @@ def _listed(spec: Spec, state: str, root: Root | None, entry: Entry | None) -> L
         rseq_offset=found.offset,
         static_thread_pointer_first=found.static_first,
     )
+
+
+def look_into(spec: Spec) -> Listed:
+    """Look into one libc, which is fetched if it has to be. One that cannot be used is a MissingError."""
+    entry = obtain([spec])[spec.text] if spec.fetched else None
+    state = CACHED if entry else IN_DIRECTORY if spec.directory else IN_SYSTEM
+    found = _listed(spec, state, _root(spec, entry), entry)
+    if not found.usable:
+        raise MissingError(f"the libc '{spec.text}' cannot be looked into: {found.problem}")
+    return found
+
+
+def _root(spec: Spec, entry: Entry | None) -> Root | None:
+    return open_root(entry.root) if entry else open_root(spec.directory) if spec.directory else None
 
 
 def _one(spec: Spec) -> Listed:
@@ -87,8 +95,7 @@ def _one(spec: Spec) -> Listed:
         )
     state = CACHED if entry else IN_DIRECTORY if spec.directory else IN_SYSTEM
     try:
-        root = open_root(entry.root) if entry else open_root(spec.directory) if spec.directory else None
-        return _listed(spec, state, root, entry)
+        return _listed(spec, state, _root(spec, entry), entry)
     except RseqMatrixError as error:
         if spec.directory:
             raise  # it was asked for

@@ -13,11 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import InterpSegment
-
 from rseq_matrix.cache import cache_directory
+from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 from rseq_matrix.libcs.offers import Bench
 from rseq_matrix.libcs.toolchain import Parts, Toolchain
 
@@ -72,19 +69,17 @@ def _look(bench: Bench) -> Integration:
         usable = (
             area if isinstance(area, str) else f"a program ends with {area.returncode}: {area.stderr.strip()[:120]}"
         )
-        return Integration(usable, "", None, None, loader_of(bench.directory / "area"))
+        return Integration(usable, "", None, None, _loader_of(bench.directory / "area"))
     offset = int(area.stdout) if re.fullmatch(r"-?\d+", area.stdout.strip()) else None
     version = "" if isinstance(told, str) or told.returncode != 0 else told.stdout.strip()
-    return Integration("", version, offset, _static_first(bench), loader_of(bench.directory / "area"))
+    return Integration("", version, offset, _static_first(bench), _loader_of(bench.directory / "area"))
 
 
-def loader_of(program: Path) -> str:
-    """Return the dynamic linker that a program names; empty if there is none."""
+def _loader_of(program: Path) -> str:
+    """Return the dynamic linker that a program names; empty if there is none, or no program was made."""
     try:
-        with program.open("rb") as file:
-            segments = ELFFile(file).iter_segments()
-            return next((str(s.get_interp_name()) for s in segments if isinstance(s, InterpSegment)), "")
-    except (OSError, ELFError):
+        return interpreter_of(program)
+    except UNREADABLE:
         return ""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from rseq_matrix.errors import InputError
 from rseq_matrix.libcs.toolchain import Parts, Toolchain
+from rseq_matrix.signals import signal_name
 
 START = "start"
 ABSENCES = {
@@ -109,12 +109,7 @@ def _said(text: str) -> str:
 
 
 def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+    return f"exit status {code}" if code >= 0 else f"killed by {signal_name(-code)}"
 
 
 def absent_offers(bench: Bench, where: str) -> dict[str, str]:

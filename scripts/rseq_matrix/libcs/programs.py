@@ -20,6 +20,7 @@ from elftools.elf.segments import InterpSegment
 
 from rseq_matrix.errors import InputError
 from rseq_matrix.libcs.roots import MACHINE, MACHINE_NAME, Root
+from rseq_matrix.signals import signal_name
 
 TIME_LIMIT = 20
 FOUND = re.compile(r"=> (/.*) \(0x")
@@ -141,7 +142,7 @@ def obstacle(root: Root, name: str, program: Program, path: str) -> str:
         return f"{program.path} was linked to {program.family}, and {name} is {root.family}"
     listed, status = _list(root.loader, path, program.path, os.environ)
     if status < 0:
-        return f"the dynamic linker of {name} does not run ({listed.strip() or f'killed by signal {-status}'})"
+        return f"the dynamic linker of {name} does not run ({listed.strip() or f'killed by {signal_name(-status)}'})"
     version = VERSION_LOST.search(listed)
     if version:
         symbol = _symbol_of_version(Path(version[2]), version[1])

@@ -477,3 +477,17 @@ NONE = Design(
 DESIGNS: dict[str, Design] = {
     design.name: design for design in (NONE, HANDLED_2019, ABI_2020, AREA_2_35, EXTENSIBLE_2_41, EXTENSIBLE_2_44)
 }
+
+
+def design_of(offset: int | None, static_thread_pointer_first: bool | None) -> Design:
+    """Return the design that a libc has, by what experiments found in it.
+
+    offset: __rseq_offset, in bytes from the thread pointer; None where the libc has none.
+    static_thread_pointer_first: whether a static program has its thread pointer before IRELATIVE relocations are
+    applied; None where that is unknown, which leaves the older of two designs.
+    """
+    if offset is None:
+        return NONE
+    if offset > 0:
+        return AREA_2_35
+    return EXTENSIBLE_2_44 if static_thread_pointer_first else EXTENSIBLE_2_41
