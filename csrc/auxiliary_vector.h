@@ -13,21 +13,29 @@ struct rsm_auxiliary_vector {
     uint64_t entry[2 * 64]; /* type, value; ended by type AT_NULL (0) */
 };
 
-/* PR_GET_AUXV is Linux 6.4 (commit ddc65971bb67) and needs no file system; /proc is for older kernels. thread-self and
- * not self: that is the main thread's, which is empty once main() has called pthread_exit(). */
+/* Returns the bytes that were read; 0 where the file cannot be had. */
+static inline long rsm_auxiliary_vector_file(struct rsm_auxiliary_vector *vector, const char *path)
+{
+    long fd = rsm_open(path);
+    if (fd < 0)
+        return 0;
+    long size = rsm_syscall(RSM_SYS_READ, fd, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
+    rsm_syscall(RSM_SYS_CLOSE, fd, 0, 0, 0, 0, 0);
+    return size;
+}
+
+/* /proc/self first: that is the file which valgrind and qemu-user answer with the program's own vector; what they know
+ * nothing of gives theirs. It is the main thread's, and empty once main() has called pthread_exit(); then, and where
+ * there is no /proc, PR_GET_AUXV (Linux 6.4, commit ddc65971bb67) or the thread's own file. */
 static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector)
 {
     enum { PR_GET_AUXV_OPTION = 0x41555856 };
-    static const char path[] = "/proc/thread-self/auxv";
-    long size = rsm_syscall(RSM_SYS_PRCTL, PR_GET_AUXV_OPTION, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
-    if (size < 0) {
-        long fd = rsm_open(path);
-        size = 0;
-        if (fd >= 0) {
-            size = rsm_syscall(RSM_SYS_READ, fd, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
-            rsm_syscall(RSM_SYS_CLOSE, fd, 0, 0, 0, 0, 0);
-        }
-    }
+    static const char own[] = "/proc/self/auxv", thread[] = "/proc/thread-self/auxv";
+    long size = rsm_auxiliary_vector_file(vector, own);
+    if (size < 16)
+        size = rsm_syscall(RSM_SYS_PRCTL, PR_GET_AUXV_OPTION, (long)vector->entry, sizeof(vector->entry), 0, 0, 0);
+    if (size < 16)
+        size = rsm_auxiliary_vector_file(vector, thread);
     if (size < 16 || size > (long)sizeof(vector->entry))
         size = size < 16 ? 16 : (long)sizeof(vector->entry);
     vector->entry[size / 16 * 2 - 2] = 0; /* ended, whatever came */

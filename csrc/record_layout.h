@@ -92,6 +92,12 @@ struct rsm_record {
     uint32_t reserved;
 };
 
+/* what a host brings about itself in main(), because nothing from outside can */
+enum rsm_surrounding {
+    RSM_SURROUNDING_OWN_AREA = 1,    /* it registers an area of its own, in main() and in each thread */
+    RSM_SURROUNDING_LATE_FILTER = 2, /* a seccomp filter that refuses rseq(2) with EPERM */
+};
+
 /* which subject the probes let add */
 enum rsm_subject_source {
     RSM_SOURCE_INLINE, /* the probes' own, subject_split.h: its counters lie in the log */
@@ -172,7 +178,9 @@ struct rsm_log {
     uint32_t adds;     /* at each stage, for a subject of verify's */
     uint32_t section_count;
     uint32_t watched_count;
-    uint32_t padding[6]; /* to a cache line */
+    uint32_t surroundings; /* set of enum rsm_surrounding */
+    int32_t program_pid;   /* of the program, where another one starts it; 0: it is the one that the tracer started */
+    uint32_t padding[4];   /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_trial trial[RSM_STAGE_MAX];

@@ -1,16 +1,23 @@
 /* The messages between the driver and the tracer. In the subset of C that cffi's cdef() accepts: no include, no guard.
  */
 
-#define RSM_REQUEST_MAGIC 0x51345352
+#define RSM_REQUEST_MAGIC 0x51355352
+
+enum rsm_traced {
+    RSM_TRACED_NOT,
+    RSM_TRACED_RECORDS, /* read the kernel's registration at each record with ptrace */
+    RSM_TRACED_STEPPED, /* the same, and single-step every instruction of every task */
+};
 
 /* One SOCK_SEQPACKET message, with three descriptors attached (SCM_RIGHTS): the log, standard output, standard error.
  * The request is followed by NUL-terminated strings: the working directory, the arguments, the environment. */
 struct rsm_request {
     uint32_t magic;
-    uint32_t traced;         /* 1: read the kernel's registration at each record with ptrace */
+    uint32_t traced;         /* enum rsm_traced */
     uint32_t time_limit;     /* milliseconds; then everything is killed */
     uint32_t argument_count; /* at least 1; the first is the program's path */
     uint32_t environment_count;
+    uint32_t unlimited; /* 1: files may be of any size; else a process that prints too much is ended */
 };
 
 enum rsm_outcome {

@@ -17,7 +17,8 @@ from rseq_matrix import timeline
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.judge import PASS, UNSUPPORTED
 from rseq_matrix.libcs.specs import FETCHED
-from rseq_matrix.matrix import ENVIRONMENTS, all_cells
+from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.matrix import all_cells
 from rseq_matrix.registry import LINKS
 from rseq_matrix.run import Finding, Runner
 from rseq_matrix.surroundings import Libc

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import Command, Document
 from rseq_matrix.judge import RESULTS
-from rseq_matrix.matrix import ENVIRONMENTS, all_cells
+from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.matrix import all_cells
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.surroundings import own_libc_version
 

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from conftest import HELPERS, ROOT, Command, Document
 from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import ENVIRONMENTS, scenario_stages
+from rseq_matrix.matrix import scenario_stages
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import DESIGNS, LIBRARY, Design, design_of
 from rseq_matrix.simulation.documents import (
+    ENVIRONMENTS,
     KERNELS,
     Setting,
     comparison_document,

@@ -14,6 +14,6 @@ __attribute__((section(".preinit_array"), used)) static void (*const preinit_ent
 
 int main(void)
 {
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     return 0;
 }

@@ -9,7 +9,7 @@ int rsm_audited_function(int value);
 
 int main(void)
 {
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     if (rsm_audited_function(1) != 2)
         return 1;
     void *object = dlopen("rsm_audited_plugin.so", RTLD_LAZY);

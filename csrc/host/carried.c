@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "host.h"
 #include "steps.h"
 
 void rsm_library_indirect(void);
@@ -25,6 +26,7 @@ void rsm_carry_preload_ifunc(void)
 
 static void *nothing(void *argument)
 {
+    rsm_thread_begins();
     return argument;
 }
 

@@ -15,7 +15,7 @@ int main(void)
         {RSM_STAGE_process_coroutine, rsm_process_coroutine},
 #endif
     };
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     RSM_TAKE_STEPS(steps);
     return 0;
 }

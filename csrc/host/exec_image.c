@@ -7,7 +7,7 @@ void rsm_after_exec_indirect(void);
 
 int main(void)
 {
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
 #ifndef RSM_ABSENT_ifunc
     rsm_after_exec_indirect();
 #endif

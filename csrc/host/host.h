@@ -20,6 +20,12 @@ static inline void rsm_reach(enum rsm_reached reached)
     rsm_log_unmap(log);
 }
 
+/* Each host calls the first when main() begins, and the second at the start of each thread: they bring about what of
+ * the environment a program has to do itself (enum rsm_surrounding). The third is the first without rsm_reach(). */
+void rsm_main_begins(void);
+void rsm_thread_begins(void);
+void rsm_environment_enter(void);
+
 struct rsm_step {
     enum rsm_stage stage;
     void (*bring_about)(void);

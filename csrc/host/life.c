@@ -17,7 +17,7 @@ int main(void)
         {RSM_STAGE_preload_interposed_function, rsm_carry_interposed_function},
     };
 #endif
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     RSM_PROBE_LIBC(executable, main);
 #ifndef RSM_ABSENT_ifunc
     rsm_executable_indirect();

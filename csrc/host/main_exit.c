@@ -12,6 +12,7 @@ static pthread_t main_thread;
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     if (pthread_join(main_thread, NULL) == 0)
         RSM_PROBE_LIBC(thread, after_main_exit);
     exit(0);
@@ -21,7 +22,7 @@ static void *start(void *argument)
 int main(void)
 {
     pthread_t thread;
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     main_thread = pthread_self();
     if (pthread_create(&thread, NULL, start, NULL) != 0)
         return 1;

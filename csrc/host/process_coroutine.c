@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -27,6 +28,12 @@ static void *resume(void *argument)
     return argument;
 }
 
+static void *start(void *argument)
+{
+    rsm_thread_begins();
+    return resume(argument);
+}
+
 void rsm_process_coroutine(void)
 {
     pthread_t thread;
@@ -35,6 +42,6 @@ void rsm_process_coroutine(void)
     coroutine.uc_stack.ss_size = sizeof(stack);
     makecontext(&coroutine, body, 0);
     resume(NULL);
-    if (pthread_create(&thread, NULL, resume, NULL) == 0)
+    if (pthread_create(&thread, NULL, start, NULL) == 0)
         pthread_join(thread, NULL);
 }

@@ -19,7 +19,7 @@ static void not_quick(void)
 
 int main(void)
 {
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     atexit(not_quick);
     at_quick_exit(handler);
     rsm_reach(RSM_REACHED_EXIT);

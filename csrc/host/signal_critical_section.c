@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
+#include "own_area.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -37,10 +38,9 @@ static void handler(int signal, siginfo_t *information, void *context)
 void rsm_signal_critical_section(void)
 {
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
-    struct rsm_registration registration;
-    rsm_registration_find(&registration);
+    struct rsm_rseq_area *area = rsm_program_area();
     sigaction(SIGALRM, &action, NULL);
     arm();
     while (!__atomic_load_n(&release, __ATOMIC_RELAXED)) /* a preemption aborts the section too, before the signal */
-        rsm_section_spin(rsm_user_registered(&registration) ? registration.area : NULL, &range, &release);
+        rsm_section_spin(area, &range, &release);
 }

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -23,6 +24,7 @@ static void destructor(void *value)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     pthread_setspecific(key, &key);
     return argument;
 }

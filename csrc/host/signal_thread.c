@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -14,6 +15,7 @@ static void handler(int signal)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     raise(SIGUSR1);
     return argument;
 }

@@ -16,7 +16,7 @@ int main(void)
         {RSM_STAGE_signal_key_destructor, rsm_signal_key_destructor},
         {RSM_STAGE_signal_critical_section, rsm_signal_critical_section},
     };
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     RSM_TAKE_STEPS(steps);
     return 0;
 }

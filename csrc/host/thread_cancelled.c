@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -15,6 +16,7 @@ static void handler(void *argument)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     pthread_cleanup_push(handler, NULL);
     for (;;)
         pause(); /* a cancellation point */

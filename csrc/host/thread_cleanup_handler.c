@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -13,6 +14,7 @@ static void handler(void *argument)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     pthread_cleanup_push(handler, NULL);
     pthread_exit(argument);
     pthread_cleanup_pop(0);

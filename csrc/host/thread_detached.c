@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -22,6 +23,7 @@ static int is_detached(void)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     if (is_detached())
         RSM_PROBE_LIBC(thread, detached);
     sem_post(&done);

@@ -27,6 +27,7 @@ static void destructor(void *value)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     pthread_setspecific(key, &key);
     return argument;
 }

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -11,12 +12,14 @@ static pthread_t ended;
 
 static void *first(void *argument)
 {
+    rsm_thread_begins();
     rsm_warm(RSM_STAGE_thread_recycled_stack);
     return argument;
 }
 
 static void *second(void *argument)
 {
+    rsm_thread_begins();
     if (pthread_equal(pthread_self(), ended))
         RSM_PROBE_LIBC(thread, recycled_stack);
     return argument;

@@ -2,11 +2,13 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     RSM_PROBE_LIBC(thread, start);
     return argument;
 }

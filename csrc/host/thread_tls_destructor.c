@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
+#include "host.h"
 #include "probe_libc.h"
 #include "steps.h"
 
@@ -18,6 +19,7 @@ static void destructor(void *object)
 
 static void *start(void *argument)
 {
+    rsm_thread_begins();
     __cxa_thread_atexit_impl(destructor, NULL, &__dso_handle);
     return argument;
 }

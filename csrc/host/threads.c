@@ -14,7 +14,7 @@ int main(void)
 #endif
         {RSM_STAGE_thread_detached, rsm_thread_detached},
     };
-    rsm_reach(RSM_REACHED_MAIN);
+    rsm_main_begins();
     RSM_TAKE_STEPS(steps);
     rsm_thread_key_destructor(); /* two stages: each round looks for itself whether it is wanted */
     return 0;

@@ -49,7 +49,8 @@ static int become(const struct rsm_job *job)
     setpgid(0, 0);
     allow_descriptors();
     limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_FSIZE, OUTPUT_LIMIT);
+    if (!job->request->unlimited)
+        limit(RLIMIT_FSIZE, OUTPUT_LIMIT);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (chdir(job->directory) == 0 && descriptors_set(job))
         execve(job->arguments[0], job->arguments, job->environment);

@@ -21,7 +21,7 @@ static uint32_t section_at(const struct rsm_log *log, uint64_t address)
 void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base)
 {
     job->step = (struct rsm_step_state){.tid = tid, .stage = stage, .base = base, .section = job->log->section_count};
-    ptrace(PTRACE_SINGLESTEP, tid, 0, 0);
+    rsm_trace_go_on(job, tid, 0);
 }
 
 static void note_most(struct rsm_trial *trial, uint32_t count)
@@ -38,7 +38,7 @@ void rsm_step_stop(struct rsm_job *job, pid_t tid)
         note_most(trial, job->step.count);
     }
     job->step.tid = 0;
-    ptrace(PTRACE_CONT, tid, 0, 0);
+    rsm_trace_go_on(job, tid, 0);
 }
 
 void rsm_step_seen(struct rsm_job *job, pid_t tid)
@@ -62,11 +62,11 @@ void rsm_step_seen(struct rsm_job *job, pid_t tid)
             trial->stepped_watched |= (uint64_t)1 << i;
     job->step.section = now;
     if (++job->step.count < RSM_STEPS_MAX) {
-        ptrace(PTRACE_SINGLESTEP, tid, 0, 0);
+        rsm_trace_go_on(job, tid, 0);
         return;
     }
     trial->stepped_limited++;
     note_most(trial, job->step.count);
     job->step.tid = 0;
-    ptrace(PTRACE_CONT, tid, 0, 0); /* it goes on at full speed: whether it ends there is for the time limit to see */
+    rsm_trace_go_on(job, tid, 0); /* it goes on at full speed: whether it ends there is for the time limit to see */
 }

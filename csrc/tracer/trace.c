@@ -45,15 +45,26 @@ static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
 static int is_step(const struct rsm_job *job, pid_t tid)
 {
     siginfo_t information = {0};
-    return job->step.tid == tid && ptrace(PTRACE_GETSIGINFO, tid, 0, &information) == 0 &&
+    if (job->step.tid != tid && job->request->traced != RSM_TRACED_STEPPED)
+        return 0;
+    return ptrace(PTRACE_GETSIGINFO, tid, 0, &information) == 0 &&
            (information.si_code == TRAP_TRACE || information.si_code == TRAP_BRKPT);
+}
+
+void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal)
+{
+    int stepped = job->step.tid == tid || job->request->traced == RSM_TRACED_STEPPED;
+    ptrace(stepped ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
 }
 
 /* Returns whether the SIGTRAP was one of ours; then the task goes on. */
 static int serve_trap(struct rsm_job *job, pid_t tid)
 {
     if (is_step(job, tid)) {
-        rsm_step_seen(job, tid);
+        if (job->step.tid == tid)
+            rsm_step_seen(job, tid);
+        else
+            rsm_trace_go_on(job, tid, 0);
         return 1;
     }
     struct rsm_trap trap = rsm_trap_read(tid);
@@ -63,7 +74,7 @@ static int serve_trap(struct rsm_job *job, pid_t tid)
         rsm_step_stop(job, tid);
     } else if (trap.magic == RSM_TRAP_MAGIC) {
         look_at_registration(job, tid, trap.stage);
-        ptrace(PTRACE_CONT, tid, 0, 0);
+        rsm_trace_go_on(job, tid, 0);
     }
     return trap.magic != 0;
 }
@@ -77,7 +88,5 @@ void rsm_trace_event(struct rsm_job *job, pid_t tid, int status)
     }
     if (event == 0 && signal == SIGTRAP && serve_trap(job, tid))
         return;
-    if (event != 0)
-        signal = 0; /* a new task, or an exec */
-    ptrace(job->step.tid == tid ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
+    rsm_trace_go_on(job, tid, event ? 0 : signal); /* an event: a new task, or an exec */
 }

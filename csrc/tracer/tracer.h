@@ -37,6 +37,9 @@ int rsm_spawn(struct rsm_job *job);
 /* Handles one wait status of a traced task and lets it go on. */
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
 
+/* Lets a stopped task go on: in single steps, where it or everything is single-stepped. */
+void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal);
+
 /* Single-stepping an add: from the probe's breakpoint before it, at every step, at the breakpoint behind it. Each lets
  * the task go on. */
 void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base);

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rseq_matrix.document import Document, cell_document, host_document, run_document, target_document
+from rseq_matrix.environments import ALL, ENVIRONMENTS
 from rseq_matrix.errors import UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import Identity, Judged, judge, unsupported
 from rseq_matrix.libcs.specs import Spec, choose
 from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import ENVIRONMENTS, Cell, Process, all_cells, lacking, processes, select
+from rseq_matrix.matrix import Cell, Process, all_cells, lacking, processes, select
+from rseq_matrix.readiness import Ready, ready
 from rseq_matrix.registry import LINKS
 from rseq_matrix.run import Finding, Options, Runner
 from rseq_matrix.surroundings import Kernel, kernel, own_libc_version, require_platform, world
@@ -47,10 +49,11 @@ def _known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 def _axes(wanted: Wanted) -> tuple[list[str], list[str]]:
     """Return the links and environments, in the order of the axes. A five-part glob may name another environment."""
     _known("link", wanted.links, tuple(LINKS))
-    _known("environment", wanted.environments, tuple(ENVIRONMENTS))
+    _known("environment", wanted.environments, (*ENVIRONMENTS, ALL))
     named = [parts[3] for parts in (glob.split("/") for glob in wanted.globs) if len(parts) == 5]
     named = [name for name in named if name in ENVIRONMENTS]
     environments = wanted.environments or (*DEFAULT_ENVIRONMENTS, *named)
+    environments = tuple(ENVIRONMENTS) if ALL in environments else environments
     links = wanted.links or tuple(LINKS)
     return [link for link in LINKS if link in links], [name for name in ENVIRONMENTS if name in environments]
 
@@ -77,6 +80,10 @@ class Campaign:
         }
         possible = [cell for name in self.targets for cell in all_cells(name, links, environments)]
         self.cells: list[Cell] = select(possible, wanted.globs)
+        tell("looking at the environments")
+        self._ready = {
+            where: self._look(*where) for where in dict.fromkeys((cell.libc, cell.environment) for cell in self.cells)
+        }
         self.processes: list[Process] = [
             process for name, target in self.targets.items() for process in self._processes_of(name, target)
         ]
@@ -84,11 +91,30 @@ class Campaign:
         self._trace_errors: set[int] = set()
         self._oracle_errors: set[int] = set()
 
+    def _look(self, libc: str, environment: str) -> Ready:
+        build = self.targets[libc].build
+        links = [cell.link for cell in self.cells if (cell.libc, cell.environment) == (libc, environment)]
+        return ready(build, environment, [link for link in dict.fromkeys(links) if link not in build.unsupported])
+
+    def _lacking(self, cell: Cell) -> str:
+        """Say why the cell cannot be had here; empty if it can."""
+        environment = self._ready[cell.libc, cell.environment]
+        return environment.hindrance or lacking(cell.stage, self._absent(cell.libc, cell.environment))
+
+    def _absent(self, libc: str, environment: str) -> dict[str, str]:
+        return {**self.targets[libc].libc.absent, **self._ready[libc, environment].absent}
+
     def _processes_of(self, name: str, target: Target) -> list[Process]:
-        return processes((cell for cell in self.cells if cell.libc == name), target.libc.absent)
+        found = []
+        for environment in dict.fromkeys(cell.environment for cell in self.cells if cell.libc == name):
+            if not self._ready[name, environment].hindrance:
+                own = (cell for cell in self.cells if (cell.libc, cell.environment) == (name, environment))
+                found += processes(own, self._absent(target.libc.id, environment))
+        return found
 
     def _expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
-        surroundings = world(self.targets[libc].libc, link, environment, self.kernel)
+        there = self._ready[libc, environment]
+        surroundings = world(self.targets[libc].libc, link, environment, self.kernel, there.answer, there.after_exec)
         return expectations(LIVES[scenario](surroundings), surroundings)
 
     def judge(self, finding: Finding) -> list[Judged]:
@@ -106,9 +132,9 @@ class Campaign:
         ]
 
     def _unsupported(self) -> Iterator[Judged]:
-        """Yield the cells that a libc cannot have."""
+        """Yield the cells that a libc or an environment cannot have."""
         for cell in self.cells:
-            reason = lacking(cell.stage, self.targets[cell.libc].libc.absent)
+            reason = self._lacking(cell)
             if reason:
                 expected = self._expected(cell.libc, cell.scenario, cell.link, cell.environment)
                 yield unsupported(cell, expected[cell.stage], reason)

@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rseq_matrix.classes import classify, right_path
+from rseq_matrix.classes import classify
 from rseq_matrix.matrix import Cell
 from rseq_matrix.record import SIGNATURE, SUBJECT, Record
 from rseq_matrix.registry import REACHED_IN_PHASE, STAGES
 from rseq_matrix.session import Run
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Expectation
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Ending, Expectation
 
 PASS = "PASS"
 FAIL = "FAIL"
@@ -229,9 +229,10 @@ def _misplaced_area(expected: Expectation, record: Record) -> str:
 
 def _subject_difference(cell: Cell, expected: Expectation, run: Run, record: Record) -> str:
     """Say that the subject went another way than it should, or lost something; empty if not."""
-    path = right_path(expected.name)
-    if record.path != path:
-        return f"{cell.stage}: subject path: got {record.path}, want {path} (because the cell is {expected.name})"
+    if record.path != expected.path:
+        return (
+            f"{cell.stage}: subject path: got {record.path}, want {expected.path} (because the cell is {expected.name})"
+        )
     return _lost(run)
 
 
@@ -262,6 +263,8 @@ def judge(
     record = run.records.get(cell.stage) if run else None
     if run is None:
         return Judged(cell, expected, None, None, None, None, ERROR, obstacle)
+    if expected.ending:
+        return _judge_ending(cell, expected, expected.ending, run)
     error = _error(cell, expected, run, order, libc)
     usable = record if record and record.complete else None
     reason = error or (_difference(cell, expected, run, usable) if usable else "")
@@ -275,6 +278,21 @@ def judge(
         result=ERROR if error else FAIL if reason else PASS,
         reason=reason,
     )
+
+
+def _judge_ending(cell: Cell, expected: Expectation, ending: Ending, run: Run) -> Judged:
+    """Judge a cell whose process has to end before its time. XFAIL: it did, as expected."""
+    why = f"(because {ending.because}, see {ending.reference})"
+    want = f"killed by {ending.signal}{f', saying {ending.message!r}' if ending.message else ''}"
+    if run.ending != f"killed by {ending.signal}":
+        got = run.misbehaved or "the process ended normally"
+        result, reason = FAIL if run.misbehaved else XPASS, f"{cell.stage}: ending: got {got}, want {want} {why}"
+    elif ending.message not in run.complaints:
+        said = run.complaints.splitlines()[0] if run.complaints else "nothing"
+        result, reason = FAIL, f"{cell.stage}: ending: got {said!r} on standard error, want {want} {why}"
+    else:
+        result, reason = XFAIL, f"as expected: {want} {why}"
+    return Judged(cell, expected, None, None, None, None, result, reason)
 
 
 def unsupported(cell: Cell, expected: Expectation, reason: str) -> Judged:

@@ -24,8 +24,15 @@ def start(world: World, loading: Steps = (), relocation: Steps = ()) -> Steps:
     return (Apply("exec"), *relocation, *set_up)
 
 
-def _thread(*steps: Step) -> Branch:
-    return Branch((Apply("new thread"), Apply("thread registration"), *steps))
+def _main(world: World) -> Steps:
+    """What of its environment a program brings about itself, first thing in main()."""
+    own: Steps = (Apply("own registration"),) if world.surroundings.own_area else ()
+    return (*own, Apply("late filter")) if world.surroundings.late_filter else own
+
+
+def _thread(world: World, *steps: Step) -> Branch:
+    own: Steps = (Apply("own registration"),) if world.surroundings.own_area else ()
+    return Branch((Apply("new thread"), Apply("thread registration"), *own, *steps))
 
 
 def audited(world: World) -> Steps:
@@ -43,6 +50,7 @@ def audited(world: World) -> Steps:
     return (
         *start(world, loading, eagerly),
         at("audit.la_preinit"),
+        *_main(world),
         *((at("audit.la_symbind", bound="lazy"),) if lazy else ()),
         at("audit.la_objclose"),
         at("audit.destructor"),  # elf/dl-fini.c: audit namespaces last
@@ -51,7 +59,7 @@ def audited(world: World) -> Steps:
 
 def audited_calls(world: World) -> Steps:
     """An audit library with these hooks makes binding lazy, whatever the link says: elf/dl-reloc.c."""
-    return (*start(world), at("audit.la_pltenter"), at("audit.la_pltexit"))
+    return (*start(world), *_main(world), at("audit.la_pltenter"), at("audit.la_pltexit"))
 
 
 def life(world: World) -> Steps:
@@ -72,10 +80,11 @@ def life(world: World) -> Steps:
         at("executable.preinit_array"),
         *(preloaded + needed if world.preloaded_first else needed + preloaded),
         at("executable.constructor"),
+        *_main(world),
         at("executable.main"),
         at("ifunc.library", only="lazy", relocated=True),
         at("ifunc.preload", only="lazy", relocated=True),
-        at("preload.interposed_function"),
+        at("preload.interposed_function", creates=True),
         at("ifunc.dlopen"),
         at("library.dlopen_constructor"),
         at("library.dlclose_destructor"),
@@ -95,26 +104,27 @@ def allocating(world: World) -> Steps:
 
 def quick_exit(world: World) -> Steps:
     """stdlib/quick_exit.c: the handlers, then _exit()."""
-    return (*start(world), at("executable.quick_exit"))
+    return (*start(world), *_main(world), at("executable.quick_exit"))
 
 
 def threads(world: World) -> Steps:
     """nptl/pthread_create.c start_thread: cleanup handlers, then thread_local objects, then keys in rounds."""
     return (
         *start(world),
-        _thread(at("thread.start")),
-        _thread(at("thread.recycled_stack")),
-        _thread(at("thread.cleanup_handler")),
-        _thread(at("thread.cancelled")),
-        _thread(at("thread.tls_destructor")),
-        _thread(at("thread.detached")),
-        _thread(at("thread.key_destructor"), at("thread.key_destructor_last_round")),
+        *_main(world),
+        _thread(world, at("thread.start")),
+        _thread(world, at("thread.recycled_stack")),
+        _thread(world, at("thread.cleanup_handler")),
+        _thread(world, at("thread.cancelled")),
+        _thread(world, at("thread.tls_destructor")),
+        _thread(world, at("thread.detached")),
+        _thread(world, at("thread.key_destructor"), at("thread.key_destructor_last_round")),
     )
 
 
 def main_exit(world: World) -> Steps:
     """The main thread is gone, the process goes on."""
-    return (*start(world), _thread(at("thread.after_main_exit")))
+    return (*start(world), *_main(world), _thread(world, at("thread.after_main_exit")))
 
 
 def signals(world: World) -> Steps:
@@ -122,10 +132,11 @@ def signals(world: World) -> Steps:
     return (
         *start(world, (), (at("signal.ifunc_resolver"),)),
         at("signal.constructor"),
+        *_main(world),
         at("signal.main"),
         at("signal.alternate_stack"),
-        _thread(at("signal.thread")),
-        _thread(at("signal.key_destructor")),
+        _thread(world, at("signal.thread")),
+        _thread(world, at("signal.key_destructor")),
         at("signal.critical_section", section=True),
     )
 
@@ -134,24 +145,26 @@ def children(world: World) -> Steps:
     """Tasks that are not POSIX threads, and a coroutine that changes threads (its thread pointer is the thread's)."""
     return (
         *start(world),
+        *_main(world),
         Branch((Apply("fork"), at("process.fork_child"))),
         Branch((Apply("fork"), at("process.atfork_child"))),
         Branch((Apply("shared-memory clone"), at("process.vfork_child"))),
         Branch((Apply("shared-memory clone"), at("process.clone_vm_child"))),
         Branch((Apply("initialized TLS block"), at("process.clone_thread"))),
         Branch((Apply("zeroed TLS block"), at("process.clone_thread_zeroed"))),
-        _thread(at("process.coroutine")),
+        _thread(world, at("process.coroutine")),
     )
 
 
 def exec_(world: World) -> Steps:
     """One process, two images."""
-    return (*start(world), *start(world, (), (at("ifunc.after_exec"),)), at("process.exec"))
+    image = start(world, (), (at("ifunc.after_exec"),))
+    return (*start(world), *_main(world), *image, *_main(world), at("process.exec"))
 
 
 def unregister(world: World) -> Steps:
     """The raw unregistration that a library may attempt."""
-    return (*start(world), Apply("unregistration"), at("process.after_unregister"))
+    return (*start(world), *_main(world), Apply("unregistration"), at("process.after_unregister"))
 
 
 LIVES: dict[str, Callable[[World], Steps]] = {

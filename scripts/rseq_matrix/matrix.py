@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
+from rseq_matrix.environments import ENVIRONMENTS
 from rseq_matrix.errors import UsageError
 from rseq_matrix.lives import LIVES
 from rseq_matrix.registry import LINKS, STAGES
@@ -44,12 +45,6 @@ SCENARIOS: dict[str, Scenario] = {
     "unregister": Scenario("unregister"),
 }
 
-ENVIRONMENTS: dict[str, dict[str, str]] = {
-    "default": {},
-    "tunable-off": {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"},
-}
-
-
 NEEDS: dict[str, str] = {
     "audit.*": "audit",
     "audit.ifunc_resolver": "ifunc",
@@ -65,8 +60,9 @@ NEEDS: dict[str, str] = {
     "thread.after_main_exit": "cancellation",
     "thread.tls_destructor": "thread_atexit",
     "process.coroutine": "makecontext",
+    "process.clone_vm_child": "clone_vm",
 }
-"""What stages need that not every libc has: the names of the experiments in csrc/detect/offers."""
+"""What stages need that not every libc or environment has: names of experiments in csrc/detect."""
 
 
 def lacking(stage: str, absent: Mapping[str, str]) -> str:
@@ -164,9 +160,9 @@ def select(cells: Sequence[Cell], patterns: Iterable[str]) -> list[Cell]:
 
 
 def processes(cells: Iterable[Cell], absent: Mapping[str, str] | None = None) -> list[Process]:
-    """Group the cells of one libc into the processes that pass through them.
+    """Group the cells of one libc, and of environments that lack the same, into the processes that pass through them.
 
-    absent: what that libc does not have; a cell that needs it is in no process.
+    absent: what is not there; a cell that needs it is in no process.
     """
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
@@ -183,18 +179,20 @@ def artifacts(process: Process) -> tuple[str, ...]:
     names: tuple[str, ...] = (scenario.program, *scenario.executes)
     if process.link.startswith("dynamic"):
         names += scenario.preload + scenario.audit + scenario.opens
+        names += tuple(filter(None, [ENVIRONMENTS[process.environment].preload]))
     return tuple(f"{process.link}/{name}" for name in names)
 
 
 def command(process: Process) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments and the environment, for a working directory that is the link's build directory.
+    """Return the arguments and the variables of the program, for its link's build directory as the working directory.
 
     Relative paths with a slash, because LD_PRELOAD splits at spaces and colons, and a home directory may have them.
     """
-    scenario = SCENARIOS[process.scenario]
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **ENVIRONMENTS[process.environment]}
+    scenario, surroundings = SCENARIOS[process.scenario], ENVIRONMENTS[process.environment]
+    variables = dict(surroundings.variables)
     if process.link.startswith("dynamic"):
-        for variable, objects in (("LD_PRELOAD", scenario.preload), ("LD_AUDIT", scenario.audit)):
+        preload = (*scenario.preload, *([surroundings.preload] if surroundings.preload else []))
+        for variable, objects in (("LD_PRELOAD", preload), ("LD_AUDIT", scenario.audit)):
             if objects:
-                environment[variable] = ":".join(f"./{name}" for name in objects)
-    return [f"./{scenario.program}"], environment
+                variables[variable] = ":".join(f"./{name}" for name in objects)
+    return [f"./{scenario.program}"], variables

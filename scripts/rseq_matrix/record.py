@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,18 +140,26 @@ class Log:
         stages: Iterable[str],
         sabotage: Mapping[str, str] | None = None,
         subject: SubjectPlan | None = None,
+        surroundings: int = 0,
+        in_file: bool = False,
     ) -> None:
         """Enable `stages`; plant the named defects, which only probes built for them obey.
 
-        subject: what works at the stages instead of the probes' own counters.
+        subject: what works at the stages instead of the probes' own counters. surroundings: what the program does
+        itself (enum rsm_surrounding). in_file: the log is a file with a path, for who cannot inherit a descriptor.
         """
         self.stages = tuple(stages)
-        self.descriptor = os.memfd_create("rseq-matrix-log", os.MFD_CLOEXEC)
+        self.path = ""
+        if in_file:
+            self.descriptor, self.path = tempfile.mkstemp(prefix="rseq-matrix-log-")
+        else:
+            self.descriptor = os.memfd_create("rseq-matrix-log", os.MFD_CLOEXEC)
         os.ftruncate(self.descriptor, SIZE)
         self._memory = mmap.mmap(self.descriptor, SIZE)
         self._log = ffi.from_buffer("struct rsm_log *", self._memory)
         self._log.magic = lib.RSM_LOG_MAGIC
         self._log.size = SIZE
+        self._log.surroundings = surroundings
         for name in self.stages:
             self._log.stage[STAGES[name].number].enabled = 1
         for name, kind in (sabotage or {}).items():
@@ -166,6 +175,8 @@ class Log:
         ffi.release(self._log)
         self._memory.close()
         os.close(self.descriptor)
+        if self.path:
+            Path(self.path).unlink()
 
     def records(self) -> dict[str, Record]:
         """Return the records that were begun, complete or not, in the order in which they were."""
@@ -181,6 +192,11 @@ class Log:
         if not self._planned:
             return {}
         return {name: decode_trial(self._log.trial[STAGES[name].number]) for name in self.stages}
+
+    @property
+    def program_pid(self) -> int:
+        """Return the program's process id, where it was not the tracer that started it; else 0."""
+        return int(self._log.program_pid)
 
     def tallies(self) -> dict[str, Tally]:
         """Return what was fired, attempted and committed at each enabled stage."""

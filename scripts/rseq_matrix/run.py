@@ -6,10 +6,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rseq_matrix.build import Build
+from rseq_matrix.environments import ENVIRONMENTS, NOT_TRACED, Start, started
 from rseq_matrix.matrix import Process, artifacts, command
+from rseq_matrix.readiness import BASE, ENTER, find_tool
 from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
 from rseq_matrix.trial import SubjectPlan
@@ -91,7 +93,10 @@ def _hindered(process: Process, build: Build) -> Finding | None:
     """Return the finding of a process that cannot be run here; None if it can."""
     if process.link in build.unsupported:
         return Finding(process, {}, unsupported=build.unsupported[process.link])
-    for name in (TRACER, *artifacts(process)):
+    loader = ENVIRONMENTS[process.environment].needs_loader
+    if loader and not process.link.startswith("dynamic"):
+        return Finding(process, {}, unsupported=loader)
+    for name in (TRACER, ENTER, *artifacts(process)):
         if name in build.failures:
             return Finding(process, {}, obstacle=f"{name} could not be built: {build.failures[name]}")
     return None
@@ -107,20 +112,34 @@ class Runner:
         self._sessions: list[Session] = []
         self._stopped = threading.Event()
 
-    def _launcher(self, process: Process, session: Session) -> Launch:
-        arguments, environment = command(process)
-        environment = {**environment, **self._build.environment, **self._options.extra_environment}
+    def _start(self, process: Process) -> Start:
+        """Return the program that is to be started."""
+        arguments, variables = command(process)
+        variables = {**variables, **self._build.environment, **self._options.extra_environment}
         if self._options.preload and process.link.startswith("dynamic"):
-            objects = (environment.get("LD_PRELOAD"), self._options.preload)
-            environment["LD_PRELOAD"] = ":".join(filter(None, objects))
+            objects = (variables.get("LD_PRELOAD"), self._options.preload)
+            variables["LD_PRELOAD"] = ":".join(filter(None, objects))
+        return Start(arguments, variables, str(self._build.directory / ENTER))
+
+    def _plan(self, process: Process, start: Start) -> Plan:
+        """Return how it is started: as it is, or by what the environment is made of."""
+        environment = ENVIRONMENTS[process.environment]
         directory = self._build.directory / process.link
-        plan = Plan(directory, arguments, environment, self._options.traced, self._options.time_limit)
+        arguments, variables = start.arguments, {**BASE, **start.variables}
+        if environment.wrapped:
+            tool = find_tool(environment)
+            arguments, variables = started(environment, tool, start), BASE
+        traced = environment.trace if self._options.traced or environment.stepped else NOT_TRACED
+        return Plan(directory, arguments, variables, traced, self._options.time_limit, unlimited=bool(environment.tool))
+
+    def _launcher(self, process: Process, session: Session) -> Launch:
+        environment, start = ENVIRONMENTS[process.environment], self._start(process)
         subject = self._options.subject(process) if self._options.subject else None
 
         def launch(stages: Sequence[str]) -> Run:
             sabotage = {name: kind for name, kind in self._options.sabotage.items() if name in stages}
-            with Log(stages, sabotage, subject) as log:
-                return session.run(plan, log)
+            with Log(stages, sabotage, subject, environment.surroundings, environment.log_in_file) as log:
+                return session.run(self._plan(process, replace(start, log=log.path)), log)
 
         return launch
 

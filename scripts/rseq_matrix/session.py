@@ -89,9 +89,12 @@ class Plan:
     directory: Path
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    traced: bool
+    traced: int
+    """enum rsm_traced."""
     time_limit: float
     """Seconds; then the process and all that it started are killed."""
+    unlimited: bool = False
+    """Files may be of any size, as tools need it that keep a program's memory in one."""
 
 
 class Session:
@@ -152,6 +155,7 @@ class Session:
                 "time_limit": max(1, int(plan.time_limit * 1000)),
                 "argument_count": len(plan.arguments),
                 "environment_count": len(plan.environment),
+                "unlimited": plan.unlimited,
             },
         )
         variables = [f"{name}={value}" for name, value in plan.environment.items()]
@@ -160,7 +164,7 @@ class Session:
         output, complaints = (os.memfd_create(f"rseq-matrix-{name}") for name in ("output", "complaints"))
         try:
             answer = self._exchange(message, [log.descriptor, output, complaints], plan.time_limit + GRACE)
-            return self._read(answer, log, plan.traced, _text(output), _text(complaints))
+            return self._read(answer, log, bool(plan.traced), _text(output), _text(complaints))
         finally:
             os.close(output)
             os.close(complaints)
@@ -182,7 +186,7 @@ class Session:
             traced=traced and reply.trace_error == 0,
             trace_error=reply.trace_error,
             strays=reply.strays,
-            pid=reply.pid,
+            pid=log.program_pid or reply.pid,
             seconds=reply.nanoseconds / 1e9,
             output=output,
             complaints=complaints,

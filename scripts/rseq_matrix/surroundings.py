@@ -242,13 +242,17 @@ def system_libc(build: Build) -> Libc:
     return libc_of(build)
 
 
-def world(libc: Libc, link: str, environment: str, running: Kernel) -> World:
-    """Tell the model what it needs to know."""
+def world(libc: Libc, link: str, environment: str, running: Kernel, answer: str = "", after_exec: str = "") -> World:
+    """Tell the model what it needs to know.
+
+    answer, after_exec: what rseq(2) answers in the environment, where that is not what the kernel does.
+    """
     return World(
         link=link,
         environment=environment,
         libc_registers=libc.registers_dynamic if link.startswith("dynamic") else libc.registers_static,
-        kernel_rseq=running.rseq,
+        kernel_rseq=answer or running.rseq,
+        rseq_after_exec=after_exec,
         static_thread_pointer_first=libc.static_thread_pointer_first.get(link, True),
         area=libc.area[link],
         preloaded_first=libc.preloaded_first,

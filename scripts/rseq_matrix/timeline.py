@@ -10,10 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.classes import classify
+from rseq_matrix.classes import REGISTERED, classify, right_path
+from rseq_matrix.environments import ENVIRONMENTS, Environment
 from rseq_matrix.registry import STAGES
 
 NOWHERE, BEHIND, BEFORE = "nowhere", "behind", "before"
+KILLED = "SIGSYS"
+"""What a filter that kills answers, in the place of an errno's name."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process ends before its time."""
+
+    signal: str
+    message: str
+    """What it says of it, on standard error; may be empty."""
+    because: str
+    reference: str
+
+
+FATAL = Ending(
+    "SIGABRT",
+    "Fatal glibc error: rseq registration failed",
+    "libc ends the process: the creating thread is registered, and rseq(2) is refused to the new one",
+    "glibc nptl/pthread_create.c start_thread",
+)
+KILLING = Ending(KILLED, "", "a filter kills the process at its first rseq(2)", "seccomp(2), SECCOMP_RET_KILL_PROCESS")
 
 
 @dataclass(frozen=True)
@@ -25,7 +48,8 @@ class World:
     libc_registers: bool
     """This libc has rseq support: the dynamic linker, or the static program, defines __rseq_offset."""
     kernel_rseq: str
-    """"present"; else what rseq(2) answers to everything: an errno's name, or "success" from a filter that fakes it."""
+    """"present"; else what rseq(2) answers to everything: an errno's name, "success" from a filter that fakes it, or
+    "SIGSYS" from one that kills."""
     static_thread_pointer_first: bool
     """In a static program the thread pointer is set before IRELATIVE relocations are applied."""
     area: str = BEHIND
@@ -34,6 +58,13 @@ class World:
     """Constructors of a preloaded object are called before those of a needed library that is independent of it."""
     audit_binds_lazily: bool = False
     """Any audit library makes binding lazy, not only one that wants to see calls through the PLT."""
+    rseq_after_exec: str = ""
+    """What rseq(2) answers to the image that an execve() starts, where that differs: an emulator may not follow."""
+
+    @property
+    def surroundings(self) -> Environment:
+        """Return what surrounds the process."""
+        return ENVIRONMENTS[self.environment]
 
     @property
     def dynamic(self) -> bool:
@@ -48,18 +79,24 @@ class World:
     @property
     def libc_believes(self) -> bool:
         """Return whether libc takes its registration for done and sets __rseq_size, though it is not."""
-        return self.kernel_rseq == "success" and self.libc_registers and self.environment != "tunable-off"
+        return self.kernel_rseq == "success" and self.libc_registers and not self.surroundings.tunable_off
 
-    @property
-    def hinders(self) -> tuple[str, str] | None:
-        """Return why no area gets registered, and the reference; None if one does."""
-        if self.kernel_rseq == "ENOSYS":
+    def answer(self, state: State) -> str:
+        """Return what rseq(2) answers in a state, in the words of `kernel_rseq`."""
+        if state.filtered:
+            return "EPERM"
+        return self.rseq_after_exec if state.images > 1 and self.rseq_after_exec else self.kernel_rseq
+
+    def hinders(self, state: State) -> tuple[str, str] | None:
+        """Return why libc registers no area in a state, and the reference; None if it does."""
+        answer = self.answer(state)
+        if answer == "ENOSYS":
             return "this kernel has no rseq(2)", "rseq(2), ENOSYS"
-        if self.kernel_rseq != "present":
-            return f"rseq(2) is answered with {self.kernel_rseq} here and registers nothing", "seccomp(2)"
+        if answer != "present":
+            return f"rseq(2) is answered with {answer} here and registers nothing", "seccomp(2)"
         if not self.libc_registers:
             return "this libc has no rseq support and registers nothing", "glibc before commit 95e114a0919d; musl"
-        if self.environment == "tunable-off":
+        if self.surroundings.tunable_off:
             return (
                 "the tunable glibc.pthread.rseq=0 keeps libc from registering",
                 "glibc commit e3e589829d16, sysdeps/nptl/dl-tls_init_tp.c",
@@ -78,6 +115,14 @@ class State:
     task: str = "main"
     area: str = NOWHERE
     """Where libc has an area for the thread, used or not."""
+    images: int = 0
+    """How many programs the process has been, by execve()."""
+    filtered: bool = False
+    """A filter that the program installed refuses rseq(2)."""
+    inherits: bool = False
+    """The thread's creator is registered by libc, so libc wants this thread to be."""
+    ending: Ending | None = None
+    """The process has ended here."""
     because: str = ""
     reference: str = ""
 
@@ -96,28 +141,56 @@ class Rule:
     reference: str
 
 
+def _start_image(state: State, world: World) -> State:
+    image = State(images=state.images + 1, filtered=state.filtered)
+    return replace(image, ending=KILLING) if world.answer(image) == KILLED else image
+
+
 def _register(state: State, world: World) -> State:
-    if world.hinders:
-        because, reference = world.hinders
+    hindrance = world.hinders(state)
+    if hindrance:
+        because, reference = hindrance
         return replace(state, kernel=False, user=False, owner="none", because=because, reference=reference)
     return replace(state, kernel=True, user=True, owner="glibc")
 
 
 def _zeroed_block(state: State, world: World) -> State:
     """cpu_id 0 is a CPU number; __rseq_size is positive only where libc registered its own threads, or thinks so."""
-    if world.hinders and not world.libc_believes:
-        because, reference = world.hinders
+    hindrance = world.hinders(replace(state, filtered=False))
+    if hindrance and not world.libc_believes:
+        because, reference = hindrance
         return replace(state, kernel=False, user=False, owner="none", because=because, reference=reference)
     return replace(state, kernel=False, user=True, owner="none")
+
+
+def _register_thread(state: State, world: World) -> State:
+    """A thread whose creator was registered has to be, too: libc ends the process if that fails."""
+    after = _register(state, world)
+    if after.kernel or not state.inherits or not state.filtered:
+        return after
+    return replace(after, ending=FATAL)
+
+
+def _register_own(state: State, world: World) -> State:
+    if not world.surroundings.own_area or world.answer(state) != "present":
+        return state
+    return replace(state, kernel=True, owner="other")
 
 
 def _unregistered(state: State, _world: World) -> State:
     return replace(state, kernel=False, user=False, owner="none")
 
 
+def _unregister(state: State, world: World) -> State:
+    if state.filtered:
+        because = "rseq(2) is refused, so nothing can be unregistered, either"
+        return replace(state, because=because, reference="seccomp(2)")
+    return _unregistered(state, world)
+
+
 RULES: dict[str, Rule] = {
     "exec": Rule(
-        lambda _state, _world: State(),
+        _start_image,
         "execve() drops the registration and the new image has no thread pointer yet",
         "Linux fs/exec.c bprm_execve, rseq_execve",
     ),
@@ -137,12 +210,14 @@ RULES: dict[str, Rule] = {
         "glibc sysdeps/nptl/dl-tls_init_tp.c __tls_init_tp, commits 95e114a0919d and c901c3e764d7",
     ),
     "new thread": Rule(
-        lambda state, _world: replace(state, kernel=False, user=False, owner="none", task="thread"),
+        lambda state, _world: replace(
+            state, kernel=False, user=False, owner="none", task="thread", inherits=state.kernel and state.user
+        ),
         "clone(CLONE_VM) drops the registration, and the TLS block is new",
         "Linux include/linux/rseq.h rseq_fork, commit 463f550fb47b",
     ),
     "thread registration": Rule(
-        _register,
+        _register_thread,
         "libc registers a thread's area before the start routine, and never unregisters it",
         "glibc nptl/pthread_create.c start_thread",
     ),
@@ -166,8 +241,18 @@ RULES: dict[str, Rule] = {
         "nobody registers a raw thread's area, and cpu_id 0 reads as CPU 0",
         "rseq(2); glibc manual, Restartable Sequences",
     ),
+    "own registration": Rule(
+        _register_own,
+        "the program registered an area of its own, as with librseq; __rseq_size, which is libc's, says nothing of it",
+        "librseq src/rseq.c rseq_register_current_thread; glibc manual, Restartable Sequences",
+    ),
+    "late filter": Rule(
+        lambda state, world: replace(state, filtered=world.surroundings.late_filter),
+        "a filter refuses rseq(2) from here on; what is registered stays registered",
+        "seccomp(2)",
+    ),
     "unregistration": Rule(
-        _unregistered,
+        _unregister,
         "the kernel sets cpu_id to RSEQ_CPU_ID_UNINITIALIZED when it unregisters; __rseq_size stays",
         "Linux kernel/rseq.c rseq_reset_rseq_cpu_node_id",
     ),
@@ -194,6 +279,8 @@ class At:
     """Whether the stage's own object is relocated; None where that is nobody's business."""
     section: bool = False
     """A critical section was interrupted, and is aborted where one is protected."""
+    creates: bool = False
+    """What it falls in is about to create a thread, and shares that thread's end."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +300,16 @@ class Pass:
 Step = Apply | At | Branch | Pass
 
 
-def at(*stages: str, only: str = "any", bound: str = "", relocated: bool | None = None, section: bool = False) -> At:
+def at(
+    *stages: str,
+    only: str = "any",
+    bound: str = "",
+    relocated: bool | None = None,
+    section: bool = False,
+    creates: bool = False,
+) -> At:
     """Write an At shortly."""
-    return At(stages, only, bound or ("" if only == "any" else only), relocated, section)
+    return At(stages, only, bound or ("" if only == "any" else only), relocated, section, creates)
 
 
 @dataclass(frozen=True)
@@ -229,6 +323,8 @@ class Moment:
     relocated: bool | None = None
     section: str | None = None
     bound: str = ""
+    ends: Ending | None = None
+    """How the process ends right behind it."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +343,10 @@ class Expectation:
     """Where libc has the thread's area: BEHIND or BEFORE the thread pointer, or NOWHERE."""
     phase: str
     """When, in the life of the process, the stage comes; of a binding, when that is made."""
+    path: str = "fallback"
+    """How a subject that asks the kernel before it adds has to add there."""
+    ending: Ending | None = None
+    """How the process ends before the stage, or because of it."""
 
 
 def _strike(rule: Rule, state: State, world: World) -> State:
@@ -261,6 +361,13 @@ def _strike(rule: Rule, state: State, world: World) -> State:
     if unchanged and not state.kernel and state.because:
         return replace(after, because=state.because, reference=state.reference)
     return replace(after, because=rule.because, reference=rule.reference)
+
+
+def _path(state: State, world: World) -> str:
+    """Return how a subject adds that asks the kernel first, and that gives up a critical section which is aborted."""
+    if state.name == REGISTERED and (state.filtered or world.surroundings.stepped):
+        return "fallback"
+    return right_path(state.name)
 
 
 def falls(step: At, world: World) -> tuple[str, ...]:
@@ -291,9 +398,18 @@ class _Walk:
                 section = ("aborted" if state.kernel else "continued") if step.section else None
                 stages = falls(step, self.world)
                 if stages:
-                    moment = Moment(self.order, "stage", state, stages, step.relocated, section, step.bound)
+                    ends = self.end_of_thread(state) if step.creates else None
+                    moment = Moment(self.order, "stage", state, stages, step.relocated, section, step.bound, ends)
                     self.moments.append(moment)
         return state
+
+    def end_of_thread(self, state: State) -> Ending | None:
+        """Return how the process ends if a thread is created in this state; None if it does not."""
+        if not state.filtered:
+            return None
+        for rule in ("new thread", "thread registration"):
+            state = _strike(self.rules[rule], state, self.world)
+        return state.ending
 
 
 def unfold(steps: Iterable[Step], world: World, rules: dict[str, Rule] | None = None) -> Iterator[Moment]:
@@ -320,5 +436,7 @@ def expectations(steps: Iterable[Step], world: World) -> dict[str, Expectation]:
                 section=moment.section,
                 area=state.area,
                 phase={"now": "relocation", "lazy": "main"}.get(moment.bound) or STAGES[name].phase,
+                path=_path(state, world),
+                ending=state.ending or moment.ends,
             )
     return expected

@@ -9,13 +9,13 @@ import sys
 import click
 
 from rseq_matrix.build import find_compiler
+from rseq_matrix.environments import ENVIRONMENTS
 from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.libcs.programs import command, find_program, library_path, obstacle, read_program
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
-from rseq_matrix.matrix import ENVIRONMENTS
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -57,7 +57,7 @@ def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...])
     """
     if surroundings not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{surroundings}': known are {', '.join(ENVIRONMENTS)}")
-    environment = {**os.environ, **ENVIRONMENTS[surroundings]}
+    environment = {**os.environ, **ENVIRONMENTS[surroundings].variables}
     found = read_program(find_program(program))
     root = _root(libc)
     if root is None:

@@ -14,12 +14,12 @@ from rseq_matrix.document import to_json
 from rseq_matrix.errors import UsageError
 from rseq_matrix.libcs.catalogue import look_into
 from rseq_matrix.libcs.specs import ALL, parse
-from rseq_matrix.matrix import ENVIRONMENTS
 from rseq_matrix.registry import LINKS
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation.designs import DESIGNS, design_of
 from rseq_matrix.simulation.documents import (
+    ENVIRONMENTS,
     KERNELS,
     Document,
     Setting,

@@ -137,8 +137,9 @@ def _yields(state: State, world: World) -> State:
     """Registration by libc where a library may have been there first: libc goes without, the library's area stays."""
     if not state.kernel:
         return RULES[REGISTRATION].apply(state, world)
-    if world.hinders:
-        because, reference = world.hinders
+    hindrance = world.hinders(state)
+    if hindrance:
+        because, reference = hindrance
         return replace(state, because=because, reference=reference)
     return replace(
         state,
@@ -198,9 +199,10 @@ def _new_thread(state: State, _world: World) -> State:
 
 def _refused(state: State, world: World) -> State | None:
     """Return the state where no registration is possible here; None where one is."""
-    if not world.hinders:
+    hindrance = world.hinders(state)
+    if not hindrance:
         return None
-    because, reference = world.hinders
+    because, reference = hindrance
     return replace(state, kernel=False, user=False, owner="none", because=because, reference=reference)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rseq_matrix.classes import HAZARDS
 from rseq_matrix.errors import UsageError
 from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import ENVIRONMENTS, scenario_stages
+from rseq_matrix.matrix import scenario_stages
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.simulation.designs import DESIGNS, Design, Process
 from rseq_matrix.simulation.walk import Event, Seen, Timeline, timeline
@@ -18,6 +18,9 @@ from rseq_matrix.timeline import State
 SCHEMA = 1
 KERNELS = ("present", "ENOSYS", "EPERM", "EACCES", "EINVAL", "success")
 """What rseq(2) answers: it is there, an errno's name, or a success that a filter fakes."""
+
+ENVIRONMENTS = ("default", "tunable-off")
+"""What surrounds a simulated process; of the others, what matters is the kernel's answer."""
 
 Document = dict[str, Any]
 

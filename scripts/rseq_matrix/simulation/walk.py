@@ -181,7 +181,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
             continue
         if state.fatal:
             return Registering("fatal", f"libc ends the process: {state.fatal}", state.reference)
-        if moment.event == REGISTRATION and state.holds == OWN and not world.hinders:
+        if moment.event == REGISTRATION and state.holds == OWN and not world.hinders(state):
             return Registering("takes it", state.because, state.reference)
     return Registering("works", REGISTERING["works"], "rseq(2)")
 

@@ -1,0 +1,12 @@
+/* Whether a library can be loaded into a new namespace, with a libc of its own: that libc needs static TLS. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+
+int main(void)
+{
+    if (dlmopen(LM_ID_NEWLM, "libm.so.6", RTLD_LAZY))
+        return 0;
+    fprintf(stderr, "%s\n", dlerror());
+    return 1;
+}

@@ -1,0 +1,94 @@
+/* The last step into an environment: becomes a program, with what the steps before it could not give it.
+ *
+ *   enter [log=PATH] [filter=NAME] [output=save|restore] -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
+ *
+ * log: the log is opened at its descriptor, where no descriptor gets through (a sandbox). filter: a seccomp filter for
+ * rseq(2). output: a tool that prints runs in between; the program's own standard output and error are kept for it at
+ * descriptors that the tool does not use. The variables are the program's alone, not the tool's: LD_PRELOAD. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "environment/filter.h"
+#include "log.h"
+#include "record.h"
+
+#define FAILED 125 /* as env(1) and its like: the program was not reached */
+#define KEPT_OUTPUT 198
+#define KEPT_ERROR 197
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "enter: %s: %s\n", what, strerror(errno));
+    return FAILED;
+}
+
+static int move(int from, int to)
+{
+    return dup2(from, to) == to && (from == to || close(from) == 0) ? 0 : -1;
+}
+
+static int open_log(const char *path)
+{
+    int descriptor = open(path, O_RDWR);
+    return descriptor < 0 ? -1 : move(descriptor, RSM_LOG_FD);
+}
+
+static int save_output(void)
+{
+    int nothing = open("/dev/null", O_WRONLY);
+    if (nothing < 0 || dup2(1, KEPT_OUTPUT) < 0 || dup2(2, KEPT_ERROR) < 0 || dup2(nothing, 2) < 0)
+        return -1;
+    return move(nothing, 1);
+}
+
+static int restore_output(void)
+{
+    return move(KEPT_OUTPUT, 1) == 0 ? move(KEPT_ERROR, 2) : -1;
+}
+
+/* The program keeps this process's id; whoever started this is not known to the driver. */
+static void tell_own_pid(void)
+{
+    struct rsm_log *log = rsm_log_map();
+    if (!log)
+        return;
+    log->program_pid = getpid();
+    rsm_log_unmap(log);
+}
+
+/* Returns 0, or -1 with errno set. */
+static int obey(const char *step)
+{
+    if (strncmp(step, "log=", 4) == 0)
+        return open_log(step + 4);
+    if (strncmp(step, "filter=", 7) == 0)
+        return rsm_filter_install(step + 7);
+    if (strcmp(step, "output=save") == 0)
+        return save_output();
+    if (strcmp(step, "output=restore") == 0)
+        return restore_output();
+    errno = EINVAL;
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    int at = 1;
+    for (; at < argc && strcmp(argv[at], "--") != 0; at++)
+        if (obey(argv[at]) != 0)
+            return fail(argv[at]);
+    for (at++; at < argc && strcmp(argv[at], "--") != 0; at++)
+        putenv(argv[at]);
+    if (++at >= argc) {
+        errno = EINVAL;
+        return fail("no program");
+    }
+    tell_own_pid();
+    execv(argv[at], argv + at);
+    return fail(argv[at]);
+}

@@ -1,0 +1,27 @@
+/* For the environment static-tls-tight: a constructor that takes all of the surplus of static TLS, which the dynamic
+ * linker keeps for objects with initial-exec TLS that dlopen() loads (glibc elf/dl-tls.c, _dl_tls_static_surplus_init).
+ * It opens objects with blocks of 16 KiB, 8 KiB, ... 32 bytes, each while it fits, and then one more that must not fit.
+ * Fires no stage. libc may be used. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define LARGEST (16 * 1024)
+#define SMALLEST 32
+
+static void *open_block(int size, const char *suffix)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "./rsm_tls_%d%s.so", size, suffix);
+    return dlopen(name, RTLD_NOW);
+}
+
+__attribute__((constructor)) static void exhaust(void)
+{
+    for (int size = LARGEST; size >= SMALLEST; size /= 2)
+        open_block(size, "");
+    if (open_block(SMALLEST, "_more")) {
+        static const char complaint[] = "rsm_tight.so: the surplus of static TLS is not exhausted\n";
+        _exit(write(2, complaint, sizeof(complaint) - 1) > 0 ? 1 : 2);
+    }
+}

@@ -1,0 +1,190 @@
+"""The environments: what can surround a process, how it is brought about, and what that means for rseq.
+
+Each is a real one. What a program is wrapped in is a command line; what no command can do from outside, the scenarios'
+programs do themselves in main() (csrc/host/surroundings.c). `enter` (csrc/environment/enter.c) is the last step before
+a program: it installs filters, and gives the program variables that the tool around it must not see, LD_PRELOAD.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rseq_matrix._native import lib
+
+TUNABLE_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
+ALL = "all"
+"""Stands for every environment."""
+
+OWN_AREA, LATE_FILTER = int(lib.RSM_SURROUNDING_OWN_AREA), int(lib.RSM_SURROUNDING_LATE_FILTER)
+NOT_TRACED, TRACED, STEPPED = int(lib.RSM_TRACED_NOT), int(lib.RSM_TRACED_RECORDS), int(lib.RSM_TRACED_STEPPED)
+VALGRIND_TOOLS = ("/usr/libexec/valgrind", "/usr/lib/valgrind", "/usr/lib/x86_64-linux-gnu/valgrind")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A program that is to be started in an environment."""
+
+    arguments: Sequence[str]
+    variables: Mapping[str, str]
+    """Of the program alone."""
+    enter: str
+    """The path of csrc/environment/enter.c."""
+    log: str = ""
+    """The log's path, where its descriptor does not get through."""
+
+    def entered(self, *steps: str) -> list[str]:
+        """Return the command that takes the last step."""
+        own = [f"{name}={value}" for name, value in self.variables.items()]
+        return [self.enter, *steps, "--", *own, "--", *self.arguments]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that an environment is made of."""
+
+    name: str
+    packages: str
+    """How to install it."""
+    command: Callable[[Path, Start], list[str]]
+    """The whole command line, from the tool's path."""
+
+
+def _valgrind(path: Path, start: Start) -> list[str]:
+    """Start valgrind's tool itself: its launcher is a dynamic program, which would load what is preloaded, natively."""
+    tool = next((found for place in VALGRIND_TOOLS if (found := Path(place) / "none-amd64-linux").exists()), path)
+    launcher = path.with_name("valgrind.bin")
+    own = {**start.variables, "VALGRIND_LAUNCHER": str(launcher if launcher.exists() else path)}
+    arguments = [str(tool), "--tool=none", "-q", "--trace-children=yes", *start.arguments]
+    return Start(arguments, own, start.enter).entered()
+
+
+def _qemu(path: Path, start: Start) -> list[str]:
+    """Give the variables by option: qemu-user does not follow an execve(), so `enter` would lead out of it."""
+    own = [word for name, value in start.variables.items() for word in ("-E", f"{name}={value}")]
+    return [str(path), *own, *start.arguments]
+
+
+def _gvisor(path: Path, start: Start) -> list[str]:
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    sandbox = [str(path), "--network=none", *rootless, "do", "-quiet", "-force-overlay=false"]
+    return [*sandbox, *start.entered(*([f"log={start.log}"] if start.log else []))]
+
+
+GDB_SCRIPT = (
+    "set confirm off",
+    "set startup-with-shell off",
+    "set auto-solib-add off",
+    "set debuginfod enabled off",
+    "handle all nostop noprint pass",
+    "run",
+    "quit $_isvoid($_exitcode) ? 128 + $_exitsignal : $_exitcode",
+)
+
+
+def _gdb(path: Path, start: Start) -> list[str]:
+    script = [word for line in GDB_SCRIPT for word in ("-ex", line)]
+    debugger = [str(path), "-batch", "-nx", *script, "--args", *start.entered("output=restore")]
+    return Start(debugger, {}, start.enter).entered("output=save")
+
+
+def _strace(path: Path, start: Start) -> list[str]:
+    return [str(path), "-f", "-qq", "-o", "/dev/null", *start.entered()]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What surrounds a process. The fields from `tunable_off` on are what the model is told."""
+
+    name: str
+    summary: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    """Of `enter`."""
+    tool: Tool | None = None
+    preload: str = ""
+    """An object that is preloaded behind the scenario's own."""
+    surroundings: int = 0
+    """What the program does itself: a set of enum rsm_surrounding."""
+    trace: int = TRACED
+    """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
+    log_in_file: bool = False
+    """No descriptor gets through."""
+    needs_loader: str = ""
+    """Why a static program cannot have it; empty if it can."""
+    tunable_off: bool = False
+
+    @property
+    def wrapped(self) -> bool:
+        """Return whether the program is started by another."""
+        return bool(self.tool or self.steps)
+
+    @property
+    def own_area(self) -> bool:
+        """Return whether the program registers areas of its own."""
+        return bool(self.surroundings & OWN_AREA)
+
+    @property
+    def late_filter(self) -> bool:
+        """Return whether rseq(2) is refused from main() on."""
+        return bool(self.surroundings & LATE_FILTER)
+
+    @property
+    def stepped(self) -> bool:
+        """Return whether every instruction is single-stepped."""
+        return self.trace == STEPPED
+
+
+_GVISOR = Tool("runsc", "Debian: apt install runsc; others: gvisor.dev", _gvisor)
+_VALGRIND = Tool(
+    "valgrind", "Debian: apt install valgrind; Fedora: dnf install valgrind; Alpine: apk add valgrind", _valgrind
+)
+_GDB = Tool("gdb", "Debian: apt install gdb; Fedora: dnf install gdb; Alpine: apk add gdb", _gdb)
+_QEMU = Tool(
+    "qemu-x86_64",
+    "Debian: apt install qemu-user; Fedora: dnf install qemu-user; Alpine: apk add qemu-x86_64",
+    _qemu,
+)
+_STRACE = Tool("strace", "Debian: apt install strace; Fedora: dnf install strace; Alpine: apk add strace", _strace)
+
+_ALL = (
+    Environment("default", "nothing special"),
+    Environment("tunable-off", "GLIBC_TUNABLES=glibc.pthread.rseq=0", TUNABLE_OFF, tunable_off=True),
+    Environment(
+        "self-registered",
+        "rseq is switched off in libc, and the program registers areas of its own, as with librseq",
+        TUNABLE_OFF,
+        surroundings=OWN_AREA,
+        tunable_off=True,
+    ),
+    Environment(
+        "seccomp-enosys", "a filter answers rseq(2) with ENOSYS, from before the start", steps=("filter=enosys",)
+    ),
+    Environment("seccomp-eperm", "a filter answers rseq(2) with EPERM, from before the start", steps=("filter=eperm",)),
+    Environment("seccomp-late", "the program installs such a filter in main()", surroundings=LATE_FILTER),
+    Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",)),
+    Environment("seccomp-fake", "a filter answers success, and nothing is registered", steps=("filter=fake",)),
+    Environment("gvisor", "in gVisor's sandbox, runsc do", tool=_GVISOR, trace=NOT_TRACED, log_in_file=True),
+    Environment("valgrind", "under valgrind", tool=_VALGRIND, trace=NOT_TRACED),
+    Environment("gdb", "under gdb, running free", tool=_GDB, trace=NOT_TRACED),
+    Environment("qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED),
+    Environment("strace", "under strace, which stops it at each system call", tool=_STRACE, trace=NOT_TRACED),
+    Environment(
+        "static-tls-tight",
+        "the surplus of static TLS is exhausted before main()",
+        preload="rsm_tight.so",
+        needs_loader="a static program loads nothing, so it has no surplus of static TLS that could be exhausted",
+    ),
+    Environment("ptrace-singlestep", "a tracer single-steps every instruction", trace=STEPPED),
+)
+
+ENVIRONMENTS: dict[str, Environment] = {environment.name: environment for environment in _ALL}
+
+
+def started(environment: Environment, tool: Path | None, start: Start) -> list[str]:
+    """Return the command line that starts a program in an environment. tool: the path of its tool, if it has one."""
+    if environment.tool and tool:
+        return environment.tool.command(tool, start)
+    return start.entered(*environment.steps)

@@ -1,0 +1,120 @@
+"""Whether an environment can be had here, and what it is like: found out by running two small programs in it."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rseq_matrix.build import Build
+from rseq_matrix.environments import ENVIRONMENTS, Environment, Start, started
+from rseq_matrix.signals import signal_name
+from rseq_matrix.surroundings import ANSWERS
+from rseq_matrix.timeline import KILLED
+
+TIME_LIMIT = 60.0
+BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+"""Variables of the tools and of the program."""
+
+ENTER = "enter"
+EXPERIMENTS = {
+    "clone_vm": ("clone_vm", "clone(CLONE_VM) is refused there unless it starts a thread"),
+    "dlmopen": ("new_namespace", "a new namespace, dlmopen(), cannot be had there"),
+}
+"""What stages need and an environment may lack: the program of csrc/detect, and what is said."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What is known of an environment before anything is judged in it."""
+
+    hindrance: str = ""
+    """Why it cannot be had here; empty if it can."""
+    tool: Path | None = None
+    answer: str = ""
+    """What rseq(2) answers in it, in the words of World.kernel_rseq; empty: what the kernel does."""
+    after_exec: str = ""
+    """The same in an image that execve() started."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """What stages need that it does not have, and why that is believed."""
+
+
+def find_tool(environment: Environment) -> Path | None:
+    """Return the path of the environment's tool; None if it needs none, or it is not there."""
+    found = shutil.which(environment.tool.name, path=BASE["PATH"] + ":/usr/local/bin") if environment.tool else None
+    return Path(found) if found else None
+
+
+def missing(environment: Environment) -> str:
+    """Say which tool is missing and how to install it; empty if none is."""
+    if not environment.tool or find_tool(environment):
+        return ""
+    return f"no {environment.tool.name} here; install it ({environment.tool.packages})"
+
+
+def _run(build: Build, environment: Environment, tool: Path | None, link: str, name: str) -> tuple[int, str, str]:
+    """Run a program of csrc/detect in an environment. Returns the exit status, negative for a signal, and the texts."""
+    variables = {**environment.variables, **build.environment}
+    if environment.preload and link.startswith("dynamic"):
+        variables["LD_PRELOAD"] = f"./{environment.preload}"
+    start = Start([f"./{name}"], variables, str(build.directory / ENTER))
+    command = started(environment, tool, start)
+    directory = build.directory / link
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=BASE, capture_output=True, text=True, errors="replace",
+            timeout=TIME_LIMIT, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 126, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _word(number: str) -> str:
+    """Return what an answer of rseq(2) to a senseless request says."""
+    return ANSWERS.get(int(number)) or errno.errorcode.get(int(number), number)
+
+
+def _answers(build: Build, environment: Environment, tool: Path | None, link: str) -> Ready:
+    status, output, complaints = _run(build, environment, tool, link, "answers")
+    if status == -31:  # SIGSYS
+        return Ready(tool=tool, answer=KILLED, after_exec=KILLED)
+    said = output.split()
+    if len(said) != 2 or not all(re.fullmatch(r"-?\d+", word) for word in said):
+        ending = f"ended with {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
+        text = " ".join(complaints.split())[-200:]
+        return Ready(f"the first program in it {ending}{f': {text}' if text else ''}")
+    return Ready(tool=tool, answer=_word(said[0]), after_exec=_word(said[1]))
+
+
+def _absent(build: Build, environment: Environment, tool: Path | None, link: str) -> Iterator[tuple[str, str]]:
+    """Yield what the environment lacks, and why that is believed."""
+    for need, (program, words) in EXPERIMENTS.items():
+        if f"{link}/{program}" in build.failures or not (build.directory / link / program).exists():
+            continue
+        status, _, complaints = _run(build, environment, tool, link, program)
+        if status != 0:
+            said = complaints.strip().splitlines()
+            yield need, f"{words} ({said[0].strip() if said else f'exit status {status}'})"
+
+
+def ready(build: Build, name: str, links: list[str]) -> Ready:
+    """Find out what an environment is like. links: those that are wanted, and can be linked."""
+    environment = ENVIRONMENTS[name]
+    if not environment.wrapped and not environment.preload:
+        return Ready()
+    lost = missing(environment)
+    if lost:
+        return Ready(lost)
+    tool = find_tool(environment)
+    link = next((link for link in links if f"{link}/answers" not in build.failures), "")
+    if not link:
+        return Ready()
+    found = _answers(build, environment, tool, link)
+    if found.hindrance or found.answer == KILLED or environment.steps:
+        return found
+    return replace(found, absent=dict(_absent(build, environment, tool, link)))
