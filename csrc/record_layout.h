@@ -180,7 +180,8 @@ struct rsm_log {
     uint32_t watched_count;
     uint32_t surroundings; /* set of enum rsm_surrounding */
     int32_t program_pid;   /* of the program, where another one starts it; 0: it is the one that the tracer started */
-    uint32_t padding[4];   /* to a cache line */
+    uint32_t stopping;     /* threads that are about to stop for the tracer, or have just stopped */
+    uint32_t padding[3];   /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_trial trial[RSM_STAGE_MAX];

@@ -17,6 +17,7 @@ struct rsm_request {
     uint32_t time_limit;     /* milliseconds; then everything is killed */
     uint32_t argument_count; /* at least 1; the first is the program's path */
     uint32_t environment_count;
+    uint32_t worker;    /* which of the tracers that run side by side this is */
     uint32_t unlimited; /* 1: files may be of any size; else a process that prints too much is ended */
 };
 

@@ -11,6 +11,7 @@ struct rsm_cpu_pair {
     cpu_set_t allowed; /* to go back to */
     int here;
     int there; /* the same as here where only one CPU is allowed */
+    int binds; /* 0: a thread that is bound to a CPU runs on any, in a sandbox that has CPUs of its own */
 };
 
 static inline void rsm_pin(int cpu)
@@ -19,6 +20,13 @@ static inline void rsm_pin(int cpu)
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Asks the kernel, not libc: sched_getcpu() may read the very area that is in question. */
+static inline int rsm_is_on(int cpu)
+{
+    unsigned now = 0;
+    return rsm_syscall(RSM_SYS_GETCPU, (long)&now, 0, 0, 0, 0, 0) == 0 && (int)now == cpu;
 }
 
 /* Pins this thread to `here`. */
@@ -37,15 +45,18 @@ static inline struct rsm_cpu_pair rsm_cpu_pair_pin(void)
     }
     if (pair.there < 0)
         pair.there = pair.here;
+    rsm_pin(pair.there);
+    pair.binds = rsm_is_on(pair.there);
     rsm_pin(pair.here);
+    pair.binds = pair.binds && rsm_is_on(pair.here);
     return pair;
 }
 
-/* Asks the kernel, not libc: sched_getcpu() may read the very area that is in question. */
-static inline int rsm_is_on(int cpu)
+/* Moves this thread to the other CPU. Returns whether it is there, as far as that can be had. */
+static inline int rsm_move_there(const struct rsm_cpu_pair *pair)
 {
-    unsigned now = 0;
-    return rsm_syscall(RSM_SYS_GETCPU, (long)&now, 0, 0, 0, 0, 0) == 0 && (int)now == cpu;
+    rsm_pin(pair->there);
+    return rsm_is_on(pair->there) || !pair->binds;
 }
 
 static inline void rsm_cpu_pair_unpin(const struct rsm_cpu_pair *pair)

@@ -16,8 +16,7 @@ static uint8_t stack[256 * 1024] __attribute__((aligned(16)));
 static int start(void *argument)
 {
     const struct rsm_cpu_pair *pair = argument;
-    rsm_pin(pair->there);
-    if (rsm_is_on(pair->there))
+    if (rsm_move_there(pair))
         RSM_PROBE_LIBC(process, clone_vm_child);
     return 0;
 }

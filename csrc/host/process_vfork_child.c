@@ -10,10 +10,9 @@
 #include "steps.h"
 
 /* Not inlined: the child may change no variable of the function that called vfork(). */
-static __attribute__((noinline)) void in_child(int cpu)
+static __attribute__((noinline)) void in_child(const struct rsm_cpu_pair *pair)
 {
-    rsm_pin(cpu);
-    if (rsm_is_on(cpu))
+    if (rsm_move_there(pair))
         RSM_PROBE_LIBC(process, vfork_child);
 }
 
@@ -22,7 +21,7 @@ void rsm_process_vfork_child(void)
     struct rsm_cpu_pair pair = rsm_cpu_pair_pin();
     pid_t child = vfork();
     if (child == 0) {
-        in_child(pair.there);
+        in_child(&pair);
         _exit(0);
     }
     waitpid(child, NULL, 0);

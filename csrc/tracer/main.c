@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,21 @@ static enum wake sleep_until(int driver, int child_signal, uint64_t deadline)
     return WAKE_CHILD;
 }
 
+/* Every step of a task wakes the tracer, and every answer wakes the task: on two CPUs that takes three times as long as
+ * on one (measured in a virtual machine: 60 and 18 microseconds a step). So both are bound to one, each worker's. */
+static void share_one_cpu(uint32_t worker)
+{
+    cpu_set_t allowed, one;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) == 0)
+        return;
+    int wanted = (int)(worker % (uint32_t)CPU_COUNT(&allowed)), cpu = 0;
+    while (!CPU_ISSET(cpu, &allowed) || wanted-- > 0)
+        cpu++;
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* Serves the job's tasks until the started process has ended. Returns 0 if the driver is gone. */
 static int serve(struct rsm_job *job, int driver, int child_signal, uint64_t deadline)
 {
@@ -72,8 +88,15 @@ static int run(struct rsm_job *job, int driver, int child_signal)
 {
     uint64_t start = now();
     int driver_there = 1;
+    cpu_set_t before;
+    int stepped = job->request->traced == RSM_TRACED_STEPPED &&
+                  sched_getaffinity(0, sizeof(before), &before) == 0;
+    if (stepped)
+        share_one_cpu(job->request->worker);
     if (rsm_spawn(job) == 0)
         driver_there = serve(job, driver, child_signal, start + job->request->time_limit * (uint64_t)1000000);
+    if (stepped)
+        sched_setaffinity(0, sizeof(before), &before);
     job->reply.nanoseconds = now() - start;
     uint32_t left = rsm_reap_all(job->reply.pid);
     if (job->reply.outcome == RSM_OUTCOME_ENDED)

@@ -47,6 +47,8 @@ static int is_step(const struct rsm_job *job, pid_t tid)
     siginfo_t information = {0};
     if (job->step.tid != tid && job->request->traced != RSM_TRACED_STEPPED)
         return 0;
+    if (job->step.tid != tid && !__atomic_load_n(&job->log->stopping, __ATOMIC_RELAXED))
+        return 1; /* no probe has said that it is about to stop */
     return ptrace(PTRACE_GETSIGINFO, tid, 0, &information) == 0 &&
            (information.si_code == TRAP_TRACE || information.si_code == TRAP_BRKPT);
 }

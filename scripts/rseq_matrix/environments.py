@@ -112,6 +112,8 @@ class Environment:
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
     log_in_file: bool = False
     """No descriptor gets through."""
+    slowness: int = 1
+    """How many times longer a process may take."""
     needs_loader: str = ""
     """Why a static program cannot have it; empty if it can."""
     tunable_off: bool = False
@@ -166,9 +168,11 @@ _ALL = (
     Environment("seccomp-late", "the program installs such a filter in main()", surroundings=LATE_FILTER),
     Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",)),
     Environment("seccomp-fake", "a filter answers success, and nothing is registered", steps=("filter=fake",)),
-    Environment("gvisor", "in gVisor's sandbox, runsc do", tool=_GVISOR, trace=NOT_TRACED, log_in_file=True),
-    Environment("valgrind", "under valgrind", tool=_VALGRIND, trace=NOT_TRACED),
-    Environment("gdb", "under gdb, running free", tool=_GDB, trace=NOT_TRACED),
+    Environment(
+        "gvisor", "in gVisor's sandbox, runsc do", tool=_GVISOR, slowness=4, trace=NOT_TRACED, log_in_file=True
+    ),
+    Environment("valgrind", "under valgrind", tool=_VALGRIND, slowness=4, trace=NOT_TRACED),
+    Environment("gdb", "under gdb, running free", tool=_GDB, slowness=4, trace=NOT_TRACED),
     Environment("qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED),
     Environment("strace", "under strace, which stops it at each system call", tool=_STRACE, trace=NOT_TRACED),
     Environment(
@@ -177,7 +181,7 @@ _ALL = (
         preload="rsm_tight.so",
         needs_loader="a static program loads nothing, so it has no surplus of static TLS that could be exhausted",
     ),
-    Environment("ptrace-singlestep", "a tracer single-steps every instruction", trace=STEPPED),
+    Environment("ptrace-singlestep", "a tracer single-steps every instruction", trace=STEPPED, slowness=20),
 )
 
 ENVIRONMENTS: dict[str, Environment] = {environment.name: environment for environment in _ALL}

@@ -130,7 +130,8 @@ class Runner:
             tool = find_tool(environment)
             arguments, variables = started(environment, tool, start), BASE
         traced = environment.trace if self._options.traced or environment.stepped else NOT_TRACED
-        return Plan(directory, arguments, variables, traced, self._options.time_limit, unlimited=bool(environment.tool))
+        limit = self._options.time_limit * environment.slowness
+        return Plan(directory, arguments, variables, traced, limit, unlimited=bool(environment.tool))
 
     def _launcher(self, process: Process, session: Session) -> Launch:
         environment, start = ENVIRONMENTS[process.environment], self._start(process)
@@ -169,7 +170,7 @@ class Runner:
         threads = []
         try:
             for _ in range(min(self._options.workers, len(processes))):
-                session = Session(self._build.directory / TRACER)
+                session = Session(self._build.directory / TRACER, worker=len(self._sessions))
                 self._sessions.append(session)
                 threads.append(threading.Thread(target=self._work, args=(session, waiting, done), daemon=True))
                 threads[-1].start()

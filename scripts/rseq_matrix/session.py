@@ -100,9 +100,10 @@ class Plan:
 class Session:
     """One tracer process. It ends, and everything that it started with it, when this end of the socket is closed."""
 
-    def __init__(self, tracer: Path) -> None:
-        """Start the tracer."""
+    def __init__(self, tracer: Path, worker: int = 0) -> None:
+        """Start the tracer. worker: which of those that run side by side it is."""
         self._tracer = tracer
+        self._worker = worker
         self._closed = False
         self._socket, self._process = self._start()
 
@@ -155,6 +156,7 @@ class Session:
                 "time_limit": max(1, int(plan.time_limit * 1000)),
                 "argument_count": len(plan.arguments),
                 "environment_count": len(plan.environment),
+                "worker": self._worker,
                 "unlimited": plan.unlimited,
             },
         )
