@@ -8,24 +8,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "environment/become.h"
 #include "environment/filter.h"
-#include "log.h"
-#include "record.h"
 
-#define FAILED 125 /* as env(1) and its like: the program was not reached */
 #define KEPT_OUTPUT 198
 #define KEPT_ERROR 197
-
-static int fail(const char *what)
-{
-    fprintf(stderr, "enter: %s: %s\n", what, strerror(errno));
-    return FAILED;
-}
 
 static int move(int from, int to)
 {
@@ -51,16 +41,6 @@ static int restore_output(void)
     return move(KEPT_OUTPUT, 1) == 0 ? move(KEPT_ERROR, 2) : -1;
 }
 
-/* The program keeps this process's id; whoever started this is not known to the driver. */
-static void tell_own_pid(void)
-{
-    struct rsm_log *log = rsm_log_map();
-    if (!log)
-        return;
-    log->program_pid = getpid();
-    rsm_log_unmap(log);
-}
-
 /* Returns 0, or -1 with errno set. */
 static int obey(const char *step)
 {
@@ -81,14 +61,6 @@ int main(int argc, char **argv)
     int at = 1;
     for (; at < argc && strcmp(argv[at], "--") != 0; at++)
         if (obey(argv[at]) != 0)
-            return fail(argv[at]);
-    for (at++; at < argc && strcmp(argv[at], "--") != 0; at++)
-        putenv(argv[at]);
-    if (++at >= argc) {
-        errno = EINVAL;
-        return fail("no program");
-    }
-    tell_own_pid();
-    execv(argv[at], argv + at);
-    return fail(argv[at]);
+            return rsm_become_failed(argv[at]);
+    return rsm_become(argc, argv, at + 1);
 }

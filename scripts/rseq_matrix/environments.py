@@ -20,6 +20,9 @@ ALL = "all"
 
 OWN_AREA, LATE_FILTER = int(lib.RSM_SURROUNDING_OWN_AREA), int(lib.RSM_SURROUNDING_LATE_FILTER)
 NOT_TRACED, TRACED, STEPPED = int(lib.RSM_TRACED_NOT), int(lib.RSM_TRACED_RECORDS), int(lib.RSM_TRACED_STEPPED)
+SCRATCH = "secure-root"
+"""A directory of the build, for a mount."""
+
 VALGRIND_TOOLS = ("/usr/libexec/valgrind", "/usr/lib/valgrind", "/usr/lib/x86_64-linux-gnu/valgrind")
 
 
@@ -112,6 +115,8 @@ class Environment:
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
     log_in_file: bool = False
     """No descriptor gets through."""
+    secure: bool = False
+    """The program is a set-group-id one: ld.so finds objects by their names only, in its own directories."""
     slowness: int = 1
     """How many times longer a process may take."""
     needs_loader: str = ""
@@ -121,7 +126,7 @@ class Environment:
     @property
     def wrapped(self) -> bool:
         """Return whether the program is started by another."""
-        return bool(self.tool or self.steps)
+        return bool(self.tool or self.steps or self.secure)
 
     @property
     def own_area(self) -> bool:
@@ -174,6 +179,12 @@ _ALL = (
     Environment("valgrind", "under valgrind", tool=_VALGRIND, slowness=4, trace=NOT_TRACED),
     Environment("gdb", "under gdb, running free", tool=_GDB, slowness=4, trace=NOT_TRACED),
     Environment("qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED),
+    Environment(
+        "secure",
+        "as a set-group-id program (AT_SECURE), for which ld.so ignores the tunable that is set here",
+        TUNABLE_OFF,
+        secure=True,
+    ),
     Environment("strace", "under strace, which stops it at each system call", tool=_STRACE, trace=NOT_TRACED),
     Environment(
         "static-tls-tight",
@@ -187,8 +198,18 @@ _ALL = (
 ENVIRONMENTS: dict[str, Environment] = {environment.name: environment for environment in _ALL}
 
 
+def system_libraries() -> Path:
+    """Return the directory of the system's libc.so.6, where ld.so looks for a secure program's libraries."""
+    mapped = (line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines())
+    libc = next((path for path in mapped if Path(path).name == "libc.so.6"), "/usr/lib/libc.so.6")
+    return Path(libc).resolve().parent
+
+
 def started(environment: Environment, tool: Path | None, start: Start) -> list[str]:
     """Return the command line that starts a program in an environment. tool: the path of its tool, if it has one."""
     if environment.tool and tool:
         return environment.tool.command(tool, start)
+    if environment.secure:
+        helper, scratch = Path(start.enter).with_name("secure"), Path(start.enter).with_name(SCRATCH)
+        return [str(helper), str(scratch), str(system_libraries()), *start.entered()[1:]]
     return start.entered(*environment.steps)

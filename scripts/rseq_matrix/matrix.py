@@ -194,5 +194,5 @@ def command(process: Process) -> tuple[list[str], dict[str, str]]:
         preload = (*scenario.preload, *([surroundings.preload] if surroundings.preload else []))
         for variable, objects in (("LD_PRELOAD", preload), ("LD_AUDIT", scenario.audit)):
             if objects:
-                variables[variable] = ":".join(f"./{name}" for name in objects)
+                variables[variable] = ":".join(name if surroundings.secure else f"./{name}" for name in objects)
     return [f"./{scenario.program}"], variables

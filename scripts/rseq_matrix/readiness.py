@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rseq_matrix.build import Build
-from rseq_matrix.environments import ENVIRONMENTS, Environment, Start, started
+from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Environment, Start, started
 from rseq_matrix.signals import signal_name
 from rseq_matrix.surroundings import ANSWERS
 from rseq_matrix.timeline import KILLED
@@ -102,11 +103,27 @@ def _absent(build: Build, environment: Environment, tool: Path | None, link: str
             yield need, f"{words} ({said[0].strip() if said else f'exit status {status}'})"
 
 
+def _secure(build: Build, environment: Environment, links: list[str]) -> Ready:
+    """Find out whether a program can be made a set-group-id one, in a mount namespace of its own."""
+    (build.directory / SCRATCH).mkdir(exist_ok=True)
+    link = next((link for link in links if f"{link}/secure_mode" not in build.failures), "")
+    status, _, complaints = _run(build, environment, None, link, "secure_mode") if link else (0, "", "")
+    if status == 0:
+        return Ready()
+    root = "" if os.geteuid() == 0 else ", which takes root"
+    said = complaints.strip().splitlines()
+    return Ready(
+        f"no set-group-id program can be started in a mount namespace here{root} ({said[0] if said else status})"
+    )
+
+
 def ready(build: Build, name: str, links: list[str]) -> Ready:
     """Find out what an environment is like. links: those that are wanted, and can be linked."""
     environment = ENVIRONMENTS[name]
     if not environment.wrapped and not environment.preload:
         return Ready()
+    if environment.secure:
+        return _secure(build, environment, links)
     lost = missing(environment)
     if lost:
         return Ready(lost)

@@ -131,7 +131,7 @@ class Runner:
             arguments, variables = started(environment, tool, start), BASE
         traced = environment.trace if self._options.traced or environment.stepped else NOT_TRACED
         limit = self._options.time_limit * environment.slowness
-        return Plan(directory, arguments, variables, traced, limit, unlimited=bool(environment.tool))
+        return Plan(directory, arguments, variables, traced, limit, unlimited=environment.wrapped)
 
     def _launcher(self, process: Process, session: Session) -> Launch:
         environment, start = ENVIRONMENTS[process.environment], self._start(process)

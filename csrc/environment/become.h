@@ -1,0 +1,46 @@
+/* The very last step into an environment: the program's own variables, and the program. */
+#ifndef RSM_ENVIRONMENT_BECOME_H
+#define RSM_ENVIRONMENT_BECOME_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "record.h"
+
+#define RSM_BECOME_FAILED 125 /* as env(1) and its like: the program was not reached */
+
+static inline int rsm_become_failed(const char *what)
+{
+    fprintf(stderr, "enter: %s: %s\n", what, strerror(errno));
+    return RSM_BECOME_FAILED;
+}
+
+/* The program keeps this process's id; whoever started this is not known to the driver. */
+static inline void rsm_tell_own_pid(void)
+{
+    struct rsm_log *log = rsm_log_map();
+    if (!log)
+        return;
+    log->program_pid = getpid();
+    rsm_log_unmap(log);
+}
+
+/* [NAME=VALUE]... -- PROGRAM [ARGUMENT]..., from argv[at] on. Returns only if that fails: the exit status. */
+static inline int rsm_become(int argc, char **argv, int at)
+{
+    for (; at < argc && strcmp(argv[at], "--") != 0; at++)
+        putenv(argv[at]);
+    if (++at >= argc) {
+        errno = EINVAL;
+        return rsm_become_failed("no program");
+    }
+    rsm_tell_own_pid();
+    execv(argv[at], argv + at);
+    return rsm_become_failed(argv[at]);
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a mount
+ * namespace of its own, so that nothing of the host is changed.
+ *
+ *   secure SCRATCH LIBRARIES -- [NAME=VALUE]... -- ./PROGRAM [ARGUMENT]...
+ *
+ * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: programs get another group and
+ * the set-group-id bit; shared objects the set-user-id bit, without which ld.so preloads nothing in secure mode
+ * (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. Takes CAP_SYS_ADMIN. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "environment/become.h"
+
+#define OTHER_GROUP 65534
+#define PROGRAM_MODE 02755
+#define OBJECT_MODE 04755
+
+static int is_object(const char *name)
+{
+    return strstr(name, ".so") != NULL;
+}
+
+/* Returns 0, or -1 with errno set. */
+static int copy(int from, const char *name, int to)
+{
+    struct stat about;
+    int in = openat(from, name, O_RDONLY | O_CLOEXEC), out = -1, failed = 1;
+    if (in >= 0 && fstat(in, &about) == 0)
+        out = openat(to, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    if (out >= 0) {
+        off_t at = 0;
+        while (at < about.st_size && sendfile(out, in, &at, (size_t)(about.st_size - at)) > 0)
+            ;
+        failed = at < about.st_size || fchown(out, (uid_t)-1, is_object(name) ? (gid_t)-1 : OTHER_GROUP) != 0 ||
+                 fchmod(out, is_object(name) ? OBJECT_MODE : PROGRAM_MODE) != 0;
+    }
+    close(in);
+    close(out);
+    return failed ? -1 : 0;
+}
+
+/* Copies the regular files of the working directory: programs to `programs`, objects to `objects`. */
+static int copy_all(int programs, int objects)
+{
+    DIR *directory = opendir(".");
+    struct dirent *entry;
+    int failed = directory == NULL;
+    while (!failed && (entry = readdir(directory)))
+        if (entry->d_type == DT_REG)
+            failed = copy(dirfd(directory), entry->d_name, is_object(entry->d_name) ? objects : programs) != 0;
+    if (directory)
+        closedir(directory);
+    return failed ? -1 : 0;
+}
+
+static int open_new_directory(const char *scratch, const char *name, char *path, size_t size)
+{
+    snprintf(path, size, "%s/%s", scratch, name);
+    return mkdir(path, 0755) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+static int prepare(const char *scratch, const char *libraries)
+{
+    char programs[4096], objects[4096], layers[8300];
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        return -1;
+    if (mount("tmpfs", scratch, "tmpfs", 0, "mode=755") != 0)
+        return -1;
+    int to_programs = open_new_directory(scratch, "programs", programs, sizeof(programs));
+    int to_objects = open_new_directory(scratch, "objects", objects, sizeof(objects));
+    if (to_programs < 0 || to_objects < 0 || copy_all(to_programs, to_objects) != 0)
+        return -1;
+    snprintf(layers, sizeof(layers), "lowerdir=%s:%s", objects, libraries);
+    if (mount("overlay", libraries, "overlay", MS_RDONLY, layers) != 0)
+        return -1;
+    return chdir(programs);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4 || strcmp(argv[3], "--") != 0) {
+        errno = EINVAL;
+        return rsm_become_failed("arguments");
+    }
+    if (prepare(argv[1], argv[2]) != 0)
+        return rsm_become_failed("a mount namespace with a set-group-id program");
+    return rsm_become(argc, argv, 4);
+}
