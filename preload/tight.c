@@ -2,8 +2,10 @@
  * linker keeps for objects with initial-exec TLS that dlopen() loads (glibc elf/dl-tls.c, _dl_tls_static_surplus_init).
  * It opens objects with blocks of 16 KiB, 8 KiB, ... 32 bytes, each while it fits, and then one more that must not fit.
  * Fires no stage. libc may be used. */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define LARGEST (16 * 1024)
@@ -11,8 +13,13 @@
 
 static void *open_block(int size, const char *suffix)
 {
-    char name[32];
-    snprintf(name, sizeof(name), "./rsm_tls_%d%s.so", size, suffix);
+    static const int home; /* of this object */
+    char name[4096];
+    Dl_info self;
+    if (!dladdr(&home, &self) || !strrchr(self.dli_fname, '/'))
+        return NULL;
+    int length = (int)(strrchr(self.dli_fname, '/') - self.dli_fname);
+    snprintf(name, sizeof(name), "%.*s/rsm_tls_%d%s.so", length, self.dli_fname, size, suffix);
     return dlopen(name, RTLD_NOW);
 }
 

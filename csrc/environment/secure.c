@@ -1,11 +1,12 @@
 /* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a mount
  * namespace of its own, so that nothing of the host is changed.
  *
- *   secure SCRATCH LIBRARIES -- [NAME=VALUE]... -- ./PROGRAM [ARGUMENT]...
+ *   secure SCRATCH LIBRARIES DIRECTORY -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
  * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: programs get another group and
  * the set-group-id bit; shared objects the set-user-id bit, without which ld.so preloads nothing in secure mode
- * (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. Takes CAP_SYS_ADMIN. */
+ * (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. The program starts in DIRECTORY; "":
+ * in that of the copied programs. Takes CAP_SYS_ADMIN. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -69,7 +70,7 @@ static int open_new_directory(const char *scratch, const char *name, char *path,
     return mkdir(path, 0755) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-static int prepare(const char *scratch, const char *libraries)
+static int prepare(const char *scratch, const char *libraries, const char *start)
 {
     char programs[4096], objects[4096], layers[8300];
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
@@ -83,16 +84,16 @@ static int prepare(const char *scratch, const char *libraries)
     snprintf(layers, sizeof(layers), "lowerdir=%s:%s", objects, libraries);
     if (mount("overlay", libraries, "overlay", MS_RDONLY, layers) != 0)
         return -1;
-    return chdir(programs);
+    return chdir(*start ? start : programs);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 4 || strcmp(argv[3], "--") != 0) {
+    if (argc < 5 || strcmp(argv[4], "--") != 0) {
         errno = EINVAL;
         return rsm_become_failed("arguments");
     }
-    if (prepare(argv[1], argv[2]) != 0)
+    if (prepare(argv[1], argv[2], argv[3]) != 0)
         return rsm_become_failed("a mount namespace with a set-group-id program");
-    return rsm_become(argc, argv, 4);
+    return rsm_become(argc, argv, 5);
 }

@@ -37,6 +37,8 @@ class Start:
     """The path of csrc/environment/enter.c."""
     log: str = ""
     """The log's path, where its descriptor does not get through."""
+    directory: str = ""
+    """Where a secure program starts; empty: where it lies."""
 
     def entered(self, *steps: str) -> list[str]:
         """Return the command that takes the last step."""
@@ -109,6 +111,8 @@ class Environment:
     tool: Tool | None = None
     preload: str = ""
     """An object that is preloaded behind the scenario's own."""
+    stand_in: str = ""
+    """An object that does, preloaded, for any program what the scenarios' programs do themselves."""
     surroundings: int = 0
     """What the program does itself: a set of enum rsm_surrounding."""
     trace: int = TRACED
@@ -164,13 +168,19 @@ _ALL = (
         "rseq is switched off in libc, and the program registers areas of its own, as with librseq",
         TUNABLE_OFF,
         surroundings=OWN_AREA,
+        stand_in="rsm_own_area.so",
         tunable_off=True,
     ),
     Environment(
         "seccomp-enosys", "a filter answers rseq(2) with ENOSYS, from before the start", steps=("filter=enosys",)
     ),
-    Environment("seccomp-eperm", "a filter answers rseq(2) with EPERM, from before the start", steps=("filter=eperm",)),
-    Environment("seccomp-late", "the program installs such a filter in main()", surroundings=LATE_FILTER),
+    Environment("seccomp-eperm", "a filter answers rseq(2) with EPERM, from the start", steps=("filter=eperm",)),
+    Environment(
+        "seccomp-late",
+        "the program installs such a filter in main()",
+        surroundings=LATE_FILTER,
+        stand_in="rsm_late_filter.so",
+    ),
     Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",)),
     Environment("seccomp-fake", "a filter answers success, and nothing is registered", steps=("filter=fake",)),
     Environment(
@@ -211,5 +221,5 @@ def started(environment: Environment, tool: Path | None, start: Start) -> list[s
         return environment.tool.command(tool, start)
     if environment.secure:
         helper, scratch = Path(start.enter).with_name("secure"), Path(start.enter).with_name(SCRATCH)
-        return [str(helper), str(scratch), str(system_libraries()), *start.entered()[1:]]
+        return [str(helper), str(scratch), str(system_libraries()), start.directory, *start.entered()[1:]]
     return start.entered(*environment.steps)

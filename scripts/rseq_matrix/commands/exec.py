@@ -8,14 +8,16 @@ import sys
 
 import click
 
-from rseq_matrix.build import find_compiler
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.build import Build, build, find_compiler
+from rseq_matrix.environments import ENVIRONMENTS, Environment
 from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.libcs.programs import command, find_program, library_path, obstacle, read_program
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
+from rseq_matrix.surrounding import environment_of, needs_build, surrounded
+from rseq_matrix.targets import targets
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -27,6 +29,14 @@ def _root(text: str) -> Root | None:
     if spec.fetched:
         return open_root(obtain([spec])[spec.text].root)
     return open_root(spec.directory) if spec.directory else None
+
+
+def _build(libc: str, root: Root | None, environment: Environment) -> Build | None:
+    """Return what the environment takes: objects that are preloaded have to suit the libc."""
+    if not needs_build(environment):
+        return None
+    own_objects = bool(environment.preload or environment.stand_in)
+    return targets([parse(libc)], False, str)[0].build if root and own_objects else build()
 
 
 def _become(arguments: list[str], environment: dict[str, str]) -> None:
@@ -45,7 +55,12 @@ def _become(arguments: list[str], environment: dict[str, str]) -> None:
     "--libc", "libc", default="system", metavar="SPEC", help="system, glibc-2.31 and the like, or a directory."
 )
 @click.option(
-    "--environment", "surroundings", default="default", metavar="NAME", help="default, tunable-off.", show_default=True
+    "--environment",
+    "surroundings",
+    default="default",
+    metavar="NAME",
+    help=f"{', '.join(ENVIRONMENTS)}.",
+    show_default=True,
 )
 @click.argument("program", nargs=1)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -55,16 +70,17 @@ def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...])
     Its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it would find them.
     Programs that it starts in turn run on the system's libc.
     """
-    if surroundings not in ENVIRONMENTS:
-        raise UsageError(f"unknown environment '{surroundings}': known are {', '.join(ENVIRONMENTS)}")
-    environment = {**os.environ, **ENVIRONMENTS[surroundings].variables}
+    environment = environment_of(surroundings)
     found = read_program(find_program(program))
     root = _root(libc)
     if root is None:
-        _become([str(found.path), *arguments], environment)
-        return
-    path = library_path(root, borrowed_directories(root, find_compiler), found)
-    problem = obstacle(root, libc, found, path)
-    if problem:
-        raise InputError(problem)
-    _become(command(root, found, path, program, arguments), environment)
+        started = [str(found.path), *arguments]
+    else:
+        path = library_path(root, borrowed_directories(root, find_compiler), found)
+        problem = obstacle(root, libc, found, path)
+        if problem:
+            raise InputError(problem)
+        started = command(root, found, path, program, arguments)
+    if root and environment.secure:
+        raise UsageError("a secure program takes the system's dynamic linker: --environment secure goes without --libc")
+    _become(*surrounded(environment, _build(libc, root, environment), started))
