@@ -37,6 +37,8 @@ class Start:
     """The path of csrc/environment/enter.c."""
     log: str = ""
     """The log's path, where its descriptor does not get through."""
+    debugger: Sequence[str] = ("run",)
+    """What a debugger does with it."""
     directory: str = ""
     """Where a secure program starts; empty: where it lies."""
 
@@ -78,19 +80,18 @@ def _gvisor(path: Path, start: Start) -> list[str]:
     return [*sandbox, *start.entered(*([f"log={start.log}"] if start.log else []))]
 
 
-GDB_SCRIPT = (
+GDB_SETTINGS = (
     "set confirm off",
     "set startup-with-shell off",
     "set auto-solib-add off",
     "set debuginfod enabled off",
     "handle all nostop noprint pass",
-    "run",
-    "quit $_isvoid($_exitcode) ? 128 + $_exitsignal : $_exitcode",
 )
+GDB_END = "quit $_isvoid($_exitcode) ? 128 + $_exitsignal : $_exitcode"
 
 
 def _gdb(path: Path, start: Start) -> list[str]:
-    script = [word for line in GDB_SCRIPT for word in ("-ex", line)]
+    script = [word for line in (*GDB_SETTINGS, *start.debugger, GDB_END) for word in ("-ex", line)]
     debugger = [str(path), "-batch", "-nx", *script, "--args", *start.entered("output=restore")]
     return Start(debugger, {}, start.enter).entered("output=save")
 

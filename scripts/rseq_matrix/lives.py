@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rseq_matrix.timeline import Apply, Branch, Step, World, at
+from rseq_matrix.timeline import INTERRUPTED, PASSED_OVER, Apply, Branch, Step, World, at
 
 Steps = tuple[Step, ...]
 
@@ -137,7 +137,7 @@ def signals(world: World) -> Steps:
         at("signal.alternate_stack"),
         _thread(world, at("signal.thread")),
         _thread(world, at("signal.key_destructor")),
-        at("signal.critical_section", section=True),
+        at("signal.critical_section", section=INTERRUPTED),
     )
 
 
@@ -167,6 +167,19 @@ def unregister(world: World) -> Steps:
     return (*start(world), *_main(world), Apply("unregistration"), at("process.after_unregister"))
 
 
+def debugged(world: World) -> Steps:
+    """A stop aborts the section that it is in (kernel/rseq.c), but not where gdb executes the instruction elsewhere.
+
+    gdb gdb/infrun.c displaced_step_prepare; the kernel clears rseq_cs when it finds the thread outside of the section.
+    """
+    return (
+        *start(world),
+        *_main(world),
+        at("debugger.single_step", section=INTERRUPTED),
+        at("debugger.breakpoint", section=PASSED_OVER),
+    )
+
+
 LIVES: dict[str, Callable[[World], Steps]] = {
     "audited": audited,
     "audited_calls": audited_calls,
@@ -179,4 +192,5 @@ LIVES: dict[str, Callable[[World], Steps]] = {
     "children": children,
     "exec": exec_,
     "unregister": unregister,
+    "debugged": debugged,
 }

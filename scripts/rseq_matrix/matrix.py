@@ -27,7 +27,26 @@ class Scenario:
     """Objects that the program needs or opens by itself."""
     executes: tuple[str, ...] = ()
     """Programs that it puts in its place."""
+    only_in: str = ""
+    """The environment that it exists in; empty: in all."""
+    debugger: tuple[str, ...] = ()
+    """What a debugger does instead of "run"."""
 
+
+DEBUGGED = (
+    "set breakpoint pending on",  # until `enter` has become the program
+    "break rsm_debugger_begins",
+    "break rsm_debugger_ends",
+    "break rsm_breakpoint_begins",
+    "run",
+    "stepi 100000",  # ends at the second breakpoint
+    "continue",
+    "break *(char *)&rsm_debugged_inside",
+    "continue",
+    "set var *(int *)&rsm_debugger_stopped = $pc == (char *)&rsm_debugged_inside",
+    "continue",
+)
+"""What gdb does with csrc/host/debugged.c."""
 
 SCENARIOS: dict[str, Scenario] = {
     "audited": Scenario("audited", audit=("rsm_audit.so",), opens=("rsm_audited.so", "rsm_audited_plugin.so")),
@@ -43,6 +62,7 @@ SCENARIOS: dict[str, Scenario] = {
     "children": Scenario("children"),
     "exec": Scenario("exec", executes=("exec_image",)),
     "unregister": Scenario("unregister"),
+    "debugged": Scenario("debugged", only_in="gdb", debugger=DEBUGGED),
 }
 
 NEEDS: dict[str, str] = {
@@ -115,6 +135,11 @@ class Process:
         return tuple(name for name in scenario_stages(self.scenario, self.link) if name not in self.left_out)
 
 
+def exists_in(scenario: str, environment: str) -> bool:
+    """Return whether a scenario exists in an environment."""
+    return SCENARIOS[scenario].only_in in ("", environment)
+
+
 @cache
 def scenario_stages(scenario: str, link: str) -> dict[str, Expectation]:
     """Return which stages a scenario passes through in a link, in their order; the classes in it are not the point."""
@@ -132,7 +157,7 @@ def all_cells(libc: str, links: Iterable[str], environments: Iterable[str]) -> l
         for environment in environments
         for link in links
         for stage in STAGES
-        if (link, stage) in where
+        if (link, stage) in where and exists_in(where[link, stage], environment)
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments import ENVIRONMENTS, NOT_TRACED, Start, started
-from rseq_matrix.matrix import Process, artifacts, command
+from rseq_matrix.matrix import SCENARIOS, Process, artifacts, command
 from rseq_matrix.readiness import BASE, ENTER, find_tool
 from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
@@ -119,7 +119,8 @@ class Runner:
         if self._options.preload and process.link.startswith("dynamic"):
             objects = (variables.get("LD_PRELOAD"), self._options.preload)
             variables["LD_PRELOAD"] = ":".join(filter(None, objects))
-        return Start(arguments, variables, str(self._build.directory / ENTER))
+        debugger = SCENARIOS[process.scenario].debugger or ("run",)
+        return Start(arguments, variables, str(self._build.directory / ENTER), debugger=debugger)
 
     def _plan(self, process: Process, start: Start) -> Plan:
         """Return how it is started: as it is, or by what the environment is made of."""

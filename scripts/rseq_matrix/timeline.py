@@ -14,6 +14,9 @@ from rseq_matrix.classes import REGISTERED, classify, right_path
 from rseq_matrix.environments import ENVIRONMENTS, Environment
 from rseq_matrix.registry import STAGES
 
+INTERRUPTED, PASSED_OVER = "interrupted", "passed over"
+"""A section that is stopped in, and one that a debugger stops in, but leads around the kernel's look at it."""
+
 NOWHERE, BEHIND, BEFORE = "nowhere", "behind", "before"
 KILLED = "SIGSYS"
 """What a filter that kills answers, in the place of an errno's name."""
@@ -277,8 +280,8 @@ class At:
     """When the call is bound that brings the stages about, for stages of the phase BINDING: "now" or "lazy"."""
     relocated: bool | None = None
     """Whether the stage's own object is relocated; None where that is nobody's business."""
-    section: bool = False
-    """A critical section was interrupted, and is aborted where one is protected."""
+    section: str = ""
+    """What a critical section went through: INTERRUPTED, and is aborted where it is protected, or PASSED_OVER."""
     creates: bool = False
     """What it falls in is about to create a thread, and shares that thread's end."""
 
@@ -305,7 +308,7 @@ def at(
     only: str = "any",
     bound: str = "",
     relocated: bool | None = None,
-    section: bool = False,
+    section: str = "",
     creates: bool = False,
 ) -> At:
     """Write an At shortly."""
@@ -395,7 +398,8 @@ class _Walk:
             elif isinstance(step, Pass):
                 self.moments.append(Moment(self.order, step.event, state))
             else:
-                section = ("aborted" if state.kernel else "continued") if step.section else None
+                aborted = state.kernel and step.section == INTERRUPTED
+                section = ("aborted" if aborted else "continued") if step.section else None
                 stages = falls(step, self.world)
                 if stages:
                     ends = self.end_of_thread(state) if step.creates else None

@@ -36,7 +36,7 @@ def _build(libc: str, root: Root | None, environment: Environment) -> Build | No
     if not needs_build(environment):
         return None
     own_objects = bool(environment.preload or environment.stand_in)
-    return targets([parse(libc)], False, str)[0].build if root and own_objects else build()
+    return targets([parse(libc)], sabotage=False, tell=lambda _: None)[0].build if root and own_objects else build()
 
 
 def _become(arguments: list[str], environment: dict[str, str]) -> None:
