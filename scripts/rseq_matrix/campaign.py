@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rseq_matrix.document import Document, cell_document, host_document, run_document, target_document
-from rseq_matrix.environments import ALL, ENVIRONMENTS
+from rseq_matrix.environments import ALL, ENVIRONMENTS, NOT_TRACED
 from rseq_matrix.errors import UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import Identity, Judged, judge, unsupported
@@ -185,6 +185,7 @@ class Campaign:
                 yield f"{libc.id} has no rseq support: nothing is registered unless a library does it itself"
         for libc in (target.libc for target in self.targets.values() if target.libc.borrowed):
             yield f"{libc.id}: {', '.join(libc.borrowed)}: the system's were taken, because {libc.spec} has none"
+        yield from self._notes_on_environments()
         if not self.wanted.options.traced:
             yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"
         for error in sorted(self._trace_errors):
@@ -196,6 +197,17 @@ class Campaign:
             yield (
                 f"this kernel does not tell PTRACE_GET_RSEQ_CONFIGURATION ({errno.errorcode.get(error, error)}; "
                 "Linux 5.13 does): observed.oracle is null"
+            )
+
+    def _notes_on_environments(self) -> Iterator[str]:
+        names = dict.fromkeys(cell.environment for cell in self.cells)
+        apart = [name for name in names if ENVIRONMENTS[name].trace == NOT_TRACED]
+        if apart and self.wanted.options.traced:
+            yield f"{', '.join(apart)}: no tracer can look inside, so the in-process oracle alone was asked"
+        for name in dict.fromkeys(name for (_, name), there in self._ready.items() if there.answer == "success"):
+            yield (
+                f"{name}: __rseq_size is positive though nothing is registered: who reads only the size is fooled; "
+                "cpu_id says the truth, and stays negative"
             )
 
     def document(self) -> Document:

@@ -78,6 +78,10 @@ def cell_document(judged: Judged) -> Document:
             "class": expected.name,
             "owner": expected.owner,
             "area": expected.area,
+            "path": expected.path,
+            "ending": {"signal": expected.ending.signal, "message": expected.ending.message}
+            if expected.ending
+            else None,
             "because": expected.because,
             "reference": expected.reference,
         },

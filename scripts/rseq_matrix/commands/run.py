@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
 from rseq_matrix.document import Document, to_json
+from rseq_matrix.environments import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XPASS
@@ -97,7 +98,13 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
     help="system, all, glibc-2.31 and the like, or a directory.  [default: system]",
 )
 @click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
-@click.option("--environment", "environments", multiple=True, metavar="NAME", help="default, tunable-off.")
+@click.option(
+    "--environment",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help=f"all, {', '.join(ENVIRONMENTS)}.  [default: default]",
+)
 @click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the whole result; '-' is stdout.")
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML; '-' is stdout.")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rseq_matrix.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
-from rseq_matrix.judge import PASS, UNSUPPORTED
+from rseq_matrix.judge import PASS, UNSUPPORTED, XFAIL
 from rseq_matrix.registry import ALLOWANCES, LINKS, STAGES, Stage
 from rseq_matrix.report.words import ADVICE, hazards, repeat, speed, summary
 
@@ -58,6 +58,8 @@ def _verdict(cell: Cell) -> Text:
     name = cell["observed"]["class"] if cell["observed"] else None
     if cell["result"] == UNSUPPORTED:
         return Text("unsupported", style="dim")
+    if cell["result"] == XFAIL:
+        return Text(f"ends {cell['expected']['ending']['signal']}", style="yellow")
     if cell["result"] != PASS:
         seen = f" {name}" if name and name != cell["expected"]["class"] else ""
         return Text(f"{cell['result']}{seen}", style="bold white on red")
@@ -141,7 +143,8 @@ def show_problems(console: Console, document: dict[str, Any]) -> None:
             problems.setdefault(cell["reason"], []).append(cell)
     for reason, (cell, *more) in list(problems.items())[:SHOWN_PROBLEMS]:
         also = f" (and {len(more)} more)" if more else ""
-        console.print(Text.assemble((cell["result"], "bold red"), f" {cell['id']}{also}: {reason}"), soft_wrap=True)
+        style = "yellow" if cell["result"] == XFAIL else "bold red"
+        console.print(Text.assemble((cell["result"], style), f" {cell['id']}{also}: {reason}"), soft_wrap=True)
         console.print(Text(f"  repeat: {repeat(cell, document)}", style="dim"), soft_wrap=True)
     if len(problems) > SHOWN_PROBLEMS:
         console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more reasons (--json FILE has them all)")

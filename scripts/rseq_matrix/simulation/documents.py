@@ -9,7 +9,7 @@ from typing import Any
 from rseq_matrix.classes import HAZARDS
 from rseq_matrix.errors import UsageError
 from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import scenario_stages
+from rseq_matrix.matrix import exists_in, scenario_stages
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.simulation.designs import DESIGNS, Design, Process
 from rseq_matrix.simulation.walk import Event, Seen, Timeline, timeline
@@ -21,6 +21,9 @@ KERNELS = ("present", "ENOSYS", "EPERM", "EACCES", "EINVAL", "success")
 
 ENVIRONMENTS = ("default", "tunable-off")
 """What surrounds a simulated process; of the others, what matters is the kernel's answer."""
+
+SIMULATED = tuple(name for name in LIVES if exists_in(name, "default"))
+"""The scenarios of a life that no debugger is in."""
 
 Document = dict[str, Any]
 
@@ -46,11 +49,11 @@ class Setting:
         known("environment", self.environment, ENVIRONMENTS)
         known("answer of rseq(2)", self.kernel, KERNELS)
         if self.scenario is not None:
-            known("scenario", self.scenario, LIVES)
+            known("scenario", self.scenario, SIMULATED)
 
     def scenarios(self, link: str) -> list[str]:
         """Return the scenarios that exist in a link, or the one that is wanted."""
-        wanted = [self.scenario] if self.scenario else list(LIVES)
+        wanted = [self.scenario] if self.scenario else list(SIMULATED)
         found = [scenario for scenario in wanted if scenario_stages(scenario, link)]
         if not found:
             raise UsageError(f"the scenario '{self.scenario}' has no stage in a {link} program")
