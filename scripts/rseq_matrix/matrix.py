@@ -65,29 +65,30 @@ SCENARIOS: dict[str, Scenario] = {
     "debugged": Scenario("debugged", only_in="gdb", debugger=DEBUGGED),
 }
 
-NEEDS: dict[str, str] = {
-    "audit.*": "audit",
-    "audit.ifunc_resolver": "ifunc",
-    "ifunc.*": "ifunc",
-    "signal.ifunc_resolver": "ifunc",
-    "library.dlmopen_constructor": "dlmopen",
-    "library.dlclose_destructor": "dlclose",
-    "executable.preinit_array": "preinit_array",
-    "executable.on_exit": "on_exit",
-    "thread.recycled_stack": "recycled_stack",
-    "thread.cleanup_handler": "cancellation",
-    "thread.cancelled": "cancellation",
-    "thread.after_main_exit": "cancellation",
-    "thread.tls_destructor": "thread_atexit",
-    "process.coroutine": "makecontext",
-    "process.clone_vm_child": "clone_vm",
-}
+NEEDS: tuple[tuple[str, str], ...] = (
+    ("audit.*", "audit"),
+    ("audit.ifunc_resolver", "ifunc"),
+    ("ifunc.*", "ifunc"),
+    ("signal.ifunc_resolver", "ifunc"),
+    ("library.dlmopen_constructor", "dlmopen"),
+    ("library.dlclose_destructor", "dlclose"),
+    ("executable.preinit_array", "preinit_array"),
+    ("executable.on_exit", "on_exit"),
+    ("thread.recycled_stack", "recycled_stack"),
+    ("thread.cleanup_handler", "cancellation"),
+    ("thread.cancelled", "cancellation"),
+    ("thread.after_main_exit", "cancellation"),
+    ("thread.tls_destructor", "thread_atexit"),
+    ("process.coroutine", "makecontext"),
+    ("process.clone_vm_child", "clone_vm"),
+    ("thread.cancelled", "cancelled_call"),
+)
 """What stages need that not every libc or environment has: names of experiments in csrc/detect."""
 
 
 def lacking(stage: str, absent: Mapping[str, str]) -> str:
     """Say why a libc cannot have the stage; empty if it can. absent: what it does not have, and why."""
-    needs = (need for pattern, need in NEEDS.items() if fnmatchcase(stage, pattern))
+    needs = (need for pattern, need in NEEDS if fnmatchcase(stage, pattern))
     return next((absent[need] for need in needs if need in absent), "")
 
 

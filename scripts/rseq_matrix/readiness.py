@@ -24,6 +24,7 @@ BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 ENTER = "enter"
 EXPERIMENTS = {
     "clone_vm": ("clone_vm", "clone(CLONE_VM) is refused there unless it starts a thread"),
+    "cancelled_call": ("cancellation", "a thread that waits in a system call cannot be cancelled there"),
     "dlmopen": ("new_namespace", "a new namespace, dlmopen(), cannot be had there"),
 }
 """What stages need and an environment may lack: the program of csrc/detect, and what is said."""
