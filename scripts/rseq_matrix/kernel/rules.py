@@ -97,6 +97,7 @@ class Moment:
             "known": "none" if not features.flags else f"{features.flags:#x}",
             "signature": f"{call.signature:#x}",
             "there": f"{area.address:#x}" if area else "",
+            "where": f" (it lies at {area.address:#x})" if area else "",
             "old_length": area.length if area else "",
             "old_signature": f"{area.signature:#x}" if area else "",
             "size": features.feature_size,
@@ -243,7 +244,8 @@ REGISTRATION: Sequence[Rule] = (
         "registered-address",
         EINVAL,
         lambda m: m.area is not None and m.area.address != m.call.address,
-        "an area is registered for this thread already, at another address than {address}, and a thread has only one "
+        "an area is registered for this thread already, at another address than {address}{where}, and a thread has "
+        "only one "
         "(glibc 2.35 and later registers its own before any other code runs)",
         "__rseq_size: if it is not 0, libc has registered an area; strace shows the earlier call",
         HOW_TO_USE_LIBC,
