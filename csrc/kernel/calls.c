@@ -10,8 +10,9 @@
  *   filter,ANSWER                          installs the filter of filter.h
  *   protect,PROT                           mprotect(2) of the writable memory
  *
- * and is answered by a line with a word for each step that was come to: ERRNO:CPU_ID, 0 where it succeeded, with what the
- * area's cpu_id says afterwards ("-" where that cannot be read), or "killed:SIGNAL", the last, if the step ended the child. */
+ * and is answered by a line with a word for each step that was come to: ERRNO:CPU_ID, 0 where it succeeded, with what
+ * the area's cpu_id says afterwards ("-" where that cannot be read), or "killed:SIGNAL", the last, if the step ended
+ * the child. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>

@@ -22,10 +22,17 @@ from rseq_matrix.report.kernel import show_explanation
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
 INPUT_LIMIT = 16 << 20
-LIMITS = {"address": 64, "length": 32, "flags": 32, "signature": 32, "registered_length": 32, "registered_signature": 32}
+LIMITS = {
+    "address": 64,
+    "length": 32,
+    "flags": 32,
+    "signature": 32,
+    "registered_length": 32,
+    "registered_signature": 32,
+}
 
 
-class Number(click.ParamType):
+class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
     """A number as C and strace write it, decimal or after 0x."""
 
     name = "number"
@@ -87,7 +94,9 @@ def _answer(word: str) -> str | None:
     if not name.startswith("E") or not name.isalnum():
         return None
     if not hasattr(errno, name):
-        raise UsageError(f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success")
+        raise UsageError(
+            f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
+        )
     return name
 
 
@@ -110,7 +119,9 @@ def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
     if answer is not None:
         return explain_facts(given.facts(answer), host)
     if given.names:
-        raise UsageError(f"{given.names[0]} describes the call of an ERRNO: a line of strace or a message says it itself")
+        raise UsageError(
+            f"{given.names[0]} describes the call of an ERRNO: a line of strace or a message says it itself"
+        )
     return explain_text(_read(words), host)
 
 

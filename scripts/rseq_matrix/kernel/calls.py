@@ -66,7 +66,7 @@ class Player:
 
     def __init__(self, path: Path, environment: Mapping[str, str] | None = None) -> None:
         self._path = path
-        self._environment = environment or plain_environment(**UNREGISTERED)
+        self._environment = plain_environment(**UNREGISTERED) if environment is None else environment
 
     def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
         """Return what was seen of each step of each sequence, up to one that ended its child."""

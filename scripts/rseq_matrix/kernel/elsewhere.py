@@ -17,7 +17,9 @@ SECCOMP_STATUS = (
     "the line Seccomp of /proc/PID/status: 2 means that a filter is installed, which the program, its container engine "
     "(Docker, podman) or systemd (SystemCallFilter=) did"
 )
-ALLOW = "let the filter allow rseq(2): it gives a program nothing but its own CPU number, and glibc 2.35 and later calls it"
+ALLOW = (
+    "let the filter allow rseq(2): it gives a program nothing but its own CPU number, and glibc 2.35 and later calls it"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Elsewhere:
     reference: str
     word: str = ""
     """What a filter has to answer, for a replay; empty where a replay needs what cannot be made here."""
+    alive: bool | None = None
+    """Whether the area must show a CPU number then; None: that does not matter."""
 
     def steps(self) -> list[Step]:
         """Return a replay; empty if there is none."""
@@ -53,12 +57,13 @@ def refused_by_filter(word: str) -> Elsewhere:
 
 FAKE = Elsewhere(
     "filter-success",
-    "a seccomp filter answers success without asking the kernel: nothing is registered, and cpu_id in the area stays -1, "
-    "though __rseq_size of glibc then says that rseq is in use",
+    "a seccomp filter answers success without asking the kernel: nothing is registered, and cpu_id in the area "
+    "stays -1, though __rseq_size of glibc then says that rseq is in use",
     f"cpu_id in the area: it is -1, and real registrations never leave it so; {SECCOMP_STATUS}",
     ALLOW,
     "seccomp(2), SECCOMP_RET_ERRNO with errno 0",
     SUCCESS,
+    alive=False,
 )
 FILTER_KILLS = Elsewhere(
     "filter-kills",
@@ -77,10 +82,11 @@ NO_RSEQ = Elsewhere(
 )
 EMULATOR = Elsewhere(
     "emulator",
-    "the program does not run on the kernel itself: valgrind, qemu-user, gVisor and rr answer ENOSYS to rseq(2)",
+    "the program does not run on the kernel itself: valgrind, qemu-user and gVisor answer ENOSYS to rseq(2)",
     "how the program was started; in gVisor dmesg says so, under valgrind and qemu-user /proc/PID/exe is that tool",
     "nothing is to be done: rseq cannot be had there, and what falls back to atomics goes on",
-    "valgrind coregrind/m_syswrap; qemu linux-user/syscall.c; gVisor pkg/sentry/syscalls/linux/linux64.go",
+    "valgrind coregrind/m_syswrap/syswrap-amd64-linux.c; gVisor pkg/sentry/syscalls/linux/sys_rseq.go; qemu "
+    "linux-user/syscall.c",
 )
 
 
@@ -88,7 +94,8 @@ def injected(word: str) -> Elsewhere:
     """Return the cause that strace was told to answer."""
     return Elsewhere(
         "injected",
-        f"strace itself answered {word} and the kernel was not asked: the line says INJECTED, so strace ran with -e inject",
+        f"strace itself answered {word} and the kernel was not asked: the line says INJECTED, so strace ran with -e "
+        "inject",
         "the options of strace",
         "run strace without -e inject",
         "strace(1), Tampering",

@@ -11,7 +11,7 @@ from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.elsewhere import ENOSYS, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
 from rseq_matrix.kernel.facts import Facts, Scenario, causes, scenarios, words
 from rseq_matrix.kernel.features import ATTEMPTS, Host
-from rseq_matrix.kernel.rules import SUCCESS, Area, Features
+from rseq_matrix.kernel.rules import ALIVE, SUCCESS, Area, Features
 from rseq_matrix.kernel.steps import Step, flags_words
 from rseq_matrix.kernel.table import features_document
 
@@ -33,7 +33,8 @@ def _play(player: Player, steps: Sequence[Step], want: str) -> Seen:
     return seen
 
 
-def _replay(host: Host, steps: Sequence[Step], want: str) -> Document | None:
+def _replay(host: Host, steps: Sequence[Step], want: str, alive: bool | None = None) -> Document | None:
+    """Play it. alive: whether the area must show a CPU number afterwards; None: that does not matter."""
     if host.player is None or not steps:
         return None
     if not host.can_replay and not any(step.name == "filter" for step in steps):
@@ -44,7 +45,7 @@ def _replay(host: Host, steps: Sequence[Step], want: str) -> Document | None:
         "got": seen.word,
         "cpu_id": seen.cpu_id,
         "want": want,
-        "agrees": seen.word == want,
+        "agrees": seen.word == want and (alive is None or seen.cpu_id is None or (seen.cpu_id >= 0) == alive),
     }
 
 
@@ -60,7 +61,7 @@ def _cause(scenario: Scenario, facts: Facts, features: Features, host: Host, by:
         "look": rule.look,
         "cure": rule.cure or None,
         "reference": rule.reference,
-        "replay": _replay(host, scenario.steps(), scenario.answer.word),
+        "replay": _replay(host, scenario.steps(), scenario.answer.word, ALIVE.get(rule.id)),
     }
 
 
@@ -72,7 +73,7 @@ def _other(cause: Elsewhere, host: Host) -> Document:
         "look": cause.look,
         "cure": cause.cure or None,
         "reference": cause.reference,
-        "replay": _replay(host, cause.steps(), cause.word),
+        "replay": _replay(host, cause.steps(), cause.word, cause.alive),
     }
 
 
@@ -83,10 +84,12 @@ def _foreign(facts: Facts, host: Host) -> list[Document]:
         for scenario in causes(facts, features):
             if scenario.answer.rule.id in found:
                 continue
-            here = [one for one in scenarios(facts, host.features) if (one.call, one.area) == (scenario.call, scenario.area)]
+            here = [
+                one for one in scenarios(facts, host.features) if (one.call, one.area) == (scenario.call, scenario.area)
+            ]
             cause = _cause(scenario, facts, features, host, by=name)
             cause["replay"] = _replay(host, here[0].steps(), here[0].answer.word) if here else None
-            cause["sentence"] = f"not on this kernel, but with the rules of {name}: {cause['sentence']}"
+            cause["sentence"] = f"not on this kernel, but on others, as {name} is one: {cause['sentence']}"
             found[scenario.answer.rule.id] = cause
     return list(found.values())
 

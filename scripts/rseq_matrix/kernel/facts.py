@@ -1,18 +1,17 @@
-"""What is known of a refused call, and every way to fill in what is not: by them the causes are found that it can have.
+"""What is known of a refused call, and every way to fill in what is not: so the causes are found that it can have.
 
-Each way is a scenario, one call in one state. The model says what becomes of it; those with the answer that was seen are
-the possible causes, and the plainest scenario of each is what is replayed.
+Each way is a scenario, one call in one state. The model says what becomes of it; those with the answer that was seen
+are the possible causes, and the plainest scenario of each is what is replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rseq_matrix.errors import UsageError
 from rseq_matrix.kernel.features import SIGNATURE
 from rseq_matrix.kernel.rules import (
-    EFAULT,
     ORIGINAL_LENGTH,
     READ_ONLY,
     SUCCESS,
@@ -162,7 +161,9 @@ def _areas(facts: Facts, call: Call, features: Features) -> list[Area | None]:
         return [facts.area]
     fitting = call.length if call.length >= ORIGINAL_LENGTH else ORIGINAL_LENGTH
     others = (ORIGINAL_LENGTH, longer_length(features))
-    lengths = [facts.registered_length] if facts.registered_length is not None else list(dict.fromkeys((fitting, *others)))
+    lengths = list(dict.fromkeys((fitting, *others)))
+    if facts.registered_length is not None:
+        lengths = [facts.registered_length]
     given = facts.registered_signature
     signatures = [given] if given is not None else [call.signature, call.signature ^ 1]
     same = [Area(call.address, length, signature) for length in lengths for signature in signatures]
@@ -172,9 +173,9 @@ def _areas(facts: Facts, call: Call, features: Features) -> list[Area | None]:
     word = facts.registered
     if word is None and (facts.registered_length is not None or given is not None):
         nothing = []
-    chosen = {SAME: same, OTHER: other, NONE: nothing}.get(word or "")
-    if chosen is None:
-        chosen = [*same, *other, *nothing] if call.unregisters else [*nothing, *same, *other]
+    chosen: list[Area | None] = [*same, *other, *nothing] if call.unregisters else [*nothing, *same, *other]
+    if word is not None:
+        chosen = [*same] if word == SAME else [*other] if word == OTHER else [*nothing]
     return [area for area in chosen if area is None or _fits(area, features)]
 
 
@@ -231,5 +232,3 @@ def words(facts: Facts, scenario: Scenario, features: Features) -> dict[str, obj
         if given is None:
             names[name] = f"{names[name]} (say)"
     return names
-
-

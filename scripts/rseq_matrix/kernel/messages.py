@@ -1,7 +1,7 @@
 """What programs print when rseq(2) fails them: whose message it is, what it means, and what to do.
 
-glibc's message is seen to come: a program of ours (csrc/kernel/filtered_thread.c) gets the filter that causes it, and each
-cure is tried on it.
+glibc's message is seen to come: a program of ours (csrc/kernel/filtered_thread.c) gets the filter that causes it, and
+each cure is tried on it.
 """
 
 from __future__ import annotations
@@ -72,31 +72,34 @@ class Message:
     want: str = ""
 
 
-FILTER_LATE = Trial("a program that installs such a filter in main() and then starts a thread", (LATE, str(EPERM)), FATAL)
+FILTER_LATE = Trial(
+    "a program that installs such a filter in main() and then starts a thread", (LATE, str(EPERM)), FATAL
+)
 CURES = (
     Cure(
-        "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are updated for "
-        "that, and a seccomp profile of your own needs the one more line",
+        "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
+        "updated for that, and a seccomp profile of your own needs the one more line",
         "loses nothing: rseq gives a program nothing but its own CPU number",
         Trial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
-        "install the filter before the program is started (in its parent, between fork and exec, as container engines and "
-        "systemd do)",
-        "loses rseq in the whole program: glibc sees at start that it is refused and does without, so sched_getcpu() and "
-        "per-CPU libraries (tcmalloc, LTTng-UST, librseq) take their slower ways",
+        "install the filter before the program is started (in its parent, between fork and exec, as container "
+        "engines and systemd do)",
+        "loses rseq in the whole program: glibc sees at start that it is refused and does without, so "
+        "sched_getcpu() and per-CPU libraries (tcmalloc, LTTng-UST, librseq) take their slower ways",
         Trial("the same filter, installed before exec", (EARLY, str(EPERM)), AS_MAIN[False, False]),
     ),
     Cure(
-        "start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0 in its environment (ignored in set-user-ID programs)",
+        "start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0 in its environment (ignored in set-user-ID "
+        "programs)",
         "loses rseq in the whole program, as above; nothing has to be rebuilt",
         Trial("the program with that variable", (LATE, str(EPERM)), AS_MAIN[False, False], UNREGISTERED),
     ),
 )
 AREA = Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE)
 DEVELOPMENT = (
-    "this is a glibc from its development between July and August 2020, which was never released so, and ends the program "
-    "where rseq(2) answers {answer}"
+    "this is a glibc from its development between July and August 2020, which was never released so, and ends the "
+    "program where rseq(2) answers {answer}"
 )
 REVERTED = "glibc commit 0c76fc3c2b34, reverted before 2.32"
 
@@ -112,10 +115,10 @@ MESSAGES: Sequence[Message] = (
         "glibc-registration-failed",
         re.compile(r"(fatal glibc error:\s*)?rseq registration failed", re.IGNORECASE),
         "glibc's, 2.35 and later",
-        "the program was allowed to call rseq(2) when it started, so glibc registered its main thread, and was refused it "
-        "when it created another thread, because a seccomp filter (a list of allowed system calls) without rseq was "
-        "installed in between; glibc ends a program then, because threads with rseq and threads without cannot share "
-        "per-CPU data",
+        "the program was allowed to call rseq(2) when it started, so glibc registered its main thread, and was "
+        "refused it when it created another thread, because a seccomp filter (a list of allowed system calls) "
+        "without rseq was installed in between; glibc ends a program then, because threads with rseq and threads "
+        "without cannot share per-CPU data",
         SECCOMP_STATUS + "; in strace -f -e trace=rseq,seccomp,prctl the filter comes after the first rseq call",
         "glibc nptl/pthread_create.c start_thread, commit a41c8e9235",
         cures=CURES,
@@ -128,16 +131,17 @@ MESSAGES: Sequence[Message] = (
         "tcmalloc-thread",
         re.compile(r"CHECK.*InitThreadPerCpu\(\)|InitFastPerCpu.*CHECK"),
         "tcmalloc's",
-        "the first thread of the program could register tcmalloc's area with rseq(2), and a later thread was refused: a "
-        "seccomp filter without rseq was installed in between, or another library had registered its own area for that "
-        "thread, which then answers EINVAL",
+        "the first thread of the program could register tcmalloc's area with rseq(2), and a later thread was "
+        "refused: a seccomp filter without rseq was installed in between, or another library had registered its own "
+        "area for that thread, which then answers EINVAL",
         SECCOMP_STATUS + "; strace -f -e trace=rseq shows the errno, which can be given to explain",
         "tcmalloc tcmalloc/internal/percpu.cc, InitFastPerCpu",
         cures=(
             Cure("let the filter allow rseq(2)", "loses nothing: rseq gives a program nothing but its own CPU number"),
             Cure(
                 "if the other library is glibc, start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0",
-                "loses glibc's use of rseq: sched_getcpu() becomes slower; libraries that look for glibc's area find none",
+                "loses glibc's use of rseq: sched_getcpu() becomes slower; libraries that look for glibc's area "
+                "find none",
             ),
         ),
         steps=(by_main(AREA), behind_filter("EPERM"), by_thread(AREA)),
@@ -147,8 +151,8 @@ MESSAGES: Sequence[Message] = (
         "librseq-cpu-id",
         re.compile(r"rseq_current_cpu_raw\(\) >= 0.{0,4}failed"),
         "librseq's",
-        "rseq(2) said yes and registered nothing, so cpu_id in the area stayed -1: a seccomp filter or an emulator answers "
-        "success without asking the kernel",
+        "rseq(2) said yes and registered nothing, so cpu_id in the area stayed -1: a seccomp filter or an emulator "
+        "answers success without asking the kernel",
         SECCOMP_STATUS,
         "librseq src/rseq.c, rseq_register_current_thread",
         cures=(Cure("let the filter allow rseq(2), or answer ENOSYS", "with ENOSYS librseq falls back, and says so"),),

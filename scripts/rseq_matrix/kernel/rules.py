@@ -151,7 +151,6 @@ def _past_the_end(moment: Moment) -> bool:
     return moment.call.address + moment.call.length > USER_END
 
 
-
 UNREGISTRATION: Sequence[Rule] = (
     Rule(
         "unregister-flags",
@@ -235,7 +234,7 @@ REGISTRATION: Sequence[Rule] = (
         "register-flags",
         EINVAL,
         lambda m: bool(m.call.flags & 0xFFFFFFFF & ~m.features.flags),
-        "the flags hold the bits {unknown}, which this kernel does not know for a registration (it knows: {known})",
+        "the flags hold the bits {unknown}, which the kernel does not know for a registration (it knows: {known})",
         "the flags of the call",
         "pass 0, or try again with 0 where a newer flag is refused",
         f"{FIRST}; flags came with d6200245c75e",
@@ -302,8 +301,8 @@ REGISTRATION: Sequence[Rule] = (
         "length-feature-size",
         EINVAL,
         _struck_by_length,
-        "a length of {length} does not hold the {size} bytes that this kernel uses: it takes 32, for old programs, or "
-        "at least that many",
+        "a length of {length} does not hold the {size} bytes that the kernel uses (AT_RSEQ_FEATURE_SIZE): it takes "
+        "32, for old programs, or at least that many",
         "getauxval(AT_RSEQ_FEATURE_SIZE)",
         "register max(32, getauxval(AT_RSEQ_FEATURE_SIZE)) bytes",
         EXTENSIBLE,
@@ -313,7 +312,7 @@ REGISTRATION: Sequence[Rule] = (
         EINVAL,
         lambda m: m.call.length == ORIGINAL_LENGTH and not m.aligned(ORIGINAL_LENGTH),
         "the address {address} is a multiple of {alignment} only, and an area of 32 bytes must lie at a multiple of 32",
-        "the address of the call: its last digit must be 0, and the one before it even",
+        "the address of the call: its last hexadecimal digit must be 0, and the one before it even",
         "align the area: __attribute__((aligned(32))), or aligned_alloc(32, ...)",
         FIRST,
     ),
@@ -322,7 +321,7 @@ REGISTRATION: Sequence[Rule] = (
         EINVAL,
         lambda m: m.call.length != ORIGINAL_LENGTH and not m.aligned(m.features.align),
         "the address {address} is a multiple of {alignment} only, and an area of more than 32 bytes must lie at a "
-        "multiple of {align} on this kernel",
+        "multiple of {align} (AT_RSEQ_ALIGN)",
         "getauxval(AT_RSEQ_ALIGN), and the address of the call",
         "align the area to max(32, getauxval(AT_RSEQ_ALIGN)) bytes",
         f"{EXTENSIBLE}; for features of more than 32 bytes 3b68df978133",
@@ -341,7 +340,7 @@ REGISTRATION: Sequence[Rule] = (
         "null-ignored",
         SUCCESS,
         lambda m: m.call.address == 0 and m.features.touches == LEAVES,
-        "the address is NULL: this kernel says yes to that, and registers nothing",
+        "the address is NULL: the kernel says yes to that, and registers nothing",
         "the address of the call",
         "pass the address of an area",
         f"{FIRST}, and {SYS_RSEQ} as of fd881d0a085f",
@@ -368,8 +367,8 @@ REGISTRATION: Sequence[Rule] = (
         "unmapped-fatal",
         SIGSEGV,
         lambda m: m.call.memory == UNMAPPED,
-        "there is no memory at {address}: this kernel accepts it without a look, and kills the program when it comes to "
-        "write the CPU number there",
+        "there is no memory at {address}: the kernel accepts it without a look, and kills the program when it "
+        "comes to write the CPU number there",
         "/proc/PID/maps: is the address in it, and writable?",
         "register memory that is there, and keep it as long as the thread lives",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
@@ -387,7 +386,7 @@ REGISTRATION: Sequence[Rule] = (
         "read-only-fatal",
         SIGSEGV,
         lambda m: m.call.memory == READ_ONLY,
-        "the memory at {address} can be read but not written: this kernel accepts it, and kills the program when it "
+        "the memory at {address} can be read but not written: the kernel accepts it, and kills the program when it "
         "comes to write the CPU number there",
         "/proc/PID/maps: is the address in a writable mapping?",
         "register writable memory",
@@ -405,6 +404,10 @@ REGISTRATION: Sequence[Rule] = (
 )
 
 RULES: Mapping[str, Rule] = {rule.id: rule for rule in (*UNREGISTRATION, *REGISTRATION)}
+
+
+ALIVE: Mapping[str, bool] = {"registered": True, "unregistered": False}
+"""The rules whose deed can be seen in the area: whether it holds a CPU number afterwards."""
 
 
 def _after(rule: Rule, moment: Moment) -> Area | None:

@@ -6,7 +6,19 @@ import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, WRITABLE, Answer, Area, Call, Features, Moment, Rule, answer
+from rseq_matrix.kernel.rules import (
+    READ_ONLY,
+    RULES,
+    UNMAPPED,
+    WRITABLE,
+    Answer,
+    Area,
+    Call,
+    Features,
+    Moment,
+    Rule,
+    answer,
+)
 
 SIZE = 0x10_0000
 """Bytes of each kind of memory that the child has."""

@@ -116,7 +116,9 @@ def _answer(found: re.Match[str], line: str) -> str:
     if not name:
         name = errno.errorcode.get(int(by_number[1]) if by_number else -number, "")
     if number >= 0 or not hasattr(errno, name):
-        raise InputError(f"'{shown(line)}' ends with no answer that rseq(2) can have: 0, or -1 and the name of an errno")
+        raise InputError(
+            f"'{shown(line)}' ends with no answer that rseq(2) can have: 0, or -1 and the name of an errno"
+        )
     return name
 
 
@@ -128,7 +130,9 @@ def _finished(line: str, pid: str) -> Seen:
         raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
     words = _split(line[start : found.start()])
     if len(words) != 4:
-        raise InputError(f"'{shown(line)}' has {len(words)} arguments, and rseq(2) has 4: address, length, flags, signature")
+        raise InputError(
+            f"'{shown(line)}' has {len(words)} arguments, and rseq(2) has 4: address, length, flags, signature"
+        )
     return Seen(
         pid,
         line.strip(),
@@ -154,7 +158,9 @@ def _whole(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         elif pid in begun:
             yield pid, begun.pop(pid) + line[resumed.end() :]
         elif resumed[1] == "rseq":
-            raise InputError(f"'{shown(line)}' is the end of a call: the line with its beginning, '<unfinished ...>', is missing")
+            raise InputError(
+                f"'{shown(line)}' is the end of a call: the line with its beginning, '<unfinished ...>', is missing"
+            )
     for line in begun.values():
         if _syscall(line) == "rseq":
             raise InputError(f"'{shown(line)}' is the beginning of a call: its end is in the line '<... rseq resumed>'")

@@ -12,7 +12,7 @@ from typing import Any
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.features import ATTEMPTS, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
+from rseq_matrix.kernel.rules import ALIVE, ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
 from rseq_matrix.kernel.steps import (
     BASES,
     Prediction,
@@ -119,11 +119,12 @@ def _unregistrations() -> list[Experiment]:
 
 
 def _filters() -> list[Experiment]:
-    words = {"ENOSYS": "register behind a filter that answers ENOSYS", "EPERM": "register behind one that answers EPERM"}
+    words = {
+        "ENOSYS": "register behind a filter that answers ENOSYS",
+        "EPERM": "register behind one that answers EPERM",
+    }
     words |= {"0": "register behind one that answers success", "SIGSYS": "register behind one that kills"}
-    return [
-        Experiment("filter", what, (behind_filter(answer), by_main(_call()))) for answer, what in words.items()
-    ]
+    return [Experiment("filter", what, (behind_filter(answer), by_main(_call()))) for answer, what in words.items()]
 
 
 def experiments(features: Features) -> list[Experiment]:
@@ -149,9 +150,8 @@ def _play(player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence
 
 def _is_alive(seen: Seen, want: Prediction) -> bool:
     """Return whether the area shows what the kernel has done, and not only said."""
-    if want.rule is None or seen.cpu_id is None or want.rule.id not in ("registered", "unregistered"):
-        return True
-    return (seen.cpu_id >= 0) == (want.rule.id == "registered")
+    alive = ALIVE.get(want.rule.id) if want.rule else None
+    return alive is None or seen.cpu_id is None or (seen.cpu_id >= 0) == alive
 
 
 def _row(experiment: Experiment, seen: Sequence[Seen], want: Sequence[Prediction]) -> Row:

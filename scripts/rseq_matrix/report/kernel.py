@@ -42,7 +42,8 @@ def replay_text(replay: Document | None, by: str) -> Text:
     if not replay["agrees"]:
         said = (
             f"CONTRADICTED: replayed in a child, {outcome(replay['got'])}, but by the kernel's rules it should be "
-            f"{_answer(replay['want'])}: this kernel has a rule that is not in the model, so do not trust the sentence above"
+            f"{_answer(replay['want'])}: this kernel has a rule that is not in the model, so do not trust the "
+            "sentence above"
         )
         return Text(clean(said), style=DISAGREES)
     where = " behind such a filter" if any("seccomp" in step for step in replay["steps"]) else ""
@@ -53,7 +54,12 @@ def replay_text(replay: Document | None, by: str) -> Text:
     return Text(clean(f"checked: replayed in a child{where}, {outcome(replay['got'])}{shown}{end}"), style="green")
 
 
-def _cause(console: Console, cause: Document, number: int | None, trial: bool) -> None:
+def _checked(cause: Document) -> Text:
+    replay = cause["replay"]
+    return trial_text(replay) if replay and "what" in replay else replay_text(replay, cause["by"])
+
+
+def _cause(console: Console, cause: Document, number: int | None) -> None:
     lead = f"{number}. " if number else ""
     indent = 2 + len(lead)
     body = clean(cause["sentence"])
@@ -61,8 +67,7 @@ def _cause(console: Console, cause: Document, number: int | None, trial: bool) -
     _line(console, Text(f"{lead}{first}", style="bold"))
     for line in rest:
         _line(console, Text(line, style="bold"), indent)
-    if not trial:
-        _line(console, replay_text(cause["replay"], cause["by"]), indent)
+    _line(console, _checked(cause), indent)
     if cause["look"]:
         _line(console, f"look at: {cause['look']}", indent)
     if cause["cure"]:
@@ -126,10 +131,7 @@ def show_explanation(console: Console, document: Document) -> None:
     causes = document["causes"]
     for number, cause in enumerate(causes, start=1):
         console.print()
-        program = bool(cause["replay"]) and "what" in cause["replay"]
-        _cause(console, cause, number if len(causes) > 1 else None, program)
-        if program:
-            _line(console, trial_text(cause["replay"]))
+        _cause(console, cause, number if len(causes) > 1 else None)
     _cures(console, document["cures"])
     for note in document["notes"]:
         console.print()
@@ -142,7 +144,9 @@ def show_explanation(console: Console, document: Document) -> None:
 def features_text(features: Document) -> str:
     """Say what was found out about the kernel."""
     if features["rseq"] != "present":
-        return f"rseq(2) is answered with {features['rseq']}" + (": there is none" if features["rseq"] == ENOSYS else "")
+        return f"rseq(2) is answered with {features['rseq']}" + (
+            ": there is none" if features["rseq"] == ENOSYS else ""
+        )
     size = features["feature_size"]
     told = f"feature size {size}, alignment {features['align']}" if size else "no feature size: areas have 32 bytes"
     return f"rseq present, {told}"
