@@ -9,12 +9,14 @@
  *   thread,ADDRESS,LENGTH,FLAGS,SIGNATURE  the same by a new thread, which then stays
  *   filter,ANSWER                          installs the filter of filter.h
  *   protect,PROT                           mprotect(2) of the writable memory
+ *   move,0                                 sleeps on every CPU in turn: the kernel writes the CPU number each time
  *
  * and is answered by a line with a word for each step that was come to: ERRNO:CPU_ID, 0 where it succeeded, with what
  * the area's cpu_id says afterwards ("-" where that cannot be read), or "killed:SIGNAL", the last, if the step ended
  * the child. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +105,22 @@ static int call_in_thread(const struct step *step)
     return other.answer;
 }
 
+static int move(void)
+{
+    cpu_set_t allowed, one;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof(one), &one);
+        usleep(100);
+    }
+    return sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+
 static int take(const struct step *step)
 {
     if (strcmp(step->name, "call") == 0)
@@ -111,6 +129,8 @@ static int take(const struct step *step)
         return call_in_thread(step);
     if (strcmp(step->name, "protect") == 0)
         return mprotect((void *)writable, size, (int)step->argument[0]);
+    if (strcmp(step->name, "move") == 0)
+        return move();
     if (rsm_filter_rseq((int)step->argument[0]) != 0)
         _exit(NO_FILTER);
     return 0;

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rseq_matrix.kernel.features import PRESENT, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, SUCCESS, Call, Features
-from rseq_matrix.kernel.steps import SIGSYS, Step, behind_filter, by_main
+from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, Call, Features
+from rseq_matrix.kernel.steps import SIGSYS, Step, becomes, behind_filter, by_main, moves
 from rseq_matrix.kernel.table import WELL_ALIGNED
 
 ENOSYS, EPERM = "ENOSYS", "EPERM"
@@ -38,8 +39,10 @@ class Elsewhere:
 
     def steps(self) -> list[Step]:
         """Return a replay; empty if there is none."""
-        call = Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE)
-        return [behind_filter(self.word), by_main(call)] if self.word else []
+        call = by_main(Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE))
+        if self is AREA_LOST:
+            return [call, becomes(READ_ONLY), moves()] if len(os.sched_getaffinity(0)) > 1 else []
+        return [behind_filter(self.word), call] if self.word else []
 
 
 def refused_by_filter(word: str) -> Elsewhere:
@@ -72,6 +75,16 @@ FILTER_KILLS = Elsewhere(
     ALLOW,
     "seccomp(2), SECCOMP_RET_KILL_PROCESS",
     SIGSYS,
+)
+AREA_LOST = Elsewhere(
+    "area-lost",
+    "the area was right when it was registered, but its memory was given away later (unmapped, made read-only, or "
+    "freed while the thread went on), and the kernel kills a program into whose area it cannot write the CPU number",
+    "whether munmap(2) or mprotect(2) came between the registration and the signal: strace -f -e trace=rseq,memory; "
+    "the signal says si_code=SI_KERNEL",
+    "unregister an area before its memory is given away; libc's areas live as long as their threads",
+    "Linux kernel/rseq.c, __rseq_handle_notify_resume",
+    SIGSEGV,
 )
 NO_RSEQ = Elsewhere(
     "kernel-without-rseq",
@@ -116,7 +129,7 @@ def elsewhere(word: str, host: Host) -> Sequence[Elsewhere]:
         return [refused_by_filter(word), *absent, EMULATOR]
     if word == EPERM:
         return [refused_by_filter(word)]
-    return {SUCCESS: [FAKE], SIGSYS: [FILTER_KILLS]}.get(word, [])
+    return {SUCCESS: [FAKE], SIGSYS: [FILTER_KILLS], SIGSEGV: [AREA_LOST]}.get(word, [])
 
 
 KERNELS: dict[str, Features] = {

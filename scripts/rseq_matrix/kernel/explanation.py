@@ -11,7 +11,7 @@ from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.elsewhere import ENOSYS, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
 from rseq_matrix.kernel.facts import Facts, Scenario, causes, scenarios, words
 from rseq_matrix.kernel.features import ATTEMPTS, Host
-from rseq_matrix.kernel.rules import ALIVE, SUCCESS, Area, Features
+from rseq_matrix.kernel.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
 from rseq_matrix.kernel.steps import Step, flags_words
 from rseq_matrix.kernel.table import features_document
 
@@ -98,7 +98,7 @@ def _causes(facts: Facts, host: Host, tampered: bool) -> list[Document]:
     if tampered:
         return [_other(injected(facts.answer), host)]
     kernel = [_cause(scenario, facts, host.features, host) for scenario in causes(facts, host.features)]
-    certain = facts.is_complete and bool(kernel) and facts.answer != SUCCESS
+    certain = facts.is_complete and bool(kernel) and facts.answer not in (SUCCESS, SIGSEGV)
     others = [] if certain else [_other(cause, host) for cause in elsewhere(facts.answer, host)]
     if kernel or others:
         return [*kernel, *others]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from rseq_matrix.kernel.rules import (
     READ_ONLY,
     RULES,
+    SIGSEGV,
     UNMAPPED,
     WRITABLE,
     Answer,
@@ -36,7 +37,7 @@ class Step:
     """One thing that the child does."""
 
     name: str
-    """call, thread (a call by a thread of its own), filter or protect."""
+    """call, thread (a call by a thread of its own), filter, protect or move."""
     call: Call | None = None
     value: str = ""
     """The filter's answer, or what the writable memory becomes."""
@@ -46,6 +47,8 @@ class Step:
         if self.call is not None:
             call = self.call
             return f"{self.name},{call.address:#x},{call.length},{call.flags & 0xFFFFFFFF:#x},{call.signature:#x}"
+        if self.name == "move":
+            return "move,0"
         number = filter_number(self.value) if self.name == "filter" else PROTECTIONS[self.value]
         return f"{self.name},{number}"
 
@@ -55,6 +58,8 @@ class Step:
             return call_words(self.call) + (" in another thread" if self.name == "thread" else "")
         if self.name == "filter":
             return f"a seccomp filter answers rseq(2) with {answer_words(self.value)}"
+        if self.name == "move":
+            return "the thread sleeps on every CPU in turn"
         return f"the memory becomes {self.value}"
 
 
@@ -76,6 +81,11 @@ def behind_filter(word: str) -> Step:
 def becomes(memory: str) -> Step:
     """Return a change of the writable memory."""
     return Step("protect", value=memory)
+
+
+def moves() -> Step:
+    """Return that the thread goes from CPU to CPU, which the kernel writes into its area."""
+    return Step("move")
 
 
 def filter_number(word: str) -> int:
@@ -141,6 +151,9 @@ class Model:
         if step.name == "protect":
             self._protection = step.value
             return Prediction("0", None, f"the memory is {step.value} now")
+        if step.name == "move":
+            lost = self._area is not None and memory_at(self._area.address, self._protection) != WRITABLE
+            return Prediction(SIGSEGV if lost else "0", None, "the kernel writes the CPU number into the area")
         if self._filter:
             return Prediction(self._filter, None, "a seccomp filter answers, and the kernel is not asked")
         assert step.call is not None

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.errors import InputError
 from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
 from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
-from rseq_matrix.kernel.steps import SIGSYS
 
 PID = re.compile(r"^\s*(?:\[pid\s+(\d+)\]|(\d+)(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
@@ -25,6 +24,9 @@ BY_KERNEL = re.compile(r"--- SIGSEGV \{.*si_code=SI_KERNEL")
 COMMENT = re.compile(r"/\*.*?\*/")
 DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
+UNANSWERED = ("?", "334", "0x14e")
+"""What strace shows of a call that a signal ended: nothing, or the number of rseq(2), where a filter kills."""
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 STARTS = ("clone", "clone3", "fork", "vfork")
 SHOWN = 60
 
@@ -107,7 +109,7 @@ def _flags(word: str, line: str) -> int:
 
 def _answer(found: re.Match[str], line: str) -> str:
     value, name = found["value"], found["errno"]
-    if value == "?":
+    if value in UNANSWERED:
         return "?"
     if value in ("0", "0x0"):
         return SUCCESS
@@ -266,6 +268,7 @@ def _facts(seen: Seen, thread: Thread) -> Facts:
 
 def read(text: str) -> Trace:
     """Read a trace. The call that is explained is the last that failed; if none did, the last."""
+    text = COLOURS.sub("", text)
     reader = Reader()
     reader.read(line for line in text.splitlines() if line.strip())
     if not reader.calls:
@@ -276,7 +279,9 @@ def read(text: str) -> Trace:
     chosen = failed[-1] if failed else len(reader.calls) - 1
     seen, thread = reader.calls[chosen]
     if seen.answer == "?":
-        seen = replace(seen, answer=SIGSYS)
+        raise InputError(
+            f"'{shown(seen.text)}' did not return: give also the next line, '+++ killed by …', which says what ended it"
+        )
     calls = [call for call, _ in reader.calls]
     earlier = sum(call.pid == seen.pid for call in calls[:chosen])
     return Trace(seen, _facts(seen, thread), calls, earlier)
