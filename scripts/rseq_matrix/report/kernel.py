@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rseq_matrix.kernel.elsewhere import ENOSYS
+from rseq_matrix.kernel.rules import ALIVE
 from rseq_matrix.report.findings import clean
 
 Document = dict[str, Any]
@@ -152,12 +153,32 @@ def features_text(features: Document) -> str:
     return f"rseq present, {told}"
 
 
+def _why(row: Document) -> str:
+    """Return the name of the rule that answered, for the list below the table; what is as it should be needs none."""
+    if row["rule"] is None:
+        return "seccomp filter"
+    return "" if row["rule"] in ALIVE and ";" not in row["because"] else str(row["rule"])
+
+
+def _reasons(console: Console, rows: Sequence[Document]) -> None:
+    """Print the reason of each name once, as its first row has it."""
+    found: dict[str, Document] = {}
+    for row in rows:
+        if _why(row):
+            found.setdefault(_why(row), row)
+    for name, row in found.items():
+        text = Text.assemble(
+            (clean(name), "bold"), f": {clean(row['because'])} ", (clean(f"[{row['reference']}]"), "dim")
+        )
+        console.print(Padding(text, (0, 0, 0, 2)))
+
+
 def show_kernel_table(console: Console, document: Document) -> None:
     """Print what this kernel answers, each answer with its reason; what the model does not say so is marked."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("call", max_width=46)
+    table.add_column("call", overflow="fold")
     table.add_column("answer", no_wrap=True)
-    table.add_column("because", ratio=1)
+    table.add_column("because of", no_wrap=True)
     group = ""
     for row in document["rows"]:
         if row["group"] != group and group:
@@ -165,9 +186,11 @@ def show_kernel_table(console: Console, document: Document) -> None:
         group = row["group"]
         wrong = "" if row["agrees"] else f" ! (want {_answer(row['want'])})"
         style = "" if row["agrees"] else DISAGREES
-        table.add_row(clean(row["what"]), Text(f"{row['got']}{wrong}", style=style), clean(row["because"]))
+        table.add_row(clean(row["what"]), Text(f"{row['got']}{wrong}", style=style), _why(row))
     console.print(Text(features_text(document["features"])))
     console.print(table)
+    console.print()
+    _reasons(console, document["rows"])
     if not document["agrees"]:
         said = "! this kernel does not answer as the model of its rules says: it may have new rules, or errors"
         console.print(Text(said, style=DISAGREES))
