@@ -78,8 +78,8 @@ FILTER_KILLS = Elsewhere(
 )
 AREA_LOST = Elsewhere(
     "area-lost",
-    "the area was right when it was registered, but its memory was given away later (unmapped, made read-only, or "
-    "freed while the thread went on), and the kernel kills a program into whose area it cannot write the CPU number",
+    "the area was right when it was registered, but its memory was given away later (unmapped, or made read-only, "
+    "while the thread went on), and the kernel kills a program into whose area it cannot write the CPU number",
     "whether munmap(2) or mprotect(2) came between the registration and the signal: strace -f -e trace=rseq,memory; "
     "the signal says si_code=SI_KERNEL",
     "unregister an area before its memory is given away; libc's areas live as long as their threads",
