@@ -77,6 +77,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no compiler for other machines (pip install ziglang)")
     if item.get_closest_marker("gdb") and not shutil.which("gdb"):
         pytest.skip("no gdb (Debian, Fedora and Alpine: gdb)")
+    if item.get_closest_marker("strace") and not shutil.which("strace"):
+        pytest.skip("no strace (Debian, Fedora and Alpine: strace)")
     if item.get_closest_marker("cross_gcc") and not shutil.which("aarch64-linux-gnu-gcc"):
         packages = "Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross; Fedora: gcc-aarch64-linux-gnu; Alpine: none"
         pytest.skip(f"no aarch64-linux-gnu-gcc ({packages})")

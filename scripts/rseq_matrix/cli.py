@@ -32,6 +32,7 @@ COMMANDS = {
     "exec": "Run any dynamic program on another libc, and end as it ends.",
     "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
     "diff": "Show what differs between two documents of run --json.",
+    "explain": "Explain what rseq(2) answered: an errno, a line of strace, or a message of glibc's.",
     "stages": "List the stages: when each comes, what fires it, what may be used there.",
 }
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""

@@ -1,0 +1,716 @@
+"""`rseq-matrix explain`: every cause provoked for real, real lines of strace, messages, bad input, planted defects."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from conftest import ROOT, Command, Document
+from rseq_matrix.build import Build
+from rseq_matrix.errors import InputError
+from rseq_matrix.kernel import explanation, messages, strace
+from rseq_matrix.kernel.calls import Player, Seen, plain_environment
+from rseq_matrix.kernel.elsewhere import KERNELS
+from rseq_matrix.kernel.explanation import explain_facts, explain_text
+from rseq_matrix.kernel.facts import Facts, causes, scenarios
+from rseq_matrix.kernel.features import Host, here
+from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
+from rseq_matrix.report.kernel import show_explanation
+from test_kernel_rules import PROVOKED
+
+SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/explain-1.json").read_text())
+RSEQ, ENOSYS = 334, 38
+FATAL = "Fatal glibc error: rseq registration failed"
+ERRNOS = ("EINVAL", "EBUSY", "EPERM", "EFAULT", "ENOSYS")
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    found = here()
+    if not found.can_replay:
+        pytest.skip(found.problem)
+    return found
+
+
+def checked(document: Document) -> Document:
+    jsonschema.validate(document, SCHEMA)
+    assert json.loads(json.dumps(document)) == document
+    return document
+
+
+def ids(document: Document) -> list[str]:
+    return [cause["id"] for cause in document["causes"]]
+
+
+def shown(document: Document, width: int = 100) -> str:
+    out = io.StringIO()
+    show_explanation(Console(file=out, width=width), document)
+    return " ".join(out.getvalue().split())
+
+
+# --- every cause
+
+
+@pytest.mark.parametrize("word", [*ERRNOS, "0", "SIGSEGV", "SIGSYS"])
+def test_every_cause_of_an_answer_is_replayed_for_real(word: str, host: Host) -> None:
+    document = checked(explain_facts(Facts(word), host))
+    assert document["agrees"] is True
+    for cause in document["causes"]:
+        if cause["replay"]:
+            assert cause["replay"]["got"] == word
+        else:
+            assert cause["id"] in {"kernel-without-rseq", "emulator"}
+    kernel = {rule for rule, (answer, _, _) in PROVOKED.items() if answer == word}
+    reachable = {last.rule.id for _, _, steps in PROVOKED.values() if (last := predict(steps, host.features)[-1]).rule}
+    assert kernel & reachable <= {*ids(document)}
+
+
+def test_no_rule_is_without_an_explanation() -> None:
+    """Of some kernel: each rule is a cause of its answer, found from the bare errno."""
+    kernels = [*KERNELS.values(), Features(40, 64, 2, True, "writes", "SIGSEGV")]
+    for name, rule in RULES.items():
+        found = {one.answer.rule.id for features in kernels for one in causes(Facts(rule.answer), features)}
+        assert name in found, name
+
+
+CALLS: dict[str, tuple[Facts, str]] = {
+    "misaligned": (Facts("EINVAL", align=16, length=32, flags=0, registered="none"), "alignment-original"),
+    "misaligned extended": (Facts("EINVAL", align=8, length=64, flags=0, registered="none"), "alignment-extended"),
+    "short": (Facts("EINVAL", align=64, length=20, flags=0, registered="none"), "length-short"),
+    "flag": (Facts("EINVAL", align=64, length=32, flags=1 << 20, registered="none"), "register-flags"),
+    "other": (Facts("EINVAL", address=0x7F0000001000, length=32, flags=0, registered="other"), "registered-address"),
+    "other length": (Facts("EINVAL", length=64, flags=0, registered="same", registered_length=32), "registered-length"),
+    "un flags": (Facts("EINVAL", length=32, flags=5, registered="same"), "unregister-flags"),
+    "un nothing": (Facts("EINVAL", length=32, flags=1, registered="none"), "unregister-nothing"),
+    "un other": (Facts("EINVAL", length=32, flags=1, registered="other"), "unregister-address"),
+    "un length": (Facts("EINVAL", length=32, flags=1, registered="same", registered_length=64), "unregister-length"),
+    "un signature": (
+        Facts("EPERM", flags=1, signature=7, registered="same", registered_signature=8),
+        "unregister-signature",
+    ),
+    "signature": (
+        Facts("EPERM", flags=0, signature=7, registered="same", registered_signature=8),
+        "registered-signature",
+    ),
+    "twice": (Facts("EBUSY", length=32, flags=0), "registered-twice"),
+    "null": (Facts("EFAULT", address=0, length=32, flags=0), "null"),
+    "kernel half": (Facts("EFAULT", address=0xFFFFFFFFFFFFF000, length=32, flags=0), "address-kernel"),
+    "unmapped": (Facts("EFAULT", address=0x7F0000001000, length=32, flags=0), "unmapped-refused"),
+    "protected": (
+        Facts("EFAULT", address=0x7F0000001000, length=32, flags=1, registered="same"),
+        "unregister-memory-refused",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_first_cause_is_the_one_that_the_facts_say(name: str, host: Host) -> None:
+    facts, rule = CALLS[name]
+    document = checked(explain_facts(facts, host))
+    if rule not in {one.answer.rule.id for one in scenarios(facts, host.features)}:
+        pytest.skip("this kernel has another rule there")
+    assert ids(document)[0] == rule
+    assert document["agrees"] is True
+
+
+def test_with_all_facts_there_is_one_cause(host: Host) -> None:
+    area = Area(0x7F0000002000, 32, 0x53053053)
+    known = Facts("EINVAL", 0x7F0000001000, None, 32, 0, 0x53053053, "other", area=area)
+    document = checked(explain_facts(known, host))
+    assert ids(document) == ["registered-address"]
+    assert "(it lies at 0x7f0000002000)" in document["causes"][0]["sentence"]
+    assert "can have" not in shown(document)
+
+
+def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
+    document = explain_facts(Facts("EINVAL", align=16, length=32, flags=0), host)
+    assert ids(document) == ["alignment-original", "registered-address"]
+    text = shown(document)
+    assert "1. The address 0x… is a multiple of 16 only, and an area of 32 bytes must lie at a multiple of 32." in text
+    assert text.count("look at: ") == text.count("checked: replayed in a child, the answer was EINVAL") == 2
+
+
+def test_a_made_up_value_is_called_an_example(host: Host) -> None:
+    sentences = [cause["sentence"] for cause in explain_facts(Facts("EINVAL"), host)["causes"]]
+    assert any("a length of 20 (say) is too short" in sentence for sentence in sentences)
+    assert not any(f"{BASES[WRITABLE]:#x}"[:6] in sentence for sentence in sentences)
+
+
+def test_the_original_address_is_named_and_its_low_part_replayed(host: Host) -> None:
+    document = explain_facts(Facts("EINVAL", address=0x7FFF12345678, length=32, flags=0, registered="none"), host)
+    (cause,) = document["causes"]
+    assert "0x7fff12345678 is a multiple of 8 only" in cause["sentence"]
+    assert "5678, 32, 0," in cause["replay"]["steps"][-1]
+
+
+def test_an_answer_of_another_kernel_is_said_to_be_one(host: Host) -> None:
+    if host.features.feature_size is None:
+        pytest.skip("this kernel takes 32 bytes only")
+    length = 4096
+    document = checked(explain_facts(Facts("EINVAL", align=4096, length=length, flags=0, registered="none"), host))
+    assert ids(document) == ["length-not-original", "filter"]
+    assert document["causes"][0]["sentence"].startswith("not on this kernel, but on others")
+    assert document["causes"][0]["replay"]["got"] == "0"
+    assert document["agrees"] is True
+    assert any("another machine" in note for note in document["notes"])
+
+
+def test_an_errno_that_no_kernel_answers_is_a_filter_s(host: Host) -> None:
+    document = checked(explain_facts(Facts("EACCES"), host))
+    assert ids(document) == ["filter"]
+    assert "the kernel itself answers EACCES to no such call" in document["causes"][0]["sentence"]
+    assert document["causes"][0]["replay"]["got"] == "EACCES"
+
+
+def test_a_fake_success_shows_in_the_area(host: Host) -> None:
+    document = explain_facts(Facts("0", length=32, flags=0), host)
+    replays = {cause["id"]: cause["replay"] for cause in document["causes"]}
+    assert replays["registered"]["cpu_id"] >= 0
+    assert replays["filter-success"]["cpu_id"] == -1
+
+
+# --- the command
+
+
+def test_the_command_of_the_issue(command: Command) -> None:
+    done = command("explain", "EINVAL", "--length", "32", "--align", "16")
+    assert done.returncode == 0, done.stderr
+    assert "The address 0x… is a multiple of 16 only" in done.stdout
+    assert "checked: replayed in a child, the answer was EINVAL" in done.stdout
+
+
+def test_a_line_in_quotation_marks(command: Command, tmp_path: Path) -> None:
+    line = "[pid 4711] rseq(0x7f2ad536afe4, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument)"
+    path = tmp_path / "out.json"
+    done = command("explain", line, "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    document = checked(json.loads(path.read_text()))
+    assert document["form"] == "strace"
+    assert ids(document)[0] == "alignment-original"
+    assert "is a multiple of 4 only" in " ".join(done.stdout.split())
+
+
+def test_lines_of_standard_input(command: Command) -> None:
+    lines = (
+        "rseq(0x7f87f0621060, 0x20, 0, 0x53053053) = 0\n"
+        "rseq(0x55e011693080, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument)\n"
+    )
+    done = command("explain", "-", "--json", "-", input=lines)
+    assert done.returncode == 0, done.stderr
+    document = checked(json.loads(done.stdout))
+    assert ids(document) == ["registered-address"]
+    assert document["call"]["area"]["address"] == 0x7F87F0621060
+
+
+@pytest.mark.parametrize("word", ["EINVAL", "einval", "22", "-22"])
+def test_an_errno_by_name_and_number(word: str, command: Command) -> None:
+    arguments = ["--", word] if word.startswith("-") else [word]
+    done = command("explain", "--json", "-", *arguments)
+    assert json.loads(done.stdout)["call"]["answer"] == "EINVAL", done.stderr
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("word", [*ERRNOS, "0"])
+def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, host: Host) -> None:
+    out = io.StringIO()
+    show_explanation(Console(file=out, width=width), explain_facts(Facts(word), host))
+    assert all(len(line) <= width for line in out.getvalue().splitlines())
+    assert "None" not in out.getvalue()
+    assert "{" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "say what to explain"),
+        (["EFOO"], 2, "'EFOO' is the name of no errno"),
+        (["4711"], 4, "is no line of strace"),
+        (["EINVAL", "--length", "many"], 2, "'many' is no number"),
+        (["EINVAL", "--length", "-1"], 2, "--length is a number of 32 bits"),
+        (["EINVAL", "--length", "0x100000000"], 2, "--length is a number of 32 bits"),
+        (["EINVAL", "--align", "24"], 2, "an alignment is a power of two"),
+        (["EINVAL", "--align", "0"], 2, "an alignment is a power of two"),
+        (["EINVAL", "--align", "32", "--address", "0x1010"], 2, "is no multiple of 32"),
+        (["EINVAL", "--registered", "none", "--registered-length", "32"], 2, "--registered none nothing has"),
+        (["EINVAL", "--registered", "same", "--address", "0"], 2, "no area can be registered at NULL"),
+        (["EINVAL", "--registered", "maybe"], 2, "maybe"),
+        (["rseq(0x10, 32, 0, 1) = 0", "--length", "32"], 2, "--length describes the call of an ERRNO"),
+        ([FATAL, "--align", "32"], 2, "--align describes the call of an ERRNO"),
+        (["EINVAL", "--json", "/nonexistent/out.json"], 2, "does not exist"),
+        (["hello world"], 4, "'hello world' is no line of strace"),
+        ([""], 4, "there is nothing to explain"),
+        (['openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3'], 4, "is a call of openat"),
+        (["prseq(0x10, 32, 0, 1) = 0"], 4, "is a call of prseq"),
+        (["rseq(0x10, 32, 0) = 0"], 4, "has 3 arguments"),
+        (["rseq(0x10, 32, 0, 1, 2) = 0"], 4, "has 5 arguments"),
+        (["rseq(zebra, 32, 0, 1) = 0"], 4, "the address in"),
+        (["rseq(0x10, long, 0, 1) = 0"], 4, "the length in"),
+        (["rseq(0x10, 32, RSEQ_FLAG_MOON, 1) = 0"], 4, "the flags in"),
+        (["rseq(0x10, 32, 0, 1)"], 4, "has no answer"),
+        (["rseq(0x10, 32, 0, 1) = -1 EFOO (what)"], 4, "ends with no answer that rseq(2) can have"),
+        (["rseq(0x10, 32, 0, 1) = 7"], 4, "ends with no answer that rseq(2) can have"),
+        (["rseq(0x10, 32, 0, 1) = ?"], 4, "did not return: give also the next line"),
+        (["rseq(0x10, 32, 0, 1 <unfinished ...>"], 4, "is the beginning of a call"),
+        (["<... rseq resumed>) = 0"], 4, "is the end of a call"),
+        (["rseq(" + "{" * 9000], 4, "has no answer"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], code: int, words: str, command: Command) -> None:
+    done = command("explain", *arguments)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert words in line
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "\0\xff", "strace: Process 7 attached\n", "+++ exited with 0 +++\n"])
+def test_standard_input_without_a_call_is_one_sentence(text: str, command: Command) -> None:
+    done = command("explain", "-", input=text)
+    assert done.returncode == 4
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+# --- what stands before the kernel, and what is missing
+
+
+def test_behind_a_filter_the_explanation_says_that_it_is_not_checked(command: Command, deny: Path) -> None:
+    done = command("explain", "EINVAL", "--length", "32", "--align", "16", wrapper=[deny, str(RSEQ), str(ENOSYS)])
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "is a multiple of 16 only" in text
+    assert "note: what the kernel itself answers could not be tried: rseq(2) is answered with ENOSYS here" in text
+    assert "checked: replayed" not in text
+
+
+def test_behind_a_filter_the_message_is_explained_and_not_tried(command: Command, deny: Path) -> None:
+    done = command("explain", FATAL, "--json", "-", wrapper=[deny, str(RSEQ), str(ENOSYS)])
+    assert done.returncode == 0, done.stderr
+    document = checked(json.loads(done.stdout))
+    assert document["agrees"] is None
+    assert document["notes"] == [
+        "not tried here: rseq(2) is answered with ENOSYS here, so no thread can be refused one"
+    ]
+
+
+def test_without_a_compiler_it_is_explained_and_then_said(command: Command, tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("CC", None)
+    done = command("explain", "EINVAL", "--length", "32", "--align", "16", env=environment)
+    assert done.returncode == 3
+    assert "is a multiple of 16 only" in done.stdout
+    assert "the explanation was not checked: no C compiler" in done.stderr
+
+
+# --- planted defects: a kernel that does not do what the model says
+
+
+class Lying(Player):
+    """Stands for a kernel whose answers are others."""
+
+    def __init__(self, real: Player, lie: Seen) -> None:
+        self._real, self._lie = real, lie
+
+    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        return [[*seen[:-1], self._lie] for seen in self._real.play(sequences)]
+
+
+@pytest.mark.parametrize(
+    ("word", "lie"),
+    [("EINVAL", Seen("0", 1)), ("EFAULT", Seen("SIGSEGV")), ("0", Seen("0", -1)), ("EBUSY", Seen("EPERM"))],
+)
+def test_a_replay_that_contradicts_is_said(word: str, lie: Seen, host: Host) -> None:
+    assert host.player is not None
+    document = checked(explain_facts(Facts(word), replace(host, player=Lying(host.player, lie))))
+    assert document["agrees"] is False
+    text = shown(document)
+    assert "CONTRADICTED: replayed in a child" in text
+    assert "do not trust the sentence above" in text
+
+
+def test_a_wrong_model_ends_the_command_with_1() -> None:
+    """With the rules of a kernel that this is not, the command must notice."""
+    program = (
+        "import sys, dataclasses\n"
+        "from rseq_matrix.kernel import features\n"
+        "find = features.find_features\n"
+        "features.find_features = lambda player: dataclasses.replace(find(player), align=4096)\n"
+        "from rseq_matrix import cli\n"
+        "sys.argv = ['rseq-matrix', 'explain', 'EINVAL', '--length', '64', '--align', '2048', '--registered', 'none']\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "CONTRADICTED" in done.stdout
+
+
+def test_a_spoilt_area_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption at the wrong moment kills the child before the call; once is no contradiction."""
+    assert host.player is not None
+    real = host.player.answer
+    killed: list[bool] = []
+
+    def interrupted(steps: Sequence[Step]) -> Seen:
+        if any(step.name == "protect" for step in steps) and not killed:
+            killed.append(True)
+            return Seen("SIGSEGV")
+        return real(steps)
+
+    monkeypatch.setattr(host.player, "answer", interrupted)
+    facts = Facts("EFAULT", flags=1, registered="same")
+    if host.features.reset_error == "EFAULT":
+        assert explain_facts(facts, host)["agrees"] is True
+        assert killed
+
+
+# --- messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FATAL,
+        "Fatal glibc error: rseq registration failed\nAborted (core dumped)",
+        "rseq registration failed",
+        "myprogram: Fatal glibc error: rseq registration failed",
+    ],
+)
+def test_glibc_s_message_gets_its_cause_and_cures(text: str, host: Host) -> None:
+    document = checked(explain_text(text, host))
+    assert ids(document) == ["glibc-registration-failed"]
+    assert "seccomp filter" in document["causes"][0]["sentence"]
+    dos = [cure["do"] for cure in document["cures"]]
+    assert "allow rseq(2)" in dos[0]
+    assert "before the program is started" in dos[1]
+    assert "GLIBC_TUNABLES=glibc.pthread.rseq=0" in dos[2]
+    assert all(cure["loses"] for cure in document["cures"])
+
+
+def test_glibc_s_message_is_seen_and_each_cure_works(host: Host) -> None:
+    document = explain_text(FATAL, host)
+    if document["notes"]:
+        pytest.skip(document["notes"][0])
+    replay = document["causes"][0]["replay"]
+    assert replay["got"] == FATAL
+    assert [cure["trial"]["got"] for cure in document["cures"]] == [
+        "main 1 thread 1",
+        "main 0 thread 0",
+        "main 0 thread 0",
+    ]
+    assert document["agrees"] is True
+    assert "it ended with 'Fatal glibc error: rseq registration failed'" in shown(document)
+
+
+def test_a_glibc_that_does_not_end_the_program_contradicts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: the program behaves as if the filter were not there."""
+    real = messages._run
+
+    def harmless(path: Path, trial: messages.Trial) -> str:
+        return real(path, replace(trial, arguments=(messages.NEVER,)))
+
+    if explain_text(FATAL, host)["notes"]:
+        pytest.skip("the message cannot be had here")
+    monkeypatch.setattr(messages, "_run", harmless)
+    document = checked(explain_text(FATAL, host))
+    assert document["agrees"] is False
+    assert "CONTRADICTED" in shown(document)
+    assert "where it should have ended with" in shown(document)
+
+
+@pytest.mark.parametrize("variable", ["glibc.pthread.rseq=0", "glibc.pthread.rseq=1"])
+def test_the_caller_s_tunables_do_not_matter(variable: str, command: Command) -> None:
+    plain = command("explain", FATAL, "--json", "-")
+    done = command("explain", FATAL, "--json", "-", env={**os.environ, "GLIBC_TUNABLES": variable})
+    assert done.returncode == plain.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(plain.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "answer"),
+    [
+        ("glibc fatal error: rseq already registered for this thread", "glibc-2020-busy", "EBUSY"),
+        ("glibc fatal error: rseq parameter is an invalid address", "glibc-2020-address", "EFAULT"),
+        ("glibc fatal error: rseq parameters are invalid", "glibc-2020-invalid", "EINVAL"),
+    ],
+)
+def test_messages_of_the_development_of_2020(text: str, name: str, answer: str, host: Host) -> None:
+    document = checked(explain_text(text, host))
+    assert document["message"]["id"] == name
+    assert document["call"]["answer"] == answer
+    assert document["agrees"] is True
+    assert "never released" in document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "got"),
+    [
+        ("percpu.cc:152] CHECK in InitFastPerCpu: InitThreadPerCpu()", "tcmalloc-thread", "EPERM"),
+        (
+            "app: rseq.c:171: rseq_register_current_thread: Assertion `rseq_current_cpu_raw() >= 0' failed.",
+            "librseq-cpu-id",
+            "0",
+        ),
+    ],
+)
+def test_messages_of_libraries(text: str, name: str, got: str, host: Host) -> None:
+    document = checked(explain_text(text, host))
+    assert ids(document) == [name]
+    replay = document["causes"][0]["replay"]
+    assert replay["got"] == got
+    assert document["agrees"] is True
+    assert document["cures"]
+    shown(document)
+
+
+# --- lines of strace, as they are printed
+
+
+def traced(built: Build, steps: Sequence[Step], path: Path, *options: str) -> str:
+    """Return what strace printed of the child that plays a sequence."""
+    memory = [hex(number) for number in (BASES[WRITABLE], BASES[READ_ONLY], BASES[UNMAPPED], SIZE)]
+    program = built.directory / "kernel/calls"
+    environment = plain_environment(GLIBC_TUNABLES="glibc.pthread.rseq=0")
+    subprocess.run(
+        ["strace", "-f", *options, "-o", path, program, *memory],
+        input=" ".join(step.text() for step in steps) + "\n",
+        env=environment,
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    return path.read_text()
+
+
+LIVE = [name for name, (_, _, steps) in PROVOKED.items() if not any(step.name == "protect" for step in steps)]
+"""Without those whose area is spoilt: a stop for strace is an interruption, and kills them."""
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+@pytest.mark.parametrize("name", LIVE)
+def test_a_real_trace_of_each_cause(name: str, host: Host, built: Build, tmp_path: Path) -> None:
+    _, _, steps = PROVOKED[name]
+    want = predict(steps, host.features)[-1]
+    assert want.rule is not None
+    text = traced(built, steps, tmp_path / "trace", "-e", "trace=rseq")
+    document = checked(explain_text(text, host))
+    assert document["form"] == "strace"
+    if want.word == "0":
+        return
+    assert document["call"]["answer"] == want.word, text
+    assert want.rule.id in ids(document), text
+    assert ids(document)[0] == want.rule.id or len(ids(document)) > 1
+    assert document["agrees"] is True
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("-t",),
+        ("-tt",),
+        ("-ttt", "-T"),
+        ("-r", "-n"),
+        ("-i",),
+        ("-X", "raw"),
+        ("-X", "verbose"),
+        ("-y", "-v", "-s", "9999"),
+        ("-a", "80"),
+    ],
+)
+def test_strace_s_options_change_nothing(options: tuple[str, ...], host: Host, built: Build, tmp_path: Path) -> None:
+    _, _, steps = PROVOKED["registered-twice"]
+    text = traced(built, steps, tmp_path / "trace", "-e", "trace=rseq", *options)
+    trace = strace.read(text)
+    assert trace.facts.answer == "EBUSY"
+    assert trace.facts.address == steps[-1].call.address if steps[-1].call else None
+    assert (trace.facts.length, trace.facts.flags, trace.facts.signature) == (32, 0, 0x53053053)
+    assert ids(explain_text(text, host)) == ["registered-twice"]
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+def test_an_injected_answer_is_strace_s(host: Host, built: Build, tmp_path: Path) -> None:
+    _, _, steps = PROVOKED["registered"]
+    text = traced(built, steps, tmp_path / "trace", "-e", "trace=rseq", "-e", "inject=rseq:error=ENOSYS")
+    document = checked(explain_text(text, host))
+    assert ids(document) == ["injected"]
+    assert "strace itself answered ENOSYS" in document["causes"][0]["sentence"]
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+def test_threads_that_interrupt_each_other_are_told_apart(host: Host, tmp_path: Path) -> None:
+    """A program with many threads, each registered by libc, of which one then registers again."""
+    source = tmp_path / "threads.c"
+    source.write_text(
+        "#include <pthread.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+        "static char area[64] __attribute__((aligned(64)));\n"
+        "static void *run(void *n) { usleep(1000); if (n) syscall(334, area, 32, 0, 0x53053053); return 0; }\n"
+        "int main(void) { pthread_t t[8];\n"
+        "  for (long i = 0; i < 8; i++) pthread_create(&t[i], 0, run, (void *)(i / 7));\n"
+        "  for (int i = 0; i < 8; i++) pthread_join(t[i], 0); return 0; }\n"
+    )
+    program = tmp_path / "threads"
+    subprocess.run(["cc", "-O1", "-pthread", "-o", program, source], check=True)
+    path = tmp_path / "trace"
+    subprocess.run(["strace", "-f", "-o", path, program], check=True, capture_output=True, env=plain_environment())
+    trace = strace.read(path.read_text())
+    if trace.explained.answer != "EINVAL":
+        pytest.skip("this libc registers no areas")
+    assert len(trace.calls) == 10
+    document = checked(explain_text(path.read_text(), host))
+    assert ids(document) == ["registered-address"]
+    assert document["call"]["registered"] == "other"
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+def test_an_area_that_is_lost_is_read_from_its_trace(host: Host, built: Build, tmp_path: Path) -> None:
+    steps = [*PROVOKED["registered"][2], becomes(READ_ONLY), moves()]
+    text = traced(built, steps, tmp_path / "trace", "-e", "trace=rseq")
+    document = checked(explain_text(text, host))
+    assert document["call"]["answer"] == "SIGSEGV", text
+    assert "area-lost" in ids(document)
+    assert document["agrees"] is True
+
+
+@pytest.mark.strace
+@pytest.mark.ptrace
+def test_a_filter_that_kills_is_read_from_its_trace(host: Host, built: Build, tmp_path: Path) -> None:
+    steps = [behind_filter("SIGSYS"), *PROVOKED["registered"][2]]
+    text = traced(built, steps, tmp_path / "trace", "-e", "trace=rseq")
+    document = checked(explain_text(text, host))
+    assert document["call"]["answer"] == "SIGSYS", text
+    assert ids(document) == ["filter-kills"]
+    assert document["agrees"] is True
+
+
+# --- lines of strace, by hand
+
+
+def test_the_struct_that_newer_straces_show(host: Host) -> None:
+    line = (
+        "rseq({cpu_id_start=0, cpu_id=RSEQ_CPU_ID_UNINITIALIZED, rseq_cs=NULL, flags=0, node_id=0, mm_cid=0, "
+        "slice_ctrl={request=0, granted=0, __reserved=0}}, 32, 0, 0x53053053) = -1 EINVAL (Invalid argument)"
+    )
+    document = checked(explain_text(line, host))
+    assert document["call"]["address"] is None
+    assert "alignment-original" not in ids(document)
+    assert "registered-address" in ids(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("RSEQ_FLAG_UNREGISTER", 1),
+        ("0x1 /* RSEQ_FLAG_UNREGISTER */", 1),
+        ("RSEQ_FLAG_UNREGISTER|0x4", 5),
+        ("RSEQ_FLAG_SLICE_EXT_DEFAULT_ON", 2),
+        ("0x40 /* RSEQ_FLAG_??? */", 0x40),
+        ("-1", 0xFFFFFFFF),
+        ("0", 0),
+    ],
+)
+def test_flags_as_straces_show_them(text: str, value: int) -> None:
+    assert strace.read(f"rseq(NULL, 32, {text}, 0x53053053) = -1 EINVAL (Invalid argument)").facts.flags == value
+
+
+REGISTERS = "rseq(0x7f0000001000, 0x20, 0, 0x53053053) = 0"
+AGAIN = "rseq(0x7f0000001000, 0x20, 0, 0x53053053) = -1 EBUSY (Device or resource busy)"
+REMOVES = "rseq(0x7f0000001000, 0x20, 0x1, 0x53053053) = 0"
+WRONG = "rseq(0x7f0000002000, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "registered"),
+    [
+        ([WRONG], None),
+        ([REGISTERS, WRONG], "other"),
+        ([AGAIN, WRONG], "other"),
+        ([REGISTERS, REMOVES, WRONG], "none"),
+        ([REGISTERS, 'execve("/bin/true", ["true"], 0x1 /* 3 vars */) = 0', WRONG], "none"),
+        ([f"[pid 7] {REGISTERS}", f"[pid 8] {WRONG}"], None),
+        ([f"[pid 7] {REGISTERS}", f"[pid 7] {WRONG}"], "other"),
+        ([f"7 {REGISTERS}", f"8     {WRONG}"], None),
+        ([f"7 1.000 {REGISTERS}", f"7     {WRONG}"], "other"),
+        ([REGISTERS, "strace: Process 8 attached", f"[pid 8] {WRONG}"], None),
+        ([REGISTERS, "strace: Process 8 attached", f"[pid 7] {WRONG}"], "other"),
+        ([REGISTERS, "fork() = 8", f"[pid 8] {WRONG}"], "other"),
+        ([REGISTERS, "vfork() = 8", f"[pid 8] {WRONG}"], "none"),
+        ([REGISTERS, "clone(child_stack=NULL, flags=CLONE_VM|CLONE_VFORK) = 8", f"[pid 8] {WRONG}"], "none"),
+        ([REGISTERS, "clone(child_stack=NULL, flags=SIGCHLD) = 8", f"[pid 8] {WRONG}"], "other"),
+        ([REGISTERS + " (INJECTED)", WRONG], None),
+    ],
+)
+def test_what_earlier_lines_say_of_the_registration(lines: list[str], registered: str | None) -> None:
+    assert strace.read("\n".join(lines)).facts.registered == registered
+
+
+def test_the_last_call_that_failed_is_explained() -> None:
+    trace = strace.read("\n".join([REGISTERS, AGAIN, WRONG, REMOVES]))
+    assert trace.explained.text == WRONG
+    assert strace.read("\n".join([REGISTERS, REMOVES])).explained.text == REMOVES
+
+
+def test_a_call_in_two_pieces_is_put_together() -> None:
+    text = (
+        "[pid 7] rseq(0x7f0000001000, 0x20, 0, 0x53053053 <unfinished ...>\n"
+        '[pid 8] write(1, "x", 1) = 1\n'
+        "[pid 7] <... rseq resumed>)             = -1 EBUSY (Device or resource busy)\n"
+    )
+    trace = strace.read(text)
+    assert (trace.explained.pid, trace.facts.answer) == ("7", "EBUSY")
+
+
+def test_text_that_others_chose_is_made_harmless(host: Host) -> None:
+    line = "\x1b[31mrseq(0x7f0000001004, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument)"
+    assert "\x1b" not in shown(explain_text(line, host))
+
+
+def test_garbage_never_escapes() -> None:
+    pieces = [
+        "rseq(",
+        ")",
+        " = ",
+        "-1",
+        "EINVAL",
+        ",",
+        "0x20",
+        "{",
+        "}",
+        "<unfinished ...>",
+        "<... rseq resumed>",
+        "|",
+        "[pid",
+    ]
+    for number in range(3000):
+        state, text = number * 2654435761 % (1 << 32), ""
+        for _ in range(9):
+            state = (state * 1103515245 + 12345) % (1 << 31)
+            text += pieces[(state >> 8) % len(pieces)]
+        with contextlib.suppress(InputError):
+            strace.read(text)
+
+
+def test_schema_names_every_key(host: Host) -> None:
+    documents: list[dict[str, Any]] = [explain_facts(Facts("EINVAL"), host), explain_text(FATAL, host)]
+    for document in documents:
+        assert document.keys() == SCHEMA["properties"].keys()
+    assert SCHEMA["properties"]["schema"]["const"] == explanation.SCHEMA

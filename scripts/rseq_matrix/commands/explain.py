@@ -1,0 +1,169 @@
+"""`rseq-matrix explain`."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.document import to_json
+from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
+from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text
+from rseq_matrix.kernel.facts import REGISTERED, Facts
+from rseq_matrix.kernel.features import Host, here
+from rseq_matrix.report.kernel import show_explanation
+
+SIGNALS = ("SIGSEGV", "SIGSYS")
+SUCCESSES = ("0", "success")
+INPUT_LIMIT = 16 << 20
+LIMITS = {
+    "address": 64,
+    "length": 32,
+    "flags": 32,
+    "signature": 32,
+    "registered_length": 32,
+    "registered_signature": 32,
+}
+
+
+class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
+    """A number as C and strace write it, decimal or after 0x."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it; flags may have the names of rseq(2)."""
+        text = str(value).replace("RSEQ_FLAG_UNREGISTER", "1")
+        try:
+            return int(text, 0)
+        except ValueError:
+            self.fail(f"'{value}' is no number", param, ctx)
+
+
+NUMBER = Number()
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options that describe a call."""
+
+    address: int | None
+    align: int | None
+    length: int | None
+    flags: int | None
+    signature: int | None
+    registered: str | None
+    registered_length: int | None
+    registered_signature: int | None
+
+    @property
+    def names(self) -> list[str]:
+        """Return the options that were given."""
+        found = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return [f"--{name.replace('_', '-')}" for name in found]
+
+    def facts(self, answer: str) -> Facts:
+        """Return them as what is known. A call that is described and has no flags registers."""
+        for name, bits in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1 << bits:
+                raise UsageError(f"--{name.replace('_', '-')} is a number of {bits} bits, and {value} is none")
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.names and self.flags is None:
+            known["flags"] = 0
+        facts = Facts(answer, **known)
+        facts.check()
+        return facts
+
+
+def _answer(word: str) -> str | None:
+    """Return what a word calls an answer of rseq(2); None if it is none."""
+    name = word.upper()
+    if word in SUCCESSES:
+        return "0"
+    if name in SIGNALS:
+        return name
+    if word.lstrip("-").isdigit():
+        name = errno.errorcode.get(abs(int(word)), word)
+    if not name.startswith("E") or not name.isalnum():
+        return None
+    if not hasattr(errno, name):
+        raise UsageError(
+            f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
+        )
+    return name
+
+
+def _read(words: tuple[str, ...]) -> str:
+    if words != ("-",):
+        return " ".join(words)
+    try:
+        text = sys.stdin.buffer.read(INPUT_LIMIT + 1)
+    except OSError as error:
+        raise InputError(f"standard input cannot be read: {error.strerror}") from error
+    if len(text) > INPUT_LIMIT:
+        raise InputError(f"standard input has more than {INPUT_LIMIT >> 20} MiB: cut out the lines about rseq")
+    return text.decode(errors="replace")
+
+
+def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
+    if not words:
+        raise UsageError("say what to explain: an ERRNO, a line of 'strace -e trace=rseq', a message, or - for lines")
+    answer = _answer(words[0]) if len(words) == 1 else None
+    if answer is not None:
+        return explain_facts(given.facts(answer), host)
+    if given.names:
+        raise UsageError(
+            f"{given.names[0]} describes the call of an ERRNO: a line of strace or a message says it itself"
+        )
+    return explain_text(_read(words), host)
+
+
+def _finish(document: Document, host: Host) -> None:
+    sys.stdout.flush()
+    if document["agrees"] is False:
+        sys.exit(EXIT_DIFFERENT)
+    if host.player is None:
+        raise MissingError(f"the explanation was not checked: {host.problem}")
+    sys.exit(EXIT_AS_EXPECTED)
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="ERRNO|LINE|MESSAGE|-")
+@click.option("--length", type=NUMBER, metavar="N", help="The length that the call gave.")
+@click.option("--address", type=NUMBER, metavar="N", help="The address of the area, as 0x….")
+@click.option("--align", type=NUMBER, metavar="N", help="Or only what power of two it is a multiple of.")
+@click.option("--flags", type=NUMBER, metavar="N", help="The flags; 1 unregisters.  [default: 0 if anything is given]")
+@click.option("--signature", type=NUMBER, metavar="N", help="The signature that the call gave.")
+@click.option(
+    "--registered",
+    type=click.Choice(REGISTERED),
+    help="What was registered for the thread: this address, another, nothing.  [default: it is not known]",
+)
+@click.option("--registered-length", type=NUMBER, metavar="N", help="With which length.")
+@click.option("--registered-signature", type=NUMBER, metavar="N", help="With which signature.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
+def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
+    """Explain what rseq(2) answered, and check the explanation by doing the same in a child process.
+
+    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; LINE what 'strace -f -e trace=rseq'
+    printed, in quotation marks; - reads lines, of which the last that failed is explained and the others say what was
+    registered; MESSAGE is what a program printed, as 'Fatal glibc error: rseq registration failed'.
+
+    Exit status: 0 explained, and the replay agrees; 1 the replay contradicts; 4 the line cannot be read.
+    """
+    given = Given(**options)
+    check_outputs([json_path])
+    host = here()
+    document = _explain(words, given, host)
+    if json_path:
+        emit(json_path, to_json(document))
+    if json_path != STANDARD_OUTPUT:
+        show_explanation(Console(), document)
+    _finish(document, host)

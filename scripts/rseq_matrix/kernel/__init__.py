@@ -1,0 +1,1 @@
+"""What the kernel answers to rseq(2): its rules as a model, the calls made for real, and the two compared."""

@@ -1,0 +1,287 @@
+"""What `strace -e trace=rseq` prints, read into the call that is to be explained and what was registered before it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from rseq_matrix.errors import InputError
+from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
+from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
+
+PID = re.compile(r"^\s*(?:\[pid\s+(\d+)\]|(\d+)(?=\s+[^\s:.]))")
+SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
+RESUMED = re.compile(r"<\.\.\. ([a-z_0-9]+) resumed>\s*,?\s*")
+UNFINISHED = re.compile(r"\s*<unfinished \.\.\.>\s*$")
+RESULT = re.compile(
+    r"\)\s*=\s*(?P<value>\?|-?\d+|0x[0-9a-f]+)(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
+)
+KILLED = re.compile(r"\+\+\+ killed by (SIG[A-Z0-9+]+)")
+ATTACHED = re.compile(r"^strace: Process (\d+) attached")
+BY_KERNEL = re.compile(r"--- SIGSEGV \{.*si_code=SI_KERNEL")
+COMMENT = re.compile(r"/\*.*?\*/")
+DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
+FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
+UNANSWERED = ("?", "334", "0x14e")
+"""What strace shows of a call that a signal ended: nothing, or the number of rseq(2), where a filter kills."""
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+STARTS = ("clone", "clone3", "fork", "vfork")
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One finished call of rseq(2), as strace shows it."""
+
+    pid: str
+    text: str
+    address: int | None
+    """None where strace shows what is in the area instead."""
+    length: int
+    flags: int
+    signature: int
+    answer: str
+    """As the model has it; "?" where the call did not return."""
+    injected: bool = False
+
+
+@dataclass
+class Thread:
+    """What is known of a thread at a moment of the trace."""
+
+    known: bool = False
+    """It was seen from its beginning, or an answer told what is registered."""
+    area: Area | None = None
+
+
+@dataclass
+class Trace:
+    """What was read."""
+
+    explained: Seen
+    facts: Facts
+    calls: list[Seen] = field(default_factory=list)
+    earlier: int = 0
+    """Lines of this thread's that were read before the one that is explained."""
+
+
+def shown(text: str) -> str:
+    """Return the beginning of a line, for a sentence."""
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _pid(line: str) -> str:
+    found = PID.match(line)
+    return (found[1] or found[2]) if found else ""
+
+
+def _split(arguments: str) -> list[str]:
+    """Split at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for letter in COMMENT.sub("", arguments):
+        depth += (letter in "{[(") - (letter in "}])")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _number(word: str, what: str, line: str) -> int:
+    try:
+        return int(word, 0)
+    except ValueError:
+        raise InputError(f"the {what} in '{shown(line)}' is no number: '{shown(word)}'") from None
+
+
+def _address(word: str, line: str) -> int | None:
+    if word.startswith("{"):
+        return None
+    return 0 if word == "NULL" else _number(word, "address", line)
+
+
+def _flags(word: str, line: str) -> int:
+    return sum({FLAGS.get(part) or _number(part, "flags", line) for part in word.split("|")})
+
+
+def _answer(found: re.Match[str], line: str) -> str:
+    value, name = found["value"], found["errno"]
+    if value in UNANSWERED:
+        return "?"
+    if value in ("0", "0x0"):
+        return SUCCESS
+    number = int(value, 0)
+    by_number = re.match(r"errno (\d+)", found["words"] or "")
+    if not name:
+        name = errno.errorcode.get(int(by_number[1]) if by_number else -number, "")
+    if number >= 0 or not hasattr(errno, name):
+        raise InputError(
+            f"'{shown(line)}' ends with no answer that rseq(2) can have: 0, or -1 and the name of an errno"
+        )
+    return name
+
+
+def _finished(line: str, pid: str) -> Seen:
+    """Read one whole line of rseq(2)."""
+    found = RESULT.search(line)
+    start = line.index("rseq(") + len("rseq(")
+    if not found or found.start() < start:
+        raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
+    words = _split(line[start : found.start()])
+    if len(words) != 4:
+        raise InputError(
+            f"'{shown(line)}' has {len(words)} arguments, and rseq(2) has 4: address, length, flags, signature"
+        )
+    return Seen(
+        pid,
+        line.strip(),
+        _address(words[0], line),
+        _number(words[1], "length", line) & 0xFFFFFFFF,
+        _flags(words[2], line) & 0xFFFFFFFF,
+        0x53053053 if words[3] == "RSEQ_SIG" else _number(words[3], "signature", line) & 0xFFFFFFFF,
+        _answer(found, line),
+        "(INJECTED)" in line,
+    )
+
+
+def _whole(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each thread's lines, those together again that another thread's line came between."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        pid = _pid(line)
+        resumed = RESUMED.search(line)
+        if UNFINISHED.search(line):
+            begun[pid] = UNFINISHED.sub("", line)
+        elif not resumed:
+            yield pid, line
+        elif pid in begun:
+            yield pid, begun.pop(pid) + line[resumed.end() :]
+        elif resumed[1] == "rseq":
+            raise InputError(
+                f"'{shown(line)}' is the end of a call: the line with its beginning, '<unfinished ...>', is missing"
+            )
+    for line in begun.values():
+        if _syscall(line) == "rseq":
+            raise InputError(f"'{shown(line)}' is the beginning of a call: its end is in the line '<... rseq resumed>'")
+
+
+def _syscall(line: str) -> str:
+    found = SYSCALL.search(line)
+    return found[1] if found else ""
+
+
+class Reader:
+    """Follows the threads of a trace."""
+
+    def __init__(self) -> None:
+        self.threads: dict[str, Thread] = {}
+        self.calls: list[tuple[Seen, Thread]] = []
+        self._attached: set[str] = set()
+
+    def _thread(self, pid: str) -> Thread:
+        """Return a thread's state. The first thread has no number until there is another."""
+        if pid and pid not in self.threads and pid not in self._attached and "" in self.threads:
+            self.threads[pid] = self.threads.pop("")
+        return self.threads.setdefault(pid, Thread())
+
+    def _started(self, pid: str, line: str, name: str) -> None:
+        """Note what a new thread or process begins with."""
+        found = RESULT.search(line)
+        if not found or not found["value"].isdigit():
+            return
+        parent = self._thread(pid)
+        alone = name == "vfork" or "CLONE_VM" in line
+        self.threads[found["value"]] = Thread(True, None) if alone else replace(parent)
+
+    def _ended(self, pid: str, word: str) -> None:
+        """Note that a call was the last thing a thread did."""
+        for number in range(len(self.calls) - 1, -1, -1):
+            seen, state = self.calls[number]
+            if seen.pid == pid:
+                if seen.answer == "?" or word == "SIGSEGV":
+                    self.calls[number] = (replace(seen, answer=word), state)
+                return
+
+    def _called(self, seen: Seen) -> None:
+        thread = self._thread(seen.pid)
+        self.calls.append((seen, replace(thread)))
+        if seen.injected:
+            return
+        if seen.answer in (SUCCESS, EBUSY) and not seen.flags & 1:
+            area = None if seen.address is None else Area(seen.address, seen.length, seen.signature)
+            self.threads[seen.pid] = Thread(area is not None, area)
+        elif seen.answer == SUCCESS:
+            self.threads[seen.pid] = Thread(True, None)
+
+    def read(self, lines: Iterable[str]) -> None:
+        """Read all lines."""
+        last = ("", "")
+        for pid, line in _whole(lines):
+            name, killed, attached = _syscall(line), KILLED.search(line), ATTACHED.match(line)
+            if attached:
+                self._attached.add(attached[1])
+            if killed and last[1] == "rseq":
+                self._ended(last[0], killed[1])
+            elif BY_KERNEL.search(line) and last == (pid, "rseq"):
+                self._ended(pid, "SIGSEGV")
+            elif name == "rseq":
+                self._called(_finished(line, pid))
+            elif name in STARTS:
+                self._started(pid, line, name)
+            elif name in ("execve", "execveat") and RESULT.search(line):
+                self.threads[pid] = Thread(True, None)
+            last = (pid, name) if name else last
+
+
+def is_trace(text: str) -> bool:
+    """Return whether a text looks like what strace prints."""
+    return any(RESUMED.search(line) or _looks_like_call(line) for line in text.splitlines())
+
+
+def _looks_like_call(line: str) -> bool:
+    found = SYSCALL.search(line)
+    if not found:
+        return False
+    before = DECORATION.sub("", line[: found.start()])
+    return not before and ("=" in line or "<unfinished" in line or found[1] == "rseq")
+
+
+def _facts(seen: Seen, thread: Thread) -> Facts:
+    area = thread.area if thread.known else None
+    registered = None
+    if thread.known:
+        registered = NONE if area is None else SAME if area.address == seen.address else OTHER
+    return Facts(
+        seen.answer,
+        address=seen.address,
+        length=seen.length,
+        flags=seen.flags,
+        signature=seen.signature,
+        registered=registered,
+        area=area,
+        readable=seen.address is None,
+    )
+
+
+def read(text: str) -> Trace:
+    """Read a trace. The call that is explained is the last that failed; if none did, the last."""
+    text = COLOURS.sub("", text)
+    reader = Reader()
+    reader.read(line for line in text.splitlines() if line.strip())
+    if not reader.calls:
+        names = [name for line in text.splitlines() if (name := _syscall(line))]
+        what = f"is a call of {names[0]}" if names else "is no line of strace"
+        raise InputError(f"'{shown(text)}' {what}: what is explained is a line of 'strace -f -e trace=rseq'")
+    failed = [number for number, (seen, _) in enumerate(reader.calls) if seen.answer != SUCCESS]
+    chosen = failed[-1] if failed else len(reader.calls) - 1
+    seen, thread = reader.calls[chosen]
+    if seen.answer == "?":
+        raise InputError(
+            f"'{shown(seen.text)}' did not return: give also the next line, '+++ killed by …', which says what ended it"
+        )
+    calls = [call for call, _ in reader.calls]
+    earlier = sum(call.pid == seen.pid for call in calls[:chosen])
+    return Trace(seen, _facts(seen, thread), calls, earlier)
