@@ -51,7 +51,7 @@ class Picture:
         }
 
 
-def _check_machine(memory: Memory) -> None:
+def check_machine(memory: Memory) -> None:
     """Raise InputError where the process runs another machine's code: everything else would be read wrongly."""
     try:
         with (memory.directory / "exe").open("rb") as stream:
@@ -83,7 +83,7 @@ def _draw(held: Held, moment: str) -> Picture:
     tids = sorted(held.still)
     memory = Memory(held.pid, tids[0])
     try:
-        _check_machine(memory)
+        check_machine(memory)
         tasks = [held.look(tid) for tid in tids]
         layout = _layout(memory)
         threads = tuple(thread_document(layout, task) for task in tasks)
