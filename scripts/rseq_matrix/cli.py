@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc or on others.",
     "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
+    "doctor": "Say in words what holds of rseq on this host, in a process or in a program, and what to do.",
     "libcs": "List the libcs: what is known, what is cached, and how rseq is integrated in each.",
     "exec": "Run any dynamic program on another libc, and end as it ends.",
     "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
