@@ -1,6 +1,7 @@
-/* Does membarrier(2) abort critical sections, as librseq's rseq_fence and tcmalloc need it? A thread on another CPU spins
- * in a critical section; after a barrier it must have been aborted at once, and without one it mostly goes on. What the
- * query says is not enough: user-mode emulators pass it through to a kernel that knows nothing of their guests. */
+/* Does membarrier(2) abort critical sections, as librseq's rseq_fence and tcmalloc need it? A thread on another CPU
+ * spins in a critical section; after a barrier it must have been aborted at once, and without one it mostly goes on.
+ * What the query says is not enough: user-mode emulators pass it through to a kernel that knows nothing of their
+ * guests. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -17,7 +18,7 @@
 #define PRIVATE_EXPEDITED_RSEQ (1 << 7) /* Linux 5.10, commit 2a36ab717e8f */
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8)
 #define ROUNDS 10
-#define PATIENCE 150000 /* nanoseconds; an interrupt between CPUs takes a few thousand */
+#define PATIENCE 1000000 /* nanoseconds; an interrupt between CPUs takes a few thousand, but the CPU may be busy */
 
 static union {
     struct rsm_rseq_area area;
@@ -59,24 +60,27 @@ static void *spin(void *unused)
     return unused;
 }
 
-static void wait_nanoseconds(long much)
+/* Waits for the count of aborts to change, but not for ever. */
+static int wait_for_abort(unsigned before, long patience)
 {
     struct timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);
     do {
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < much);
+        if (__atomic_load_n(&aborted, __ATOMIC_ACQUIRE) != before)
+            return 1;
+    } while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < patience);
+    return 0;
 }
 
 /* Returns whether the spinning thread was aborted in a round with the command (0: none). */
 static int was_aborted(int command)
 {
     unsigned round = __atomic_load_n(&entered, __ATOMIC_ACQUIRE), before = __atomic_load_n(&aborted, __ATOMIC_ACQUIRE);
-    wait_nanoseconds(20000); /* it said so just before */
+    int answer = wait_for_abort(before, 20000); /* it said that it is in just before it is */
     if (command)
         barrier(command);
-    wait_nanoseconds(PATIENCE);
-    int answer = __atomic_load_n(&aborted, __ATOMIC_ACQUIRE) != before;
+    answer = wait_for_abort(before, answer ? 0 : PATIENCE);
     __atomic_store_n(&release, 1, __ATOMIC_RELEASE);
     while (__atomic_load_n(&left, __ATOMIC_ACQUIRE) < round)
         sched_yield();
@@ -89,19 +93,19 @@ static int was_aborted(int command)
 static void watch_another_cpu(void)
 {
     pthread_t thread;
-    int with = 0, without = 0;
+    int with = 0, without = 0, rounds = 0;
     cpu_pin(0, cpu_number(0));
     if (pthread_create(&thread, NULL, spin, NULL) != 0)
         return;
     while (!__atomic_load_n(&entered, __ATOMIC_ACQUIRE) && __atomic_load_n(&stop, __ATOMIC_ACQUIRE) != 2)
         sched_yield();
-    for (int i = 0; i < ROUNDS && __atomic_load_n(&stop, __ATOMIC_ACQUIRE) != 2; i++) {
+    for (; rounds < ROUNDS && __atomic_load_n(&stop, __ATOMIC_ACQUIRE) != 2; rounds++) {
         without += was_aborted(0);
         with += was_aborted(PRIVATE_EXPEDITED_RSEQ);
     }
     report("barrier", "aborted_with", "%d", with);
     report("barrier", "aborted_without", "%d", without);
-    report("barrier", "rounds", "%d", ROUNDS);
+    report("barrier", "rounds", "%d", rounds);
     _exit(0);
 }
 

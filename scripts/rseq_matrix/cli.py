@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +24,7 @@ from rseq_matrix.errors import (
 )
 from rseq_matrix.signals import undisturbed
 
+THREADS = "OPENBLAS_NUM_THREADS"
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc or on others.",
@@ -38,6 +40,19 @@ COMMANDS = {
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let numpy's linear algebra start no threads: nobody needs them, and here may be a filter that kills for one."""
+    if THREADS in os.environ:
+        yield
+        return
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
+
+
 class Commands(click.Group):
     """Imports a command's module when that command is wanted: what one needs shall not slow down another."""
 
@@ -49,7 +64,7 @@ class Commands(click.Group):
         """Return a command, None where there is no such."""
         if cmd_name not in COMMANDS:
             return None
-        with undisturbed():  # an extension module that is interrupted while it starts aborts the process
+        with undisturbed(), _one_thread():  # an extension module that is interrupted while it starts aborts the process
             module = importlib.import_module(f"rseq_matrix.commands.{cmd_name}")
         found: click.Command = getattr(module, cmd_name)
         return found

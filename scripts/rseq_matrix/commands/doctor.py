@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from rich.console import Console
 
 from rseq_matrix.build import build
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
-from rseq_matrix.document import to_json
 from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
+from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
 from rseq_matrix.report.doctor import show_doctor
-from rseq_matrix.surroundings import require_platform
+from rseq_matrix.surroundings import kernel, require_platform
 
 RUN_LIMIT = 10.0
 
@@ -46,7 +47,8 @@ class Request:
             return examine_process(self.process)
         if self.command:
             return examine_command(self.command, self.whole, self.limit, self.libraries, _surplus())
-        with waiting_for("building the experiments"):
+        # A filter that came after the start kills for a thread, and what shows a person that he waits is one.
+        with waiting_for("building the experiments") if kernel().has_rseq else nullcontext():
             made = build()
         return examine_host(made)
 

@@ -134,10 +134,12 @@ class _Journey:
         lib.rsm_trace_go_on(tid, owed, int(self.by_calls and tid == self.started.pid))
 
     def _after_exec(self, tid: int) -> None:
-        if tid != self.started.pid or self.found.pid:
-            self.by_calls = False
-            return  # another program, which this one becomes or starts
+        if tid != self.started.pid:
+            return  # a program that this one starts
+        if self.found.pid:
+            self._become_another()
         self.found.pid = tid
+        self.found.seccomp = seccomp_document(tid, 0)
         memory = Memory(tid, tid)
         try:
             check_machine(memory)
@@ -152,6 +154,12 @@ class _Journey:
         if self.target is not None:
             lib.rsm_trace_break_at(tid, self.target)
         self.by_calls = True
+
+    def _become_another(self) -> None:
+        """Begin anew: the program has put another in its place, as env and sandboxes do."""
+        self.plan = plan(os.path.realpath(f"/proc/{self.started.pid}/exe"))
+        self.found = Followed(self.plan.path, static=not self.plan.dynamic)
+        self.watch, self.target, self.passed = Watch(), None, False
 
     def _at_call(self, tid: int) -> str | None:
         """Wait for the registration: from then on the ids are watched."""
@@ -225,7 +233,9 @@ class _Journey:
         self.found.libc = libc_document(layout)
         thread = thread_document(layout, task, name)
         self.found.threads = [old for old in self.found.threads if old["tid"] != tid] + [thread]
-        self.found.seccomp = seccomp_document(tid, thread["address"] or 0)
+        seccomp = seccomp_document(tid, thread["address"] or 0)
+        if seccomp["rseq"] or not self.found.seccomp or not self.found.seccomp["rseq"]:
+            self.found.seccomp = seccomp  # a task that a filter has killed does not hand it out any more
 
 
 def _look_at_the_rest(journey: _Journey) -> None:

@@ -1,6 +1,6 @@
 """What the running kernel does with an rseq area, found out in child processes; and what that is called.
 
-The three classes are those of Linux's Documentation/userspace-api/rseq.rst ("Optimized RSEQ V2") and of what came before:
+The three classes, after Linux's Documentation/userspace-api/rseq.rst ("Optimized RSEQ V2") and what came before that:
 
 legacy        the CPU number is written again after every context switch and signal, changed or not (before Linux 6.19;
               from 7.0.10, stable backport of commit b9eac6a9d93c, for registrations of 32 bytes)
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rseq_matrix._native import lib
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.lines import Spoken, helper, run
 from rseq_matrix.signals import signal_name
@@ -81,12 +82,14 @@ def kernel_class(registrations: Sequence[Document]) -> str | None:
     return classes[-1] if classes else None
 
 
-def _membarrier(build: Build) -> Document:
+def _membarrier(build: Build, running: Kernel) -> Document:
     spoken = run([helper(build, "barrier")])
     query, command = spoken.number("barrier", "query"), spoken.number("barrier", "command")
     rounds = spoken.number("barrier", "rounds")
     hit, chance = spoken.number("barrier", "aborted_with"), spoken.number("barrier", "aborted_without")
-    aborts = None if rounds is None or hit is None or chance in (None, rounds) else hit == rounds
+    aborts = None
+    if running.has_rseq and rounds and hit is not None and chance is not None and (hit > chance or not hit):
+        aborts = hit > chance
     return {
         "offered": query is not None and query > 0 and bool(query & MEMBARRIER_RSEQ),
         "answer": command,
@@ -113,11 +116,12 @@ def look_at_kernel(build: Build) -> Document:
         "release": running.release,
         "machine": running.machine,
         "rseq": running.rseq,
+        "refused_after_start": not running.has_rseq and bool(lib.rsm_native_believed()),
         "feature_size": running.feature_size,
         "align": running.align,
         "class": kernel_class(registrations),
         "registrations": [{**found, "class": length_class(found)} for found in registrations],
-        "membarrier": _membarrier(build),
+        "membarrier": _membarrier(build, running),
         "slice_extension": _slice_extension(registrations),
         "answers": None,  # the table of what this kernel answers to every length, alignment and signature
     }

@@ -24,7 +24,7 @@ QUERY_LIMIT = 1.0
 
 
 def asked_for(text: str | None) -> str | None:
-    """Return the value that a GLIBC_TUNABLES gives to glibc.pthread.rseq: the last one counts; None if it gives none."""
+    """Return the value that a GLIBC_TUNABLES gives to glibc.pthread.rseq, the last of several; None if none."""
     parts = [part.partition("=") for part in (text or "").split(":")]
     values = [value for name, equals, value in parts if equals and name == TUNABLE]
     return values[-1] if values else None

@@ -34,7 +34,8 @@ def tunables_of(pid: int) -> str | None:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    return next((w.partition(b"=")[2].decode("utf-8", "replace") for w in words if w.startswith(b"GLIBC_TUNABLES=")), None)
+    values = [word.partition(b"=")[2] for word in words if word.startswith(b"GLIBC_TUNABLES=")]
+    return values[0].decode("utf-8", "replace") if values else None
 
 
 def _resume(held: Held, tids: Sequence[int]) -> None:

@@ -1,4 +1,7 @@
-"""What the facts mean, in words for who has met only a crash message. Pure: from a document to findings and a verdict."""
+"""What the facts mean, in words for who has met only a crash message.
+
+Pure: from a document to findings and a verdict.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,16 @@ def _answer(document: Document) -> str:
 
 def _refused(document: Document) -> Iterator[Found]:
     answer, kernel = _answer(document), document["kernel"]
-    if answer in ("present", "success"):
+    if kernel is None and document["libc"] and document["libc"]["size"] == 0 and _stopped_by_filter(document):
+        yield (
+            "filter-refuses",
+            WARNING,
+            "A seccomp filter that was in force when the program started refuses the system call rseq: the program has "
+            f"no rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
+            "To have rseq, allow the call in the filter (container or service sandbox profile)",
+            SECCOMP,
+        )
+    if answer in ("present", "success") or kernel["refused_after_start"]:
         return
     has_it, filtered = bool(kernel["feature_size"]), bool((document["seccomp"] or {}).get("filters"))
     if has_it or filtered:
@@ -69,24 +81,48 @@ def _refused(document: Document) -> Iterator[Found]:
 
 
 def _faked(document: Document) -> Iterator[Found]:
-    believed = _believing_size(document)
-    empty = [t["name"] for t in document["threads"] if t["owner"] == NONE and not t["believed"]]
-    if _answer(document) != "success" and not (believed and empty and document["kind"] != "host"):
+    empty = [t for t in document["threads"] if t["owner"] == NONE and not t["believed"]]
+    if not _believing_size(document) or not empty or _is_dead(document) or _was_killed(document):
         return
-    if _answer(document) == "success" or believed:
-        yield (
-            "filter-fakes",
-            ERROR,
-            "rseq is said to be registered, but the kernel has nothing: a filter answers 'success' without asking the "
-            "kernel, or somebody took the registration back. A library that looks only at __rseq_size is fooled; "
-            "cpu_id, which is negative, tells the truth",
-            "Let the filter answer ENOSYS or allow the call; libraries must look at cpu_id, too",
-            f"{MANUAL}; {SECCOMP}",
-        )
+    faked = _is_faked(document)
+    why = (
+        "a filter answers 'success' without asking the kernel" if faked else "somebody took the registration back since"
+    )
+    yield (
+        "filter-fakes" if faked else "registration-gone",
+        ERROR if faked else WARNING,
+        f"glibc says that rseq is registered, but in {_names(empty)} the kernel has nothing: {why}. A library that "
+        "looks only at glibc's __rseq_size is fooled; cpu_id in the area, which is negative, tells the truth",
+        "Let the filter allow the call, or refuse it with ENOSYS" if faked else "Libraries must look at cpu_id, too",
+        f"{MANUAL}; {SECCOMP}",
+    )
+
+
+def _is_faked(document: Document) -> bool:
+    """Return whether rseq(2) is answered with success by a filter."""
+    answer = (document["seccomp"] or {}).get("rseq") or {}
+    return _answer(document) == "success" or (answer.get("action") == "errno" and answer["errno"] == 0)
+
+
+def _was_killed(document: Document) -> bool:
+    return bool((document["run"] or {}).get("killed_by"))
 
 
 def _believing_size(document: Document) -> bool:
     return bool(document["libc"] and document["libc"]["size"])
+
+
+def _refused_after_start(document: Document) -> Iterator[Found]:
+    if document["kernel"] and document["kernel"]["refused_after_start"] and not _is_faked(document):
+        yield (
+            "threads-will-be-killed",
+            ERROR,
+            "Programs that are started from this shell are ended by glibc at their first thread ('Fatal glibc error: "
+            "rseq registration failed'): this very program was registered when it started, and the call has been "
+            f"refused ({_answer(document)}) since; something installs a filter in every program{_suspects(document)}",
+            ALLOW,
+            PTHREAD_CREATE,
+        )
 
 
 def _killed(document: Document) -> Iterator[Found]:
@@ -99,7 +135,7 @@ def _killed(document: Document) -> Iterator[Found]:
             ERROR,
             f"{who} was ended by glibc with 'Fatal glibc error: rseq registration failed'. The main thread was "
             "registered when the program started; then a filter was installed that refuses the call, and the next "
-            f"thread that started could not be registered.{_suspects(document)}",
+            f"thread that started could not be registered{_suspects(document)}",
             ALLOW,
             PTHREAD_CREATE,
         )
@@ -107,8 +143,8 @@ def _killed(document: Document) -> Iterator[Found]:
         yield (
             "filter-kills",
             ERROR,
-            f"{who} was killed by SIGSYS: a seccomp filter kills whoever makes a system call that it does not know, "
-            f"and rseq may be the one.{_suspects(document)}",
+            f"{who} was killed by SIGSYS: a seccomp filter kills whoever makes a system call that it does not know; "
+            f"rseq {'is' if _stopped_by_filter(document) else 'may be'} such a one{_suspects(document)}",
             ALLOW,
             SECCOMP,
         )
@@ -126,14 +162,14 @@ def _killed(document: Document) -> Iterator[Found]:
 
 def _suspects(document: Document) -> str:
     preload = (document["libc"] or {}).get("preload")
-    return f" LD_PRELOAD names {preload}." if preload else ""
+    return f" (LD_PRELOAD names {preload})" if preload else ""
 
 
 def _filter_ahead(document: Document) -> Iterator[Found]:
     seccomp = document["seccomp"] or {}
     answer = seccomp.get("rseq") or {}
     registered = [t for t in document["threads"] if t["owner"] == GLIBC]
-    if not seccomp.get("filters") or not registered or document["kind"] == "host":
+    if not seccomp.get("filters") or not registered or document["kind"] == "host" or _was_killed(document):
         return
     if seccomp.get("unread"):
         yield (
@@ -185,7 +221,7 @@ def _tunable(document: Document) -> Iterator[Found]:
             "Check the spelling of the whole variable: glibc passes over what it does not know",
             TUNABLES,
         )
-    elif size == 0 and not own:
+    elif size == 0 and not own and not _was_killed(document) and not _stopped_by_filter(document):
         yield (
             "off-unexplained",
             WARNING,
@@ -194,6 +230,11 @@ def _tunable(document: Document) -> Iterator[Found]:
             "See with strace -e rseq what the call is answered when a program starts",
             MANUAL,
         )
+
+
+def _stopped_by_filter(document: Document) -> bool:
+    answer = (document["seccomp"] or {}).get("rseq") or {}
+    return answer.get("action") not in ("allow", "log", None)
 
 
 def _why_ignored(document: Document) -> str:
@@ -249,15 +290,26 @@ def _other_owner(document: Document) -> Iterator[Found]:
         )
 
 
+def _dead_threads(document: Document) -> list[Document]:
+    """Return the threads whose registration was a success, as far as they were told, and whose cpu_id stands still."""
+    believed = [thread for thread in document["threads"] if thread["believed"]]
+    return [t for t in believed if (_is_faked(document) if t["owner"] == NONE else t["follows"] is False)]
+
+
+def _is_dead(document: Document) -> bool:
+    return bool(_dead_threads(document))
+
+
 def _dead(document: Document) -> Iterator[Found]:
-    dead = [thread for thread in document["threads"] if thread["believed"] and thread["follows"] is False]
+    dead = _dead_threads(document)
     stale = [t for t in document["threads"] if t["believed"] and t["owner"] == NONE and t not in dead]
     if dead:
         yield (
             "registration-dead",
             ERROR,
-            f"rseq looks registered in {_names(dead)}, but the CPU number in its area stays the same when the thread is "
-            "moved to another CPU: whoever trusts it works on another CPU's data, without any message",
+            f"rseq looks registered in {_names(dead)}: the call was answered with success. But the CPU number in its "
+            "area stays the same, also when the thread moves to another CPU: whoever trusts it works on another CPU's "
+            "data, without any message",
             f"Find who fakes the registration (a preloaded library, a filter, an emulator); until then, {OFF}",
             f"{MANUAL}; rseq(2)",
         )
@@ -265,16 +317,17 @@ def _dead(document: Document) -> Iterator[Found]:
         yield (
             "registration-stale",
             ERROR,
-            f"rseq looks registered in {_names(stale)}, and the kernel has nothing registered there: critical sections "
-            "are not protected, and per-CPU data can be corrupted without any message",
+            f"rseq looks registered in {_names(stale)}, and the kernel has nothing registered there: the CPU number in "
+            "its area stands still, nothing restarts interrupted code, and data are corrupted without any message",
             "Such a thread (made with raw clone(), or unregistered behind glibc's back) must not run rseq code",
             f"{MANUAL}; rseq(2)",
         )
 
 
 def _overwritten(document: Document) -> Iterator[Found]:
-    seen = [f"{found['object']} ({found['count']} times)" for found in document["writes"]]
-    wrong = [t for t in document["threads"] if t["owner"] in (GLIBC, OTHER) and _ids_differ(t)]
+    registered = [thread for thread in document["threads"] if thread["owner"] in (GLIBC, OTHER)]
+    seen = [found["object"] for found in document["writes"]] if registered else []
+    wrong = [thread for thread in registered if _ids_differ(thread)]
     if not seen and not wrong:
         return
     who = f"by {', '.join(seen)}" if seen else f"in {_names(wrong)} (it differs from cpu_id beside it)"
@@ -301,7 +354,7 @@ def _ids_differ(thread: Document) -> bool:
 
 def _differ(document: Document) -> Iterator[Found]:
     kinds = {(t["owner"], t["length"], t["signature"]) for t in document["threads"] if t["owner"] != "unknown"}
-    if len(kinds) < 2 or document["kind"] == "host":
+    if len(kinds) < 2 or document["kind"] == "host" or _was_killed(document):
         return
     words = [f"{_names([t])}: {t['owner']}, {t['length'] or 'no'} bytes" for t in document["threads"]]
     yield (
@@ -365,6 +418,7 @@ def _static_tls(document: Document) -> Iterator[Found]:
 
 
 RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
+    _refused_after_start,
     _killed,
     _filter_ahead,
     _dead,
@@ -383,8 +437,10 @@ RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
 def _healthy_sentence(document: Document) -> str:
     if document["kind"] == "process":
         return "Healthy: nothing is wrong with rseq in this process."
+    if document["kind"] == "command" and document["run"]["moment"] in ("entry", "tls"):
+        return "Healthy: rseq works in this program, up to where its own code begins."
     if document["kind"] == "command":
-        return "Healthy: rseq works in this program, as far as it was followed."
+        return "Healthy: rseq worked in this program."
     return "Healthy: the kernel has rseq, glibc registers it in every thread, and the CPU numbers are right."
 
 
@@ -396,5 +452,5 @@ def diagnose(document: Document) -> Document:
     faults = [one for one in found if one["severity"] != NOTE]
     count = f"{len(faults)} thing{'s' * (len(faults) != 1)}"
     grave = any(one["severity"] == ERROR for one in faults)
-    sentence = f"{'Wrong' if grave else 'To know'}: {count}, named below." if faults else _healthy_sentence(document)
+    sentence = f"{'Wrong' if grave else 'Take note'}: {count}, named below." if faults else _healthy_sentence(document)
     return {"findings": found, "verdict": {"healthy": not faults, "sentence": sentence}}

@@ -35,9 +35,12 @@ MOMENTS = {
 
 
 def _kernel_lines(kernel: Document) -> Iterator[tuple[str, str]]:
-    rseq = "has rseq" if kernel["rseq"] == "present" else f"rseq(2) answers {kernel['rseq']}"
-    size = f"; {kernel['feature_size']} bytes of it are in use" if kernel["feature_size"] else ""
+    present = kernel["rseq"] == "present"
+    rseq = "has rseq" if present else f"the call of rseq is answered with {kernel['rseq']}"
+    size = f", areas of {kernel['feature_size']} bytes" if kernel["feature_size"] and present else ""
     yield "kernel", f"Linux {kernel['release']}: {rseq}{size}"
+    if not present:
+        return
     if kernel["class"]:
         yield "", f"{CLASSES[kernel['class']]} ({kernel['class']})"
     barrier = kernel["membarrier"]
@@ -54,9 +57,8 @@ def _libc_lines(libc: Document) -> Iterator[tuple[str, str]]:
     if libc["size"] is None:
         yield "" if libc["version"] else "libc", "does not know rseq"
         return
-    state = f"registers it, {libc['size']} bytes in use" if libc["size"] else "has it switched off"
-    where = f", area at {libc['offset']:+d} bytes from the thread pointer" if libc["size"] else ""
-    yield "" if libc["version"] else "libc", f"{state}{where} (flags {libc['flags']})"
+    state = f"registers it ({libc['size']} bytes of it in use)" if libc["size"] else "does not register it"
+    yield "" if libc["version"] else "libc", state
     tunable = libc["tunable"]
     if tunable:
         yield "", f"setting GLIBC_TUNABLES: {_tunable(tunable)}"
@@ -69,7 +71,7 @@ def _tunable(tunable: Document) -> str:
     return f"'{tunable['text']}', {force}"
 
 
-def _thread_line(thread: Document) -> str:
+def _thread_line(thread: Document, where: bool) -> str:
     if thread["created"] is False:
         return "could not be started"
     words = f"registered by {OWNERS[thread['owner']]}"
@@ -77,23 +79,20 @@ def _thread_line(thread: Document) -> str:
         words += f" (in {thread['object']})"
     if thread["length"]:
         words += f", {thread['length']} bytes"
-    if thread["address"]:
-        words += f" at {thread['address']:#x}"
+    if thread["address"] and where:
+        words += f" at {thread['address']:#x}, signature {thread['signature']:#x}"
     follows = {True: "; its CPU number follows it", False: "; its CPU number does NOT follow it", None: ""}
     return words + follows[thread["follows"]]
 
 
-def _thread_lines(threads: Sequence[Document], verbose: bool) -> Iterator[tuple[str, str]]:
+def _thread_lines(threads: Sequence[Document], where: bool) -> Iterator[tuple[str, str]]:
     groups: dict[tuple[Any, ...], list[Document]] = {}
     for thread in threads:
         alone = (thread["owner"], thread["object"], thread["length"], thread["follows"], thread["created"])
-        groups.setdefault((*alone, thread["tid"] if verbose or len(threads) <= SHOWN_THREADS else None), []).append(thread)
+        groups.setdefault((*alone, thread["tid"] if len(threads) <= SHOWN_THREADS else None), []).append(thread)
     for alike in groups.values():
         name = alike[0]["name"] if len(alike) == 1 else f"{len(alike)} threads"
-        if len(alike) > 1:
-            alike[0] = {**alike[0], "address": None}
-        more = f", signature {alike[0]['signature']:#x}" if verbose and alike[0]["signature"] else ""
-        yield name.replace("a second thread", "2nd thread"), _thread_line(alike[0]) + more
+        yield name.replace("a second thread", "2nd thread"), _thread_line(alike[0], where and len(alike) == 1)
 
 
 def _run_lines(document: Document) -> Iterator[tuple[str, str]]:
@@ -113,6 +112,10 @@ def _run_lines(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
+    libc = document["libc"]
+    if libc and libc["size"] is not None:
+        where = f"{libc['offset']:+d} bytes from the thread pointer (__rseq_offset)"
+        yield "area", f"{where}, __rseq_size {libc['size']}, __rseq_flags {libc['flags']}"
     for found in (document["kernel"] or {}).get("registrations", []):
         events = ", ".join(f"{name} {what or 'not tried'}" for name, what in found["events"].items())
         yield f"{found['length']} bytes", f"answer {found['answer']}; overwritten, then: {events}"
@@ -148,7 +151,7 @@ def show_doctor(console: Console, document: Document, verbose: bool = False) -> 
     lines = [*(_kernel_lines(document["kernel"]) if document["kernel"] else ())]
     lines += _run_lines(document)
     lines += _libc_lines(document["libc"]) if document["libc"] else ()
-    lines += _thread_lines(document["threads"], verbose)
+    lines += _thread_lines(document["threads"], verbose or document["kind"] == "process")
     lines += _verbose_lines(document) if verbose else ()
     for name, words in lines:
         table.add_row(name, Text(clean(words)))
