@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, wa
 from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
-from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
 from rseq_matrix.report.doctor import show_doctor
 from rseq_matrix.surroundings import kernel, require_platform
 
@@ -46,19 +44,11 @@ class Request:
         if self.process is not None:
             return examine_process(self.process)
         if self.command:
-            return examine_command(self.command, self.whole, self.limit, self.libraries, _surplus())
+            return examine_command(self.command, self.whole, self.limit, self.libraries)
         # A filter that came after the start kills for a thread, and what shows a person that he waits is one.
         with waiting_for("building the experiments") if kernel().has_rseq else nullcontext():
             made = build()
         return examine_host(made)
-
-
-def _surplus() -> Surplus:
-    """Return the reserve of static TLS that a program started here has."""
-    try:
-        return parse_tunables(os.environ.get("GLIBC_TUNABLES", ""))
-    except UsageError:
-        return DEFAULT  # glibc passes over it, too
 
 
 @click.command()

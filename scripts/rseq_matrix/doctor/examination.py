@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,22 +11,19 @@ from typing import Any
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.command import START_LIMIT, Followed, follow
 from rseq_matrix.doctor.kernel_behaviour import look_at_kernel
-from rseq_matrix.doctor.libc import libc_document
+from rseq_matrix.doctor.libc import PackageQuery, libc_document
 from rseq_matrix.doctor.lines import Spoken, helper, parse, run
 from rseq_matrix.doctor.process import look_at_process
 from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, empty_thread
 from rseq_matrix.doctor.verdict import diagnose
 from rseq_matrix.errors import MissingError
-from rseq_matrix.inspection import inspect_file
 from rseq_matrix.layout.tracing import status_field
-from rseq_matrix.lint.surplus import Surplus
 from rseq_matrix.signals import signal_name
 
 Document = dict[str, Any]
 
 SCHEMA = 1
 HOST, PROCESS, COMMAND = "host", "process", "command"
-TLS_RULE = "tls-size"
 
 
 def _document(kind: str, **parts: Any) -> Document:
@@ -90,6 +88,7 @@ def _own_filters() -> Document:
 def examine_host(build: Build) -> Document:
     """Examine this host: its kernel, its libc, and a small program that is started in this environment."""
     place = str(helper(build, "place"))
+    package = PackageQuery(build)
     followed, untraced = None, None
     try:
         followed = follow([place], whole=True, limit=START_LIMIT)
@@ -102,7 +101,7 @@ def examine_host(build: Build) -> Document:
     return _document(
         HOST,
         kernel=look_at_kernel(build),
-        libc=libc_document(build, spoken),
+        libc=libc_document(build, spoken, package.answer()),
         threads=[_thread(name, spoken, _seen(followed, name == "main")) for name in ("main", "thread")],
         run=end,
         seccomp=(followed.seccomp if followed else None) or _own_filters(),
@@ -131,10 +130,9 @@ def examine_process(pid: int) -> Document:
     return _document(PROCESS, **look_at_process(pid))
 
 
-def examine_command(
-    argv: Sequence[str], whole: bool, limit: float, libraries: Sequence[str], surplus: Surplus
-) -> Document:
+def examine_command(argv: Sequence[str], whole: bool, limit: float, libraries: Sequence[str]) -> Document:
     """Examine a program that is started for it, and the libraries that it will load later."""
+    later = _libraries(libraries)
     found = follow(argv, whole, limit)
     return _document(
         COMMAND,
@@ -145,7 +143,7 @@ def examine_command(
         seccomp=found.seccomp,
         writes=found.writes,
         watched=found.watched,
-        libraries=[_library(path, surplus) for path in libraries],
+        libraries=later,
     )
 
 
@@ -154,8 +152,6 @@ def tunables_of_environment() -> str | None:
     return os.environ.get("GLIBC_TUNABLES")
 
 
-def _library(path: str, surplus: Surplus) -> Document:
-    """Return whether the static TLS of a library that is loaded later fits into what glibc keeps in reserve."""
-    facts = inspect_file(path, surplus)
-    finding = next((found for found in facts["findings"] if found["id"] == TLS_RULE), None)
-    return {"path": path, "fits": finding is None, "sentence": finding["sentence"] if finding else None}
+def _libraries(paths: Sequence[str]) -> list[Document]:
+    """Return which libraries fit. What reads files takes a second to load: nobody else is to wait for it."""
+    return importlib.import_module("rseq_matrix.doctor.libraries").library_documents(paths) if paths else []

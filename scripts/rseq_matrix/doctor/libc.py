@@ -14,12 +14,9 @@ from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 
 Document = dict[str, Any]
 
+DPKG = "dpkg-query"
 VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.pthread.rseq"
-QUERIES = (
-    ("dpkg-query", ("-S", "{path}")),
-    ("rpm", ("-qf", "{path}")),
-    ("apk", ("info", "--who-owns", "{path}")),
-)
+QUERIES = ((DPKG, ("-S",)), ("rpm", ("-qf",)), ("apk", ("info", "--who-owns")))
 QUERY_LIMIT = 1.0
 
 
@@ -46,23 +43,46 @@ def tunable_document(build: Build, spoken: Spoken) -> Document:
     return {"text": text, "asked": asked, "in_force": in_force}
 
 
-def _ask_package(path: str) -> str | None:
-    for tool, arguments in QUERIES:
-        if not shutil.which(tool):
-            continue
-        command = [tool, *(argument.format(path=path) for argument in arguments)]
+class PackageQuery:
+    """A question to the distribution's package manager, which answers while other things are found out."""
+
+    def __init__(self, build: Build) -> None:
+        """Ask for the package that the dynamic linker came in."""
+        self.tool = ""
+        self.process: subprocess.Popen[str] | None = None
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_LIMIT, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip().splitlines()[0]
-    return None
+            loader = os.path.realpath(interpreter_of(helper(build, "place")))
+        except UNREADABLE:
+            return
+        self._ask([loader, loader.removeprefix("/usr")])  # dpkg may know the path before the merge
+
+    def _ask(self, paths: list[str]) -> None:
+        for tool, arguments in QUERIES:
+            if shutil.which(tool):
+                self.tool = tool
+                quiet = subprocess.DEVNULL
+                command = [tool, *arguments, *(paths if tool == DPKG else paths[:1])]
+                self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, stdin=quiet, text=True)
+                return
+
+    def answer(self) -> str | None:
+        """Return the package with its version; None where nobody knows it."""
+        if self.process is None:
+            return None
+        try:
+            said = self.process.communicate(timeout=QUERY_LIMIT)[0].strip().splitlines()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return None
+        if not said or (self.tool != DPKG and self.process.returncode):
+            return None
+        return _version_of(said[0].partition(": ")[0]) if self.tool == DPKG else said[0]
 
 
 def _version_of(package: str) -> str:
     """Return a Debian package with its version."""
-    command = ["dpkg-query", "-W", "-f", "${Package} ${Version}", package]
+    command = [DPKG, "-W", "-f", "${Package} ${Version}", package]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -70,23 +90,11 @@ def _version_of(package: str) -> str:
     return done.stdout.strip() or package
 
 
-def package_of(build: Build) -> str | None:
-    """Return the distribution's package that the dynamic linker came in; None where nobody knows it."""
-    try:
-        loader = os.path.realpath(interpreter_of(helper(build, "place")))
-    except UNREADABLE:
-        return None
-    found = _ask_package(loader) or _ask_package(loader.removeprefix("/usr"))  # dpkg knows the path before the merge
-    if found and ": /" in found:
-        return _version_of(found.partition(": ")[0])
-    return found
-
-
-def libc_document(build: Build, spoken: Spoken) -> Document:
+def libc_document(build: Build, spoken: Spoken, package: str | None) -> Document:
     """Return what is known of the system's libc."""
     return {
         "version": spoken.word("libc", "version"),
-        "package": package_of(build),
+        "package": package,
         "size": spoken.number("libc", "size"),
         "offset": spoken.number("libc", "offset"),
         "flags": spoken.number("libc", "flags"),

@@ -47,7 +47,8 @@ def _answer(document: Document) -> str:
 
 def _refused(document: Document) -> Iterator[Found]:
     answer, kernel = _answer(document), document["kernel"]
-    if kernel is None and document["libc"] and document["libc"]["size"] == 0 and _stopped_by_filter(document):
+    off = document["libc"] and document["libc"]["size"] == 0
+    if kernel is None and off and _stopped_by_filter(document) and not _was_killed(document):
         yield (
             "filter-refuses",
             WARNING,
