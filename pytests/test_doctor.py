@@ -500,6 +500,20 @@ def test_the_rules_that_this_machine_cannot_show() -> None:
     assert findings(healthy_document(run=words, kind="command", kernel=None)) == {"static-tls-full"}
 
 
+def test_the_rules_about_libc_and_its_end() -> None:
+    healthy = healthy_document()
+    unknown = healthy["libc"] | {"size": None}
+    assert findings(healthy_document(libc=unknown)) == {"libc-without-rseq"}
+    assert diagnose(healthy_document(libc=unknown))["verdict"]["healthy"]
+    gone = healthy["threads"][0] | {"owner": "none", "believed": False, "cpu_id": -1}
+    assert findings(healthy_document(kind="process", kernel=None, threads=[gone])) == {"registration-gone"}
+    refused = healthy["kernel"] | {"rseq": "EPERM", "refused_after_start": True, "class": None}
+    assert findings(healthy_document(kernel=refused)) == {"threads-will-be-killed"}
+    run = {"killed_by": "SIGABRT", "last_words": ["Fatal glibc error: rseq registration failed"], "moment": "end"}
+    assert findings(healthy_document(kind="command", kernel=None, run=run)) == {"threads-killed"}
+    assert findings(healthy_document(kind="command", kernel=None, run=run | {"last_words": []})) == {"program-died"}
+
+
 def test_an_at_secure_program_ignores_the_tunable() -> None:
     tunable = {"text": OFF["GLIBC_TUNABLES"], "asked": "0", "in_force": False}
     run = {"secure": True, "last_words": [], "killed_by": None, "moment": "entry"}
