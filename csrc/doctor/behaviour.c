@@ -8,7 +8,9 @@
  *
  * Linux before 6.19 rewrites at all three; from there on only at the third (commit 566d8015f7ee); from 7.0.10 it
  * depends on the length: 32 bytes as before 6.19, and above that only the third, which kills whoever wrote
- * (commits b9eac6a9d93c, 82f572449cfe, 99428157dcf3; Documentation/userspace-api/rseq.rst, "Optimized RSEQ V2"). */
+ * (commits b9eac6a9d93c, 82f572449cfe, 99428157dcf3; Documentation/userspace-api/rseq.rst, "Optimized RSEQ V2").
+ * The kernel's own test of the legacy behaviour sleeps and signals itself, too (selftests/rseq, commit fdf4eb632683).
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -20,7 +22,7 @@
 #include "verify/own_registration.h"
 #include "doctor/report.h"
 
-/* Linux 7.0, commit d6200245c75e; libc headers may be older. */
+/* Linux 7.0, commit 28621ec2d46c; libc headers may be older. */
 #define SLICE_EXTENSION 79
 #define SLICE_EXTENSION_GET 1
 #define SLICE_EXTENSION_SET 2
