@@ -4,6 +4,7 @@
 
 #include "native.h"
 #include "kernel_query.h"
+#include "registration.h"
 #include "subject_split.h"
 
 extern const char *rsm_weak_libc_version(void) __asm__("gnu_get_libc_version") __attribute__((weak));
@@ -19,6 +20,13 @@ uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigne
 int rsm_native_query_control(void)
 {
     return rsm_query_control();
+}
+
+int rsm_native_believed(void)
+{
+    struct rsm_registration registration;
+    rsm_registration_find(&registration);
+    return rsm_user_registered(&registration);
 }
 
 unsigned long rsm_native_auxiliary_value(unsigned long type)

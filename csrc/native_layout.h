@@ -15,6 +15,9 @@ extern const unsigned int rsm_native_signature;
  * answer. */
 int rsm_native_query_control(void);
 
+/* Whether this very program's thread looks registered to a library. */
+int rsm_native_believed(void);
+
 /* getauxval(3). */
 unsigned long rsm_native_auxiliary_value(unsigned long type);
 

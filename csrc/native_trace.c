@@ -19,7 +19,9 @@
 #include "native.h"
 #include "arch/x86_64_task.h"
 
-/* Linux 5.3, commit 201766a20e30, and Linux 5.13, commit 90f093fa8ea4; libc headers may be older. */
+/* Linux 4.4, commit f8e529ed941b; Linux 5.3, commit 201766a20e30; Linux 5.13, commit 90f093fa8ea4; libc headers may be
+ * older. */
+#define REQUEST_SECCOMP_GET_FILTER 0x420c
 #define REQUEST_GET_SYSCALL_INFO 0x420e
 #define REQUEST_GET_RSEQ_CONFIGURATION 0x420f
 
@@ -92,6 +94,31 @@ int rsm_trace_message(int tid, uint64_t *message)
     int error = error_of(ptrace(PTRACE_GETEVENTMSG, tid, 0, &value));
     *message = value;
     return error;
+}
+
+int rsm_trace_watch(int tid, uint64_t address)
+{
+    return rsm_task_watch(tid, address);
+}
+
+int rsm_trace_watch_hit(int tid, int *hit)
+{
+    siginfo_t cause = {0};
+    int error = error_of(ptrace(PTRACE_GETSIGINFO, tid, 0, &cause));
+    *hit = !error && cause.si_signo == SIGTRAP && cause.si_code == TRAP_HWBKPT;
+    return error;
+}
+
+int rsm_trace_filter(int tid, unsigned int which, struct rsm_filter_instruction *program, unsigned int room,
+                     unsigned int *count)
+{
+    long length = ptrace(REQUEST_SECCOMP_GET_FILTER, tid, (long)which, NULL);
+    if (length < 0)
+        return errno;
+    if (length > (long)room)
+        return E2BIG;
+    *count = (unsigned int)length;
+    return error_of(ptrace(REQUEST_SECCOMP_GET_FILTER, tid, (long)which, program));
 }
 
 int rsm_trace_break_at(int tid, uint64_t address)

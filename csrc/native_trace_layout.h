@@ -43,6 +43,26 @@ int rsm_trace_registration(int tid, struct rsm_kernel_area *registration);
 int rsm_trace_call(int tid, struct rsm_call *call);
 int rsm_trace_message(int tid, uint64_t *message);
 
+/* Makes the task stop behind each of its own stores to the eight bytes at an address, which is a multiple of 8; 0: no
+ * more. The kernel's stores do not count. */
+int rsm_trace_watch(int tid, uint64_t address);
+
+/* Whether the task stands behind such a store. */
+int rsm_trace_watch_hit(int tid, int *hit);
+
+/* One instruction of a seccomp filter: struct sock_filter (linux/filter.h). */
+struct rsm_filter_instruction {
+    uint16_t code;
+    uint8_t if_true;
+    uint8_t if_false;
+    uint32_t operand;
+};
+
+/* Reads a seccomp filter of a stopped task; 0 is the last that was installed. ENOENT: there are not so many. EACCES,
+ * EPERM: that needs CAP_SYS_ADMIN, and no filter on the reader. */
+int rsm_trace_filter(int tid, unsigned int which, struct rsm_filter_instruction *program, unsigned int room,
+                     unsigned int *count);
+
 /* Plants a breakpoint instruction. */
 int rsm_trace_break_at(int tid, uint64_t address);
 

@@ -47,6 +47,21 @@ static inline int rsm_task_gate(pid_t tid, struct rsm_task_gate *gate)
     return 0;
 }
 
+/* A debug register: stops the task behind a store to eight bytes (Intel SDM volume 3, "Debug Control Register"). */
+static inline int rsm_task_watch(pid_t tid, uint64_t address)
+{
+    enum { ENABLED = 1, STORES = 1 << 16, EIGHT_BYTES = 2 << 18 };
+    size_t where = offsetof(struct user, u_debugreg[0]), control = offsetof(struct user, u_debugreg[7]);
+    if (ptrace(PTRACE_POKEUSER, tid, control, 0) != 0)
+        return errno;
+    if (!address)
+        return 0;
+    if (ptrace(PTRACE_POKEUSER, tid, where, address) != 0 ||
+        ptrace(PTRACE_POKEUSER, tid, control, ENABLED | STORES | EIGHT_BYTES) != 0)
+        return errno;
+    return 0;
+}
+
 static inline int rsm_task_move(pid_t tid, uint64_t program_counter)
 {
     long result = ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.rip), program_counter);

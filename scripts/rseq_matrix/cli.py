@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -23,11 +24,13 @@ from rseq_matrix.errors import (
 )
 from rseq_matrix.signals import undisturbed
 
+THREADS = "OPENBLAS_NUM_THREADS"
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
     "run": "Run the matrix, or the cells that the globs name, on the system's glibc or on others.",
     "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
     "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
+    "doctor": "Say in words what holds of rseq on this host, in a process or in a program, and what to do.",
     "libcs": "List the libcs: what is known, what is cached, and how rseq is integrated in each.",
     "exec": "Run any dynamic program on another libc, and end as it ends.",
     "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
@@ -36,6 +39,19 @@ COMMANDS = {
     "stages": "List the stages: when each comes, what fires it, what may be used there.",
 }
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let numpy's linear algebra start no threads: nobody needs them, and here may be a filter that kills for one."""
+    if THREADS in os.environ:
+        yield
+        return
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
 
 
 class Commands(click.Group):
@@ -49,7 +65,7 @@ class Commands(click.Group):
         """Return a command, None where there is no such."""
         if cmd_name not in COMMANDS:
             return None
-        with undisturbed():  # an extension module that is interrupted while it starts aborts the process
+        with undisturbed(), _one_thread():  # an extension module that is interrupted while it starts aborts the process
             module = importlib.import_module(f"rseq_matrix.commands.{cmd_name}")
         found: click.Command = getattr(module, cmd_name)
         return found

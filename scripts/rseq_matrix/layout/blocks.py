@@ -171,6 +171,11 @@ def _owner(layout: Layout, address: int, offset: int, blocks: Sequence[Block]) -
     return (home.base_name if home else "") or "anonymous memory"
 
 
+def home_of(layout: Layout, thread_pointer: int, address: int) -> str:
+    """Return in whose memory an address lies: a module's TLS block, a loaded object, or what the kernel calls it."""
+    return _owner(layout, address, address - thread_pointer, _tls_blocks(layout, thread_pointer))
+
+
 def _rseq_blocks(layout: Layout, thread_pointer: int, rseq: Document, blocks: Sequence[Block]) -> list[Block]:
     """Return the extra TLS block, libc's area, and the area that somebody else registered."""
     found, said, kernel = [], layout.libc.rseq, rseq["kernel"]

@@ -51,7 +51,7 @@ class Picture:
         }
 
 
-def _check_machine(memory: Memory) -> None:
+def check_machine(memory: Memory) -> None:
     """Raise InputError where the process runs another machine's code: everything else would be read wrongly."""
     try:
         with (memory.directory / "exe").open("rb") as stream:
@@ -59,9 +59,9 @@ def _check_machine(memory: Memory) -> None:
     except OSError:
         return  # no file to ask; its threads' registers will tell
     if header[4:5] != bytes([CLASS_64]):
-        raise InputError(f"process {memory.pid} is a 32-bit process; only 64-bit x86-64 processes can be drawn")
+        raise InputError(f"process {memory.pid} is a 32-bit process; only 64-bit x86-64 processes can be looked at")
     if int.from_bytes(header[18:20], "little") != MACHINE_X86_64:
-        raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be drawn")
+        raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be looked at")
 
 
 def _layout(memory: Memory) -> Layout:
@@ -83,7 +83,7 @@ def _draw(held: Held, moment: str) -> Picture:
     tids = sorted(held.still)
     memory = Memory(held.pid, tids[0])
     try:
-        _check_machine(memory)
+        check_machine(memory)
         tasks = [held.look(tid) for tid in tids]
         layout = _layout(memory)
         threads = tuple(thread_document(layout, task) for task in tasks)

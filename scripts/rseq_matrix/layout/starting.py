@@ -76,20 +76,22 @@ def plan(path: str) -> Plan:
         return Plan(path, interpreter is not None, int(image.header["e_entry"]), places[0] if places else None)
 
 
-def _start(path: str, argv: Sequence[str], environment: Mapping[str, str], output: int) -> int:
+def start_traced(path: str, argv: Sequence[str], environment: Mapping[str, str], output: int) -> int:
+    """Start a program under ptrace and return its process id. Raises InputError or MissingError where that fails."""
     pid, stage, why = launch(path, argv, environment, output)
     if pid >= 0:
         return pid
     raise InputError(f"{path}: cannot be executed: {why}") if stage else refused(why)
 
 
-def _new_task(started: Started, tid: int) -> None:
+def new_task(started: Started, tid: int) -> None:
+    """Hold the task that a task has just made: the kernel has attached it already."""
     message = ffi.new("uint64_t *")
     if lib.rsm_trace_message(tid, message) == 0 and message[0]:
         started.owed.setdefault(int(message[0]), 0)
 
 
-def _next(started: Started, seconds: float) -> Iterator[tuple[int, int]]:
+def stops(started: Started, seconds: float) -> Iterator[tuple[int, int]]:
     """Yield (task, stop) of every held task that has stopped, until the time is up."""
     for _ in pauses(seconds):
         for tid in list(started.owed):
@@ -123,7 +125,7 @@ class _Journey:
         if event == EVENT_EXEC:
             self._after_exec(tid)
         elif event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
-            _new_task(self.started, tid)
+            new_task(self.started, tid)
         elif event == EVENT_EXIT:
             return EXIT if self._last_words(tid) else None
         elif number == SYSTEM_CALL_STOP:
@@ -214,7 +216,7 @@ def _complaint(output: IO[bytes]) -> str:
 def _reach(started: Started, the_plan: Plan, output: IO[bytes]) -> None:
     """Run the program to its moment. Raises InputError where it ends or hangs before."""
     journey = _Journey(started, the_plan)
-    for tid, stop in _next(started, TIME_LIMIT):
+    for tid, stop in stops(started, TIME_LIMIT):
         moment = journey.step(tid, stop)
         if moment:
             started.moment = moment
@@ -236,7 +238,7 @@ def _reach(started: Started, the_plan: Plan, output: IO[bytes]) -> None:
 def _stop_the_others(started: Started, journey: _Journey) -> None:
     """Stop the threads beside the one that has come to the moment. New ones get the time to register their area."""
     if len(living_tasks(started.pid)) > 1:
-        for tid, stop in _next(started, SETTLE):
+        for tid, stop in stops(started, SETTLE):
             journey.step(tid, stop)
             journey.go_on(tid, stop)
     for tid in living_tasks(started.pid):
@@ -245,7 +247,7 @@ def _stop_the_others(started: Started, journey: _Journey) -> None:
             started.wait_until_still(tid)
 
 
-def _end(started: Started) -> None:
+def end_program(started: Started) -> None:
     """Kill the program and all that it started, and wait for them. What stops at its exit is let through."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(started.pid, signal.SIGKILL)
@@ -282,11 +284,11 @@ def started_program(argv: Sequence[str]) -> Iterator[Started]:
         started = Started(0)
         try:
             with undisturbed():
-                started.pid = _start(the_plan.path, argv, os.environ, output.fileno())
+                started.pid = start_traced(the_plan.path, argv, os.environ, output.fileno())
                 started.owed[started.pid] = 0
             _reach(started, the_plan, output)
             yield started
         finally:
             with undisturbed():
                 if started.pid:
-                    _end(started)
+                    end_program(started)

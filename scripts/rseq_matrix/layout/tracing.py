@@ -155,7 +155,7 @@ class Held:
         task = ffi.new("struct rsm_task *")
         if error := lib.rsm_trace_registers(tid, task):
             what = "runs 32-bit code" if error == errno.EINVAL else "is gone"
-            raise InputError(f"thread {tid} of process {self.pid} {what}; only 64-bit x86-64 threads can be drawn")
+            raise InputError(f"thread {tid} of process {self.pid} {what}; only 64-bit x86-64 threads can be looked at")
         found = ffi.new("struct rsm_kernel_area *")
         error = lib.rsm_trace_registration(tid, found)
         known = not error and found.address
@@ -172,7 +172,7 @@ def _check(pid: int) -> int:
         raise InputError(f"there is no process {pid}")
     pid = int(status_field(directory, "Tgid") or pid)
     if int(fields[6]) & KERNEL_THREAD:
-        raise InputError(f"process {pid} is a thread of the kernel: it has no TLS")
+        raise InputError(f"process {pid} is a thread of the kernel: it has no TLS and no rseq area")
     if not living_tasks(pid):
         raise InputError(f"process {pid} has ended (a zombie): it has no memory any more")
     if pid == os.getpid():

@@ -1,0 +1,567 @@
+"""`rseq-matrix doctor`: every planted defect is named, and nothing else is; bad input is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from conftest import ROOT, run_command
+from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, value_of
+from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
+from rseq_matrix.doctor.libc import asked_for
+from rseq_matrix.doctor.lines import Spoken, parse
+from rseq_matrix.doctor.thread import empty_thread
+from rseq_matrix.doctor.verdict import diagnose
+
+PLANTED = Path(__file__).resolve().parent / "planted"
+SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/doctor-1.json").read_text(encoding="utf-8"))
+OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
+RSEQ, PTRACE = "334", "101"
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return the function that compiles a planted defect, once: a library if its name says that it is preloaded."""
+    directory = tmp_path_factory.mktemp("planted")
+
+    def go(name: str, *flags: str) -> str:
+        target = directory / (f"{name}.so" if name.endswith("preload") else name + "".join(flags))
+        if not target.exists():
+            kind = ["-shared", "-fPIC"] if name.endswith("preload") else ["-pthread", *flags]
+            cc = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", *kind]
+            subprocess.run([*cc, "-o", str(target), str(PLANTED / f"{name}.c")], check=True)
+        return str(target)
+
+    return go
+
+
+def doctor(*arguments: str, **options: Any) -> Document:
+    """Return the document of an examination, whose exit status says whether all is well."""
+    environment = os.environ | options.pop("environment", {})
+    done = run_command("doctor", "--json", "-", *arguments, env=environment, **options)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1), (done.returncode, done.stderr)
+    document: Document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert done.returncode == (0 if document["verdict"]["healthy"] else 1)
+    return document
+
+
+def named(document: Document) -> set[str]:
+    return {found["id"] for found in document["findings"]}
+
+
+@contextmanager
+def waiting(command: Sequence[str], ready: bool = True, environment: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a program and yield its process when it says that it is ready."""
+    variables = os.environ | (environment or {})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+        assert process.stdout is not None
+        if ready:
+            assert process.stdout.readline() == "ready\n"
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+# --- a healthy host
+
+
+@pytest.fixture(scope="module")
+def host() -> Document:
+    return doctor()
+
+
+def test_a_host_without_a_defect_is_healthy(host: Document) -> None:
+    assert named(host) == set()
+    assert host["kernel"]["rseq"] == "present"
+    assert host["kernel"]["class"] in ("legacy", "changed-only", "v2")
+    assert host["libc"]["size"] >= 20
+    assert host["libc"]["tunable"] == {"text": None, "asked": None, "in_force": None}
+
+
+@pytest.mark.ptrace
+def test_both_threads_are_seen_from_inside_and_outside(host: Document) -> None:
+    main, second = host["threads"]
+    for thread in (main, second):
+        assert thread["owner"] == "glibc"
+        assert thread["length"] >= 32
+        assert thread["signature"] == 0x53053053
+        assert thread["believed"]
+        if len(os.sched_getaffinity(0)) > 1:
+            assert thread["follows"]
+            assert thread["sched_getcpu_follows"]
+    assert main["address"] != second["address"]
+    assert host["watched"]
+
+
+def test_the_kernel_is_told_by_experiment(host: Document) -> None:
+    kernel = host["kernel"]
+    assert kernel["registrations"][0]["length"] == 32
+    for found in kernel["registrations"]:
+        assert found["answer"] == 0
+        assert found["events"]["sleep"] in ("kept", "rewritten")
+    if len(os.sched_getaffinity(0)) > 1:
+        assert kernel["membarrier"] == {"offered": True, "answer": 0, "aborts": True}
+
+
+def test_one_screen_in_two_seconds() -> None:
+    run_command("doctor")  # builds
+    assert min(_timed() for _ in range(3)) < 2
+
+
+def _timed() -> float:
+    """Return the processor time, which other programs do not lengthen; and look whether it is one screen."""
+    begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run_command("doctor", env=os.environ | {"COLUMNS": "80"})
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
+
+
+def test_verbose_shows_the_experiments() -> None:
+    done = run_command("doctor", "--verbose")
+    for word in ("32 bytes", "overwritten, then: sleep", "__rseq_offset", "restartable sequences"):
+        assert word in done.stdout
+
+
+@pytest.mark.usefixtures("host")
+def test_without_ptrace_it_says_less(deny: Path) -> None:
+    document = doctor(wrapper=[str(deny), PTRACE, str(errno.EPERM)])
+    assert document["untraced"]
+    assert named(document) == set()
+    assert [thread["owner"] for thread in document["threads"]] == ["glibc", "glibc"]
+
+
+# --- defects of a host
+
+
+def test_tunable_off() -> None:
+    document = doctor(environment=OFF)
+    assert named(document) == {"tunable-off"}
+    assert document["libc"]["tunable"] == {"text": OFF["GLIBC_TUNABLES"], "asked": "0", "in_force": True}
+    sentence = document["findings"][0]["sentence"]
+    assert "sched_getcpu() gets slower" in sentence
+    assert "tcmalloc" in sentence
+
+
+@pytest.mark.parametrize("text", ["glibc.pthread.rsec=0", "glibc.malloc.check=0", "glibc.pthread.rseq=1"])
+def test_a_tunable_without_effect_is_none(text: str) -> None:
+    document = doctor(environment={"GLIBC_TUNABLES": text})
+    assert named(document) == set()
+    assert document["libc"]["size"]
+
+
+def test_a_tunable_that_is_ignored_is_named() -> None:
+    document = doctor(environment={"GLIBC_TUNABLES": "glibc.pthread.rseq=00x"})
+    size = document["libc"]["size"]
+    assert named(document) == ({"tunable-off"} if size == 0 else set())
+
+
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.EPERM])
+def test_a_filter_that_refuses(deny: Path, answer: int) -> None:
+    document = doctor(wrapper=[str(deny), RSEQ, str(answer)])
+    assert named(document) == {"filter-refuses"}
+    assert errno.errorcode[answer] in document["findings"][0]["sentence"]
+    assert document["kernel"]["class"] is None
+
+
+def test_a_filter_that_fakes_success(deny: Path) -> None:
+    document = doctor(wrapper=[str(deny), RSEQ, "0"])
+    assert named(document) == {"filter-fakes"}
+    assert document["libc"]["size"] > 0
+    assert [thread["cpu_id"] for thread in document["threads"]] == [-1, -2]  # libc did not try the second thread
+
+
+@pytest.mark.ptrace
+def test_a_preload_that_overwrites(planted: Callable[[str], str]) -> None:
+    document = doctor(environment={"LD_PRELOAD": planted("overwriting_preload")})
+    assert "ids-overwritten" in named(document) or document["kernel"]["class"] == "v2"
+    assert document["writes"] == [{"object": "overwriting_preload.so", "count": 1}]
+    assert "overwriting_preload.so" in document["findings"][0]["sentence"]
+
+
+def test_a_dead_registration(planted: Callable[[str], str]) -> None:
+    document = doctor(environment={"LD_PRELOAD": planted("dead_preload")})
+    assert named(document) == {"registration-dead"}
+    if len(os.sched_getaffinity(0)) > 1:
+        assert document["threads"][0]["follows"] is False
+
+
+def test_a_preload_that_locks_every_program_in(planted: Callable[[str], str]) -> None:
+    document = doctor(environment={"LD_PRELOAD": planted("late_filter_preload")})
+    assert named(document) == {"threads-will-be-killed"}
+    assert "late_filter_preload.so" in document["findings"][0]["sentence"]
+
+
+# --- a program
+
+
+@pytest.mark.ptrace
+@pytest.mark.parametrize("flags", [(), ("-static",), ("-static", "-s"), ("-static-pie",)])
+def test_a_program_is_held_before_its_own_code(planted: Callable[..., str], flags: tuple[str, ...]) -> None:
+    document = doctor("--", planted("late_filter", *flags))
+    assert document["run"]["moment"] in ("entry", "tls")
+    assert document["run"]["exit_status"] is None
+    assert document["watched"]
+    assert document["threads"][0]["owner"] == ("unknown" if "-s" in flags else "glibc")
+    assert named(document) <= {"libc-without-rseq"}
+
+
+@pytest.mark.ptrace
+def test_the_message_of_glibc_gets_its_cause_and_cure(planted: Callable[[str], str]) -> None:
+    document = doctor("--run", "--", planted("late_filter"))
+    assert named(document) == {"threads-killed"}
+    assert document["run"]["killed_by"] == "SIGABRT"
+    assert "rseq registration failed" in document["run"]["last_words"][-1]
+    assert "glibc.pthread.rseq=0" in document["findings"][0]["advice"]
+    cured = doctor("--run", "--", planted("late_filter"), environment=OFF)
+    assert document["run"]["exit_status"] is None
+    assert (cured["run"]["exit_status"], cured["run"]["killed_by"]) == (0, None)
+
+
+@pytest.mark.ptrace
+def test_a_filter_that_kills(planted: Callable[[str], str]) -> None:
+    document = doctor("--run", "--", planted("killing_filter"), "/bin/true")
+    assert named(document) == {"filter-kills"}
+    assert document["run"]["program"].endswith("true")
+    assert document["run"]["killed_by"] == "SIGSYS"
+
+
+@pytest.mark.ptrace
+def test_a_program_behind_another(planted: Callable[[str], str], deny: Path) -> None:
+    preload = f"LD_PRELOAD={planted('overwriting_preload')}"
+    assert named(doctor("--run", "--", "env", preload, "sh", "-c", "exit 3")) == {"ids-overwritten"}
+    document = doctor("--run", "--", str(deny), RSEQ, "38", "/bin/true")
+    assert named(document) == {"filter-refuses"}
+
+
+@pytest.mark.ptrace
+def test_a_program_that_goes_on_for_ever_is_ended() -> None:
+    document = doctor("--run", "--time-limit", "0.5", "--", "sleep", "60")
+    assert document["run"]["moment"] == "time limit"
+    assert document["threads"][0]["owner"] == "glibc"
+    assert named(document) == set()
+
+
+@pytest.mark.ptrace
+def test_a_library_whose_tls_will_not_fit(tmp_path: Path) -> None:
+    source = ROOT / "pytests" / "helpers" / "tls_library.c"
+    library = tmp_path / "large.so"
+    defines = ["-DLIBRARY_SIZE=65536", "-DLIBRARY_ALIGNMENT=8"]
+    model = ["-shared", "-fPIC", "-ftls-model=initial-exec"]
+    subprocess.run(["cc", "-O1", *defines, *model, "-o", str(library), str(source)], check=True)
+    document = doctor("--loads", str(library), "--", "/bin/true")
+    assert named(document) == {"static-tls-full"}
+    assert document["libraries"][0]["fits"] is False
+
+
+# --- a process
+
+
+@pytest.mark.ptrace
+def test_a_healthy_process_goes_on() -> None:
+    with waiting(["sleep", "60"], ready=False) as pid:
+        time.sleep(0.2)
+        document = doctor("--process", str(pid))
+        assert named(document) == set()
+        assert document["threads"][0]["owner"] == "glibc"
+        assert document["watched"]
+        assert state(pid) == "S"
+
+
+@pytest.mark.ptrace
+def test_a_stopped_process_stays_stopped() -> None:
+    with waiting(["sleep", "60"], ready=False) as pid:
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.1)
+        document = doctor("--process", str(pid))
+        assert document["threads"][0]["owner"] == "glibc"
+        assert not document["writes"]
+        assert state(pid) == "T"
+
+
+@pytest.mark.ptrace
+def test_a_busy_process_with_signals_survives() -> None:
+    code = (
+        "import signal, threading, time\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"
+        "threading.Thread(target=lambda: [time.sleep(0) for _ in range(10**9)], daemon=True).start()\n"
+        "print('ready', flush=True)\n"
+        "while True: sum(range(1000))\n"
+    )
+    with waiting([sys.executable, "-c", code]) as pid:
+        for _ in range(3):
+            document = doctor("--process", str(pid))
+            assert named(document) == set()
+            assert len(document["threads"]) == 2
+        assert state(pid) in "RS"
+
+
+@pytest.mark.ptrace
+def test_a_process_whose_next_thread_is_its_last(planted: Callable[[str], str]) -> None:
+    with waiting([planted("late_filter"), "wait"]) as pid:
+        document = doctor("--process", str(pid))
+        if os.geteuid() == 0:
+            assert named(document) == {"threads-will-be-killed"}
+            assert document["seccomp"] == {"filters": 1, "rseq": {"action": "errno", "errno": 1}, "unread": None}
+        else:
+            assert named(document) == {"filter-unread"}
+        assert state(pid) == "S"
+
+
+@pytest.mark.ptrace
+def test_own_registration(planted: Callable[[str], str]) -> None:
+    with waiting([planted("own_registration")], environment=OFF) as pid:
+        document = doctor("--process", str(pid))
+        assert named(document) == {"own-registration", "tunable-off"}
+        assert {found["severity"] for found in document["findings"]} == {"note"}
+        assert [thread["owner"] for thread in document["threads"]] == ["other", "other"]
+        assert {thread["object"] for thread in document["threads"]} == {"own_registration"}
+
+
+@pytest.mark.ptrace
+def test_a_stale_thread_of_a_process(planted: Callable[[str], str]) -> None:
+    with waiting([planted("stale_thread")]) as pid:
+        document = doctor("--process", str(pid))
+        assert named(document) == {"registration-stale"}
+        if len(os.sched_getaffinity(0)) > 1:
+            assert document["threads"][0]["follows"] is False
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)
+        assert state(pid) == "S"
+
+
+@pytest.mark.ptrace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's seccomp filters")
+def test_a_dead_process(planted: Callable[[str], str]) -> None:
+    with waiting(["sleep", "60"], False, {"LD_PRELOAD": planted("dead_preload")}) as pid:
+        time.sleep(0.2)
+        assert named(doctor("--process", str(pid))) == {"registration-dead"}
+
+
+# --- bad input
+
+
+def zombie() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    while state(child) != "Z":
+        time.sleep(0.01)
+    return child
+
+
+@pytest.mark.ptrace
+def test_bad_processes() -> None:
+    dead = zombie()
+    cases = {"999999999": "there is no process", str(dead): "a zombie", "-1": "there is no process"}
+    if state(2) in "SI" and Path("/proc/2/comm").read_text(encoding="utf-8") == "kthreadd\n":
+        cases["2"] = "a thread of the kernel"
+    for pid, words in cases.items():
+        done = run_command("doctor", "--process", pid)
+        assert (done.returncode, done.stdout) == (4, ""), pid
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    os.waitpid(dead, 0)
+
+
+def test_a_process_that_may_not_be_traced(deny: Path) -> None:
+    with waiting(["sleep", "60"], ready=False) as pid:
+        done = run_command("doctor", "--process", str(pid), wrapper=[str(deny), PTRACE, str(errno.EPERM)])
+        assert done.returncode == 3
+        assert "allow ptrace(2)" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.ptrace
+def test_a_32_bit_process(tmp_path: Path) -> None:
+    program = tmp_path / "waits32"
+    assembly = ".globl _start\n_start: movl $29, %eax\n int $0x80\n jmp _start\n"
+    flags = ["-m32", "-nostdlib", "-static", "-x", "assembler", "-", "-o", str(program)]
+    made = subprocess.run(["cc", *flags], input=assembly, text=True, capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("the compiler makes no 32-bit programs (Debian: gcc-multilib)")
+    with waiting([str(program)], ready=False) as pid:
+        time.sleep(0.2)
+        done = run_command("doctor", "--process", str(pid))
+        assert done.returncode == 4
+        assert "32-bit" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--", "nosuchprogram"], 4, "no such program on the PATH"),
+        (["--", "/nonexistent/program"], 4, "there is no such file"),
+        (["--", "/etc/passwd"], 4, "not an ELF file"),
+        (["--run"], 2, "needs a COMMAND"),
+        (["--process", "1", "--", "true"], 2, "cannot be asked for together"),
+        (["--process", "me"], 2, "not a valid integer"),
+        (["--loads", "/nonexistent.so", "--", "/bin/true"], 4, "/nonexistent.so"),
+        (["--json", "/nonexistent/out.json"], 2, "/nonexistent"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], code: int, words: str) -> None:
+    done = run_command("doctor", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- the judgement, without a machine
+
+
+def spoken(text: str, status: int = 0) -> Spoken:
+    return Spoken(parse("\n".join(f"doctor kernel {line}" for line in text.splitlines())), status)
+
+
+REGISTERED = "control 22\nanswer 0\ncpu_id 1\n"
+ALL_REWRITTEN = REGISTERED + "trying sleep\nsleep rewritten\ntrying signal\nsignal rewritten\n"
+ALL_KEPT = REGISTERED + "trying sleep\nsleep kept\ntrying signal\nsignal kept\n"
+MOVED = "trying migration\nmigration rewritten\ndone 1"
+KILLED_MOVING = "trying migration"
+LEGACY = registration_document(32, spoken(ALL_REWRITTEN + MOVED))
+CHANGED = registration_document(64, spoken(ALL_KEPT + MOVED))
+V2 = registration_document(64, spoken(ALL_KEPT + KILLED_MOVING, -signal.SIGSEGV))
+ONE_CPU = registration_document(64, spoken(ALL_KEPT + "done 1"))
+
+
+def test_the_classes_of_kernels() -> None:
+    assert [length_class(found) for found in (LEGACY, CHANGED, V2)] == ["legacy", "changed-only", "v2"]
+    assert V2["killed_by"] == "SIGSEGV"
+    assert kernel_class([LEGACY, LEGACY]) == "legacy"
+    assert kernel_class([CHANGED, CHANGED]) == "changed-only"
+    assert kernel_class([LEGACY, V2]) == "v2"
+    assert kernel_class([LEGACY, ONE_CPU]) == "v2"
+    refused = registration_document(64, spoken("control 22\nanswer 22"))
+    assert kernel_class([LEGACY, refused]) == "legacy"
+    faked = registration_document(32, spoken("control 0\nanswer 0\ncpu_id -1\ntrying sleep\nsleep kept\nsignal kept"))
+    assert kernel_class([faked, faked]) is None
+
+
+def healthy_document(**changes: Any) -> Document:
+    thread = empty_thread("main") | {"owner": "glibc", "length": 32, "cpu_id": 1, "cpu_id_start": 1, "believed": True}
+    libc = {"size": 20, "tunable": {"text": None, "asked": None, "in_force": None}, "preload": None}
+    kernel = {"rseq": "present", "refused_after_start": False, "feature_size": 28, "class": "legacy"}
+    kernel["membarrier"] = {"aborts": True}
+    base = {"kind": "host", "kernel": kernel, "libc": libc, "process": None, "run": None, "seccomp": None}
+    return {**base, "threads": [thread], "writes": [], "libraries": [], **changes}
+
+
+def findings(document: Document) -> set[str]:
+    return {found["id"] for found in diagnose(document)["findings"]}
+
+
+def test_the_rules_that_this_machine_cannot_show() -> None:
+    healthy = healthy_document()
+    assert diagnose(healthy)["verdict"]["healthy"]
+    thread = healthy["threads"][0]
+    kernel = healthy["kernel"]
+    assert findings(healthy_document(kernel=kernel | {"class": "changed-only"})) == {"kernel-changed-only"}
+    assert findings(healthy_document(kernel=kernel | {"membarrier": {"aborts": False}})) == {
+        "membarrier-does-not-abort"
+    }
+    old = kernel | {"rseq": "ENOSYS", "feature_size": None, "class": None}
+    none = thread | {"owner": "none", "believed": False, "cpu_id": -2}
+    off = healthy["libc"] | {"size": 0}
+    assert findings(healthy_document(kernel=old, libc=off, threads=[none])) == {"kernel-without-rseq"}
+    assert findings(healthy_document(threads=[thread | {"follows": False}])) == {"registration-dead"}
+    assert findings(healthy_document(threads=[thread | {"owner": "other", "object": "x.so"}])) == {"owner-disagrees"}
+    assert findings(healthy_document(threads=[thread | {"cpu_id_start": 7}])) == {"ids-overwritten"}
+    assert findings(healthy_document(libc=off, threads=[none])) == {"off-unexplained"}
+    assert findings(healthy_document(threads=[thread, none], kind="process", kernel=None)) >= {"threads-differ"}
+    unread = {"filters": 1, "rseq": None, "unread": "only root may"}
+    assert findings(healthy_document(seccomp=unread, kind="process", kernel=None)) == {"filter-unread"}
+    words = {"last_words": ["x.so: cannot allocate memory in static TLS block"], "killed_by": None, "moment": "end"}
+    assert findings(healthy_document(run=words, kind="command", kernel=None)) == {"static-tls-full"}
+
+
+def test_the_rules_about_libc_and_its_end() -> None:
+    healthy = healthy_document()
+    unknown = healthy["libc"] | {"size": None}
+    assert findings(healthy_document(libc=unknown)) == {"libc-without-rseq"}
+    assert diagnose(healthy_document(libc=unknown))["verdict"]["healthy"]
+    gone = healthy["threads"][0] | {"owner": "none", "believed": False, "cpu_id": -1}
+    assert findings(healthy_document(kind="process", kernel=None, threads=[gone])) == {"registration-gone"}
+    refused = healthy["kernel"] | {"rseq": "EPERM", "refused_after_start": True, "class": None}
+    assert findings(healthy_document(kernel=refused)) == {"threads-will-be-killed"}
+    run = {"killed_by": "SIGABRT", "last_words": ["Fatal glibc error: rseq registration failed"], "moment": "end"}
+    assert findings(healthy_document(kind="command", kernel=None, run=run)) == {"threads-killed"}
+    assert findings(healthy_document(kind="command", kernel=None, run=run | {"last_words": []})) == {"program-died"}
+
+
+def test_an_at_secure_program_ignores_the_tunable() -> None:
+    tunable = {"text": OFF["GLIBC_TUNABLES"], "asked": "0", "in_force": False}
+    run = {"secure": True, "last_words": [], "killed_by": None, "moment": "entry"}
+    libc = {"size": 20, "tunable": tunable, "preload": None}
+    found = diagnose(healthy_document(kind="command", kernel=None, libc=libc, run=run))["findings"]
+    assert [one["id"] for one in found] == ["tunable-ignored"]
+    assert "set-user-ID" in found[0]["sentence"]
+
+
+def test_the_last_tunable_counts() -> None:
+    assert asked_for("glibc.pthread.rseq=0:glibc.pthread.rseq=1") == "1"
+    assert asked_for("glibc.malloc.check=1") is None
+    assert asked_for(None) is None
+
+
+# --- filters
+
+
+LOAD_NUMBER, EQUALS, RETURN = 0x20, 0x15, 0x06
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+def refusing(value: int) -> list[Instruction]:
+    return [
+        Instruction(LOAD_NUMBER, 0, 0, 0),
+        Instruction(EQUALS, 0, 1, 334),
+        Instruction(RETURN, 0, 0, value),
+        Instruction(RETURN, 0, 0, ALLOW),
+    ]
+
+
+def test_filters_are_walked_through() -> None:
+    data = call_data()
+    assert value_of(refusing(ERRNO | 38), data) == ERRNO | 38
+    assert answer_of([refusing(ERRNO | 38)], data) == {"action": "errno", "errno": 38}
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == {"action": "kill", "errno": None}
+    assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == {"action": "errno", "errno": 0}
+    assert answer_of([], data) is None
+    assert value_of([Instruction(LOAD_NUMBER, 0, 0, 0)], data) is None
+
+
+def test_a_filter_that_looks_at_an_argument() -> None:
+    by_length = [
+        Instruction(LOAD_NUMBER, 0, 0, 16 + 8),  # the low half of the second argument
+        Instruction(0x54, 0, 0, 0xFF),  # and
+        Instruction(0x25, 0, 1, 32),  # greater than
+        Instruction(RETURN, 0, 0, KILL),
+        Instruction(RETURN, 0, 0, ALLOW),
+    ]
+    assert value_of(by_length, call_data(length=32)) == ALLOW
+    assert value_of(by_length, call_data(length=33)) == KILL

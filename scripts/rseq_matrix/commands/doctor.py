@@ -1,0 +1,95 @@
+"""`rseq-matrix doctor`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from rseq_matrix.build import build
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
+from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
+from rseq_matrix.document import to_json
+from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
+from rseq_matrix.report.doctor import show_doctor
+from rseq_matrix.surroundings import kernel, require_platform
+
+RUN_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    command: tuple[str, ...]
+    process: int | None
+    whole: bool
+    limit: float
+    libraries: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise UsageError for what does not go together."""
+        if self.command and self.process is not None:
+            raise UsageError("--process and a COMMAND cannot be asked for together")
+        if (self.whole or self.libraries) and not self.command:
+            raise UsageError(f"{'--run' if self.whole else '--loads'} needs a COMMAND: -- COMMAND [ARGUMENT]...")
+
+    def examine(self) -> Document:
+        """Return the document of what was asked for."""
+        require_platform()
+        if self.process is not None:
+            return examine_process(self.process)
+        if self.command:
+            return examine_command(self.command, self.whole, self.limit, self.libraries)
+        # A filter that came after the start kills for a thread, and what shows a person that he waits is one.
+        with waiting_for("building the experiments") if kernel().has_rseq else nullcontext():
+            made = build()
+        return examine_host(made)
+
+
+@click.command()
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.option("--process", type=int, metavar="PID", help="Examine a running process.")
+@click.option("--run", "whole", is_flag=True, help="Follow COMMAND to its end, not only to its start.")
+@click.option(
+    "--time-limit",
+    "limit",
+    type=click.FloatRange(min=0.01, max=86400),
+    default=RUN_LIMIT,
+    show_default=True,
+    metavar="S",
+    help="With --run: seconds after which it is ended.",
+)
+@click.option("--loads", "libraries", multiple=True, metavar="LIBRARY", help="A library that COMMAND will load later.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all that is known; '-' is stdout.")
+@click.option("--verbose", is_flag=True, help="Show every experiment, finding and reference.")
+def doctor(
+    command: tuple[str, ...],
+    process: int | None,
+    whole: bool,
+    limit: float,
+    libraries: tuple[str, ...],
+    json_path: Path | None,
+    verbose: bool,
+) -> None:
+    """Say in words what holds of rseq here, what is wrong, and what to do: on this host, in a process, in a program.
+
+    A COMMAND is started, held before its own code begins, and ended; with --run it runs to its end. Nothing else is
+    changed. A process stands still for some milliseconds.
+
+    Exit status: 0 healthy; 1 something is wrong; 3 a tool or permission is missing; 4 no such process or program.
+    """
+    request = Request(command, process, whole, limit, libraries)
+    request.check()
+    check_outputs([json_path])
+    document = request.examine()
+    if json_path:
+        emit(json_path, to_json(document))
+    if json_path != STANDARD_OUTPUT:
+        show_doctor(Console(), document, verbose)
+    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.exit(EXIT_AS_EXPECTED if document["verdict"]["healthy"] else EXIT_DIFFERENT)

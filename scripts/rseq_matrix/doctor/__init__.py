@@ -1,0 +1,1 @@
+"""What is wrong with rseq here: facts found by experiment, and what they mean to an operator."""

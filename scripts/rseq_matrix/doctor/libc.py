@@ -1,0 +1,103 @@
+"""The libc part of the host: its version, the package it came in, and the tunable, judged by what it does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from rseq_matrix.build import Build
+from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
+
+Document = dict[str, Any]
+
+DPKG = "dpkg-query"
+VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.pthread.rseq"
+QUERIES = ((DPKG, ("-S",)), ("rpm", ("-qf",)), ("apk", ("info", "--who-owns")))
+QUERY_LIMIT = 1.0
+
+
+def asked_for(text: str | None) -> str | None:
+    """Return the value that a GLIBC_TUNABLES gives to glibc.pthread.rseq, the last of several; None if none."""
+    parts = [part.partition("=") for part in (text or "").split(":")]
+    values = [value for name, equals, value in parts if equals and name == TUNABLE]
+    return values[-1] if values else None
+
+
+def _without(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != VARIABLE}
+
+
+def tunable_document(build: Build, spoken: Spoken) -> Document:
+    """Return what GLIBC_TUNABLES asks for, and whether it is that which switched rseq off: without it, it is on."""
+    text = os.environ.get(VARIABLE)
+    asked, size = asked_for(text), spoken.number("libc", "size")
+    in_force = None
+    if asked is not None and size is not None:
+        off = size == 0
+        without = run([helper(build, "place")], _without(os.environ)).number("libc", "size") if off else size
+        in_force = bool(without) if off else asked not in ("0",)
+    return {"text": text, "asked": asked, "in_force": in_force}
+
+
+class PackageQuery:
+    """A question to the distribution's package manager, which answers while other things are found out."""
+
+    def __init__(self, build: Build) -> None:
+        """Ask for the package that the dynamic linker came in."""
+        self.tool = ""
+        self.process: subprocess.Popen[str] | None = None
+        try:
+            loader = os.path.realpath(interpreter_of(helper(build, "place")))
+        except UNREADABLE:
+            return
+        self._ask([loader, loader.removeprefix("/usr")])  # dpkg may know the path before the merge
+
+    def _ask(self, paths: list[str]) -> None:
+        for tool, arguments in QUERIES:
+            if shutil.which(tool):
+                self.tool = tool
+                quiet = subprocess.DEVNULL
+                command = [tool, *arguments, *(paths if tool == DPKG else paths[:1])]
+                self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, stdin=quiet, text=True)
+                return
+
+    def answer(self) -> str | None:
+        """Return the package with its version; None where nobody knows it."""
+        if self.process is None:
+            return None
+        try:
+            said = self.process.communicate(timeout=QUERY_LIMIT)[0].strip().splitlines()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return None
+        if not said or (self.tool != DPKG and self.process.returncode):
+            return None
+        return _version_of(said[0].partition(": ")[0]) if self.tool == DPKG else said[0]
+
+
+def _version_of(package: str) -> str:
+    """Return a Debian package with its version."""
+    command = [DPKG, "-W", "-f", "${Package} ${Version}", package]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return package
+    return done.stdout.strip() or package
+
+
+def libc_document(build: Build, spoken: Spoken, package: str | None) -> Document:
+    """Return what is known of the system's libc."""
+    return {
+        "version": spoken.word("libc", "version"),
+        "package": package,
+        "size": spoken.number("libc", "size"),
+        "offset": spoken.number("libc", "offset"),
+        "flags": spoken.number("libc", "flags"),
+        "tunable": tunable_document(build, spoken),
+        "preload": os.environ.get("LD_PRELOAD") or None,
+    }

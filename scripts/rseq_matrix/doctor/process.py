@@ -1,0 +1,164 @@
+"""A running process: whose area each of its threads has, whether it is alive, and what is ahead of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rseq_matrix._native import lib
+from rseq_matrix.doctor.command import seccomp_document
+from rseq_matrix.doctor.thread import GLIBC, layout_of, libc_document, names_of, thread_document
+from rseq_matrix.doctor.writes import Watch
+from rseq_matrix.errors import InputError
+from rseq_matrix.layout.blocks import Layout
+from rseq_matrix.layout.memory import Memory
+from rseq_matrix.layout.picture import check_machine
+from rseq_matrix.layout.tracing import Held, Task, next_stop, pauses, standing_still, stat_fields
+
+Document = dict[str, Any]
+
+WATCHED_THREADS = 32
+WATCH_TIME = 0.08  # seconds in which the threads run on, watched
+FOLLOW_TIME = 0.005
+STOPPED = frozenset("Tt")
+
+
+def tunables_of(pid: int) -> str | None:
+    """Return GLIBC_TUNABLES of a process, as it was started; None if it had none or may not be read."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    values = [word.partition(b"=")[2] for word in words if word.startswith(b"GLIBC_TUNABLES=")]
+    return values[0].decode("utf-8", "replace") if values else None
+
+
+def _resume(held: Held, tids: Sequence[int]) -> None:
+    """Let still threads run on, still held, with the signals that they are owed."""
+    for tid in tids:
+        held.still.discard(tid)
+        lib.rsm_trace_go_on(tid, held.owed.get(tid, 0), 0)
+        held.owed[tid] = 0
+
+
+def _serve(held: Held, watch: Watch, seconds: float) -> None:
+    """For a while, note the stores of threads that run, and hand on their signals."""
+    for _ in pauses(seconds):
+        for tid in [tid for tid in held.owed if tid not in held.still]:
+            with contextlib.suppress(ChildProcessError):
+                stop = next_stop(tid)
+                if stop is not None:
+                    ours = watch.note(tid) or stop >> 8
+                    lib.rsm_trace_go_on(tid, 0 if ours else stop & 0x7F, 0)
+
+
+def _stop_again(held: Held, watch: Watch) -> None:
+    """Stop the threads that run. A store that one stands behind is no signal that it is owed."""
+    for tid in [tid for tid in held.owed if tid not in held.still]:
+        lib.rsm_trace_interrupt(tid)
+        try:
+            alive = held.wait_until_still(tid)
+        except InputError:
+            alive = False
+        if not alive:
+            held.owed.pop(tid, None)
+        elif held.owed[tid] == signal.SIGTRAP and watch.note(tid):
+            held.owed[tid] = 0
+
+
+def _watch(held: Held, threads: Sequence[Document], watch: Watch) -> None:
+    """Let the process run for a moment and catch who stores into the ids."""
+    areas = {t["tid"]: t["address"] for t in threads if t["address"] and t["tid"] in held.still}
+    for tid, area in list(areas.items())[:WATCHED_THREADS]:
+        watch.begin(tid, area)
+    if not areas or watch.error:
+        return
+    try:
+        _resume(held, list(held.still))
+        _serve(held, watch, WATCH_TIME)
+    finally:
+        _stop_again(held, watch)
+        for tid in areas:
+            lib.rsm_trace_watch(tid, 0)
+
+
+def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
+    """Move a thread to two CPUs in turn and see whether cpu_id goes with it; None where it has only one CPU."""
+    allowed = os.sched_getaffinity(tid)
+    if len(allowed) < 2:
+        return None
+    answers = []
+    try:
+        for cpu in sorted(allowed)[:2]:
+            os.sched_setaffinity(tid, {cpu})
+            _resume(held, [tid])
+            time.sleep(FOLLOW_TIME)
+            _stop_again(held, Watch())
+            answers.append(tid in held.still and memory.word(area + 4, "i") == cpu)
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(tid, allowed)
+    return all(answers)
+
+
+def _second_look(held: Held, layout: Layout, thread: Document, task: Task) -> Document:
+    """Look again at a thread of which libc believes what the kernel does not confirm, and try whether cpu_id is alive.
+
+    One that was only just starting has its area by then.
+    """
+    said, tid = layout.libc.rseq, thread["tid"]
+    if not said or not thread["believed"] or thread["owner"] == GLIBC or tid not in held.still:
+        return thread
+    follows = None
+    with contextlib.suppress(OSError, InputError):
+        follows = _follows(held, layout.memory, tid, task.thread_pointer + said.offset)
+    if tid in held.still:
+        thread = thread_document(layout, held.look(tid), thread["name"])
+    return {**thread, "follows": follows}
+
+
+def look_at_process(pid: int) -> Document:
+    """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
+
+    Raises InputError for a process that is gone, a zombie, the kernel's, 32-bit or not ours; MissingError where tracing
+    is not allowed.
+    """
+    stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
+    with standing_still(pid) as held:
+        tids = sorted(held.still)
+        memory = Memory(held.pid, tids[0])
+        try:
+            check_machine(memory)
+            return _look(held, memory, tids, stopped)
+        except OSError as error:
+            raise InputError(f"process {held.pid} cannot be read: {error.strerror}") from error
+        finally:
+            memory.close()
+
+
+def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Document:
+    layout, watch = layout_of(memory), Watch()
+    tasks = {tid: held.look(tid) for tid in tids}
+    names = names_of(tids, held.pid)
+    threads = [thread_document(layout, tasks[tid], names[tid]) for tid in tids]
+    seccomp = seccomp_document(tids[0], threads[0]["address"] or 0)
+    if not stopped:  # one that a signal stopped goes on being stopped
+        _watch(held, threads, watch)
+        threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in threads]
+    return {
+        "process": {
+            "pid": held.pid,
+            "program": layout.objects[0].path or memory.program,
+            "tunables": tunables_of(held.pid),
+        },
+        "libc": libc_document(layout),
+        "threads": threads,
+        "seccomp": seccomp,
+        "writes": watch.documents(memory, layout.objects),
+        "watched": not watch.error and any(thread["address"] for thread in threads),
+    }

@@ -1,0 +1,457 @@
+"""What the facts mean, in words for who has met only a crash message.
+
+Pure: from a document to findings and a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rseq_matrix.doctor.kernel_behaviour import CHANGED_ONLY, LEGACY, V2
+from rseq_matrix.doctor.libc import TUNABLE, asked_for
+from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER
+
+Document = dict[str, Any]
+Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+MESSAGE = "rseq registration failed"
+TLS_MESSAGE = "cannot allocate memory in static TLS block"
+OFF = f"GLIBC_TUNABLES={TUNABLE}=0"
+
+PTHREAD_CREATE = "glibc nptl/pthread_create.c, start_thread and __pthread_create_2_1"
+MANUAL = "glibc manual, Restartable Sequences"
+TUNABLES = "glibc manual, POSIX Thread Tunables; elf/dl-tunables.c, __tunables_init"
+GETCPU = "glibc sysdeps/unix/sysv/linux/sched_getcpu.c"
+TCMALLOC = "tcmalloc docs/rseq.md, internal/percpu.cc InitThreadPerCpu"
+LIBRSEQ = "librseq src/rseq.c, rseq_init"
+SECCOMP = "seccomp(2); rseq(2)"
+V2_RULES = "Linux Documentation/userspace-api/rseq.rst, Optimized RSEQ V2; commits 82f572449cfe, 99428157dcf3"
+CHANGED_RULES = "Linux commits 566d8015f7ee (6.19) and b9eac6a9d93c (which took it back)"
+
+ALLOW = f"allow rseq(2) in the filter (or sandbox profile), or start the program with {OFF}"
+WHO_LOSES = (
+    "Nothing breaks. glibc's sched_getcpu() gets slower, and libraries that use glibc's area take their slower way; "
+    "librseq then registers areas of its own, and tcmalloc, which needs one of its own, can have its per-CPU caches"
+)
+
+
+# --- the kernel, and what stands before it
+
+
+def _answer(document: Document) -> str:
+    """Return what rseq(2) is answered with: "present", an errno's name, "success"; "present" where nobody asked."""
+    return str(document["kernel"]["rseq"]) if document["kernel"] else "present"
+
+
+def _refused(document: Document) -> Iterator[Found]:
+    answer, kernel = _answer(document), document["kernel"]
+    off = document["libc"] and document["libc"]["size"] == 0
+    if kernel is None and off and _stopped_by_filter(document) and not _was_killed(document):
+        yield (
+            "filter-refuses",
+            WARNING,
+            "A seccomp filter that was in force when the program started refuses the system call rseq: the program has "
+            f"no rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
+            "To have rseq, allow the call in the filter (container or service sandbox profile)",
+            SECCOMP,
+        )
+    if answer in ("present", "success") or kernel["refused_after_start"]:
+        return
+    has_it, filtered = bool(kernel["feature_size"]), bool((document["seccomp"] or {}).get("filters"))
+    if has_it or filtered:
+        proof = "the kernel announces rseq to every program" if has_it else "such a filter is in force in this shell"
+        yield (
+            "filter-refuses",
+            WARNING,
+            f"A filter answers the system call rseq with {answer} in the kernel's place ({proof}). No program started "
+            f"here has rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
+            "To have rseq, allow the call in the filter (container or service sandbox profile) before programs start",
+            SECCOMP,
+        )
+    else:
+        yield (
+            "kernel-without-rseq",
+            WARNING,
+            f"The kernel, or what emulates it here (gVisor, qemu-user, valgrind), answers rseq with {answer}: it does "
+            "not have it, and programs take their slower ways",
+            "Nothing to repair; a Linux kernel from 4.18 with CONFIG_RSEQ has it",
+            "rseq(2)",
+        )
+
+
+def _faked(document: Document) -> Iterator[Found]:
+    empty = [t for t in document["threads"] if t["owner"] == NONE and not t["believed"]]
+    if not _believing_size(document) or not empty or _is_dead(document) or _was_killed(document):
+        return
+    faked = _is_faked(document)
+    why = (
+        "a filter answers 'success' without asking the kernel" if faked else "somebody took the registration back since"
+    )
+    yield (
+        "filter-fakes" if faked else "registration-gone",
+        ERROR if faked else WARNING,
+        f"glibc says that rseq is registered, but in {_names(empty)} the kernel has nothing: {why}. A library that "
+        "looks only at glibc's __rseq_size is fooled; cpu_id in the area, which is negative, tells the truth",
+        "Let the filter allow the call, or refuse it with ENOSYS" if faked else "Libraries must look at cpu_id, too",
+        f"{MANUAL}; {SECCOMP}",
+    )
+
+
+def _is_faked(document: Document) -> bool:
+    """Return whether rseq(2) is answered with success by a filter."""
+    answer = (document["seccomp"] or {}).get("rseq") or {}
+    return _answer(document) == "success" or (answer.get("action") == "errno" and answer["errno"] == 0)
+
+
+def _was_killed(document: Document) -> bool:
+    return bool((document["run"] or {}).get("killed_by"))
+
+
+def _believing_size(document: Document) -> bool:
+    return bool(document["libc"] and document["libc"]["size"])
+
+
+def _refused_after_start(document: Document) -> Iterator[Found]:
+    if document["kernel"] and document["kernel"]["refused_after_start"] and not _is_faked(document):
+        yield (
+            "threads-will-be-killed",
+            ERROR,
+            "Programs that are started from this shell are ended by glibc at their first thread ('Fatal glibc error: "
+            "rseq registration failed'): this very program was registered when it started, and the call has been "
+            f"refused ({_answer(document)}) since; something installs a filter in every program{_suspects(document)}",
+            ALLOW,
+            PTHREAD_CREATE,
+        )
+
+
+def _killed(document: Document) -> Iterator[Found]:
+    run = document["run"] or {}
+    words = "\n".join(run.get("last_words", []))
+    who = "A small test program" if document["kind"] == "host" else "The program"
+    if MESSAGE in words:
+        yield (
+            "threads-killed",
+            ERROR,
+            f"{who} was ended by glibc with 'Fatal glibc error: rseq registration failed'. The main thread was "
+            "registered when the program started; then a filter was installed that refuses the call, and the next "
+            f"thread that started could not be registered{_suspects(document)}",
+            ALLOW,
+            PTHREAD_CREATE,
+        )
+    elif run.get("killed_by") == "SIGSYS":
+        yield (
+            "filter-kills",
+            ERROR,
+            f"{who} was killed by SIGSYS: a seccomp filter kills whoever makes a system call that it does not know; "
+            f"rseq {'is' if _stopped_by_filter(document) else 'may be'} such a one{_suspects(document)}",
+            ALLOW,
+            SECCOMP,
+        )
+    elif run.get("killed_by") == "SIGSEGV" and document["kernel"] and document["kernel"]["class"] == V2:
+        yield ("program-died", ERROR, f"{who} was killed by SIGSEGV: {words[:120]}", "See the stores above", V2_RULES)
+    elif run.get("killed_by"):
+        yield (
+            "program-died",
+            ERROR,
+            f"{who} was killed by {run['killed_by']}{': ' + words[:120] if words else ''}",
+            "If rseq is suspected, see whether it lives with " + OFF,
+            MANUAL,
+        )
+
+
+def _suspects(document: Document) -> str:
+    preload = (document["libc"] or {}).get("preload")
+    return f" (LD_PRELOAD names {preload})" if preload else ""
+
+
+def _filter_ahead(document: Document) -> Iterator[Found]:
+    seccomp = document["seccomp"] or {}
+    answer = seccomp.get("rseq") or {}
+    registered = [t for t in document["threads"] if t["owner"] == GLIBC]
+    if not seccomp.get("filters") or not registered or document["kind"] == "host" or _was_killed(document):
+        return
+    if seccomp.get("unread"):
+        yield (
+            "filter-unread",
+            NOTE,
+            f"A seccomp filter is in force, and what it says of rseq is not known: {seccomp['unread']}. If it came "
+            "after the start and refuses the call, the next thread is fatal",
+            "Ask again as root",
+            SECCOMP,
+        )
+    elif answer.get("action") not in ("allow", "log", None):
+        how = {"errno": f"refuses it (errno {answer['errno']})", "kill": "kills who makes it"}.get(
+            answer["action"], f"does not let it pass ({answer['action']})"
+        )
+        yield (
+            "threads-will-be-killed",
+            ERROR,
+            "The next thread that this program starts will end it: its threads have rseq, and a seccomp filter that "
+            f"was installed later {how}. glibc then says 'Fatal glibc error: rseq registration failed'",
+            ALLOW,
+            PTHREAD_CREATE,
+        )
+
+
+# --- libc
+
+
+def _tunable(document: Document) -> Iterator[Found]:
+    tunable = (document["libc"] or {}).get("tunable")
+    text = tunable["text"] if tunable else (document["process"] or {}).get("tunables")
+    asked, size = asked_for(text), (document["libc"] or {}).get("size")
+    if size is None or _answer(document) != "present":
+        return
+    own = any(thread["owner"] == OTHER for thread in document["threads"])
+    where = "this shell's environment" if document["kind"] != "process" else "its environment when it was started"
+    if size == 0 and asked is not None and (tunable is None or tunable["in_force"]):
+        yield (
+            "tunable-off",
+            NOTE if own else WARNING,
+            f"glibc's rseq is switched off, by GLIBC_TUNABLES in {where} ('{text}'). {WHO_LOSES}",
+            f"Keep it for programs with tcmalloc; else take {TUNABLE}=0 out of GLIBC_TUNABLES",
+            f"{TUNABLES}; {GETCPU}; {TCMALLOC}; {LIBRSEQ}",
+        )
+    elif size > 0 and asked == "0":
+        yield (
+            "tunable-ignored",
+            WARNING,
+            f"GLIBC_TUNABLES says {TUNABLE}=0, but rseq is on all the same{_why_ignored(document)}",
+            "Check the spelling of the whole variable: glibc passes over what it does not know",
+            TUNABLES,
+        )
+    elif size == 0 and not own and not _was_killed(document) and not _stopped_by_filter(document):
+        yield (
+            "off-unexplained",
+            WARNING,
+            "glibc has not registered rseq, though the kernel offers it and no tunable says so"
+            + (" in the environment" if text is None else f" ('{text}')"),
+            "See with strace -e rseq what the call is answered when a program starts",
+            MANUAL,
+        )
+
+
+def _stopped_by_filter(document: Document) -> bool:
+    answer = (document["seccomp"] or {}).get("rseq") or {}
+    return answer.get("action") not in ("allow", "log", None)
+
+
+def _why_ignored(document: Document) -> str:
+    if (document["run"] or {}).get("secure"):
+        return ": a program with more rights than who starts it (set-user-ID, file capabilities) ignores tunables"
+    return ""
+
+
+def _no_support(document: Document) -> Iterator[Found]:
+    libc = document["libc"]
+    if libc is not None and libc["size"] is None:
+        yield (
+            "libc-without-rseq",
+            NOTE,
+            "This libc does not know rseq (glibc before 2.35, or another libc): a library that wants it registers it",
+            "Nothing to repair",
+            MANUAL,
+        )
+
+
+# --- owners and areas
+
+
+def _names(threads: Sequence[Document]) -> str:
+    names = [thread["name"] for thread in threads]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _other_owner(document: Document) -> Iterator[Found]:
+    others = [thread for thread in document["threads"] if thread["owner"] == OTHER]
+    if not others:
+        return
+    home = next((thread["object"] for thread in others if thread["object"]), None)
+    where = f" (its area lies in {home})" if home else ""
+    if _believing_size(document):
+        yield (
+            "owner-disagrees",
+            ERROR,
+            f"Two claim rseq: glibc says that it has registered its area, but the kernel serves another{where}, in "
+            f"{_names(others)}. Who trusts glibc's area, as sched_getcpu() does, reads an old CPU number",
+            f"Start the program with {OFF}, so that only the other one registers",
+            f"{MANUAL}; rseq(2)",
+        )
+    else:
+        yield (
+            "own-registration",
+            NOTE,
+            f"The program, or a library in it, registers rseq itself{where}, in {_names(others)}; glibc leaves it to "
+            "it. That works; others that rely on glibc's area take their slower ways",
+            "Nothing to repair",
+            f"{LIBRSEQ}; {TCMALLOC}",
+        )
+
+
+def _dead_threads(document: Document) -> list[Document]:
+    """Return the threads whose registration was a success, as far as they were told, and whose cpu_id stands still."""
+    believed = [thread for thread in document["threads"] if thread["believed"]]
+    return [t for t in believed if (_is_faked(document) if t["owner"] == NONE else t["follows"] is False)]
+
+
+def _is_dead(document: Document) -> bool:
+    return bool(_dead_threads(document))
+
+
+def _dead(document: Document) -> Iterator[Found]:
+    dead = _dead_threads(document)
+    stale = [t for t in document["threads"] if t["believed"] and t["owner"] == NONE and t not in dead]
+    if dead:
+        yield (
+            "registration-dead",
+            ERROR,
+            f"rseq looks registered in {_names(dead)}: the call was answered with success. But the CPU number in its "
+            "area stays the same, also when the thread moves to another CPU: whoever trusts it works on another CPU's "
+            "data, without any message",
+            f"Find who fakes the registration (a preloaded library, a filter, an emulator); until then, {OFF}",
+            f"{MANUAL}; rseq(2)",
+        )
+    if stale:
+        yield (
+            "registration-stale",
+            ERROR,
+            f"rseq looks registered in {_names(stale)}, and the kernel has nothing registered there: the CPU number in "
+            "its area stands still, nothing restarts interrupted code, and data are corrupted without any message",
+            "Such a thread (made with raw clone(), or unregistered behind glibc's back) must not run rseq code",
+            f"{MANUAL}; rseq(2)",
+        )
+
+
+def _overwritten(document: Document) -> Iterator[Found]:
+    registered = [thread for thread in document["threads"] if thread["owner"] in (GLIBC, OTHER)]
+    seen = [found["object"] for found in document["writes"]] if registered else []
+    wrong = [thread for thread in registered if _ids_differ(thread)]
+    if not seen and not wrong:
+        return
+    who = f"by {', '.join(seen)}" if seen else f"in {_names(wrong)} (it differs from cpu_id beside it)"
+    class_ = document["kernel"]["class"] if document["kernel"] else None
+    after = {
+        LEGACY: "This kernel writes it anew at every switch, so that it works here; on Linux 6.19 to 7.0.9 it stays "
+        "wrong, and from 7.0.10 the program is killed (SIGSEGV) if its area is longer than 32 bytes",
+        CHANGED_ONLY: "This kernel does not repair it before the thread moves: until then everybody reads a wrong CPU",
+        V2: "This kernel kills the program for it (SIGSEGV) if its area is longer than 32 bytes",
+    }.get(class_ or "", "Since Linux 6.19 that is not repaired, or even kills the program (see `rseq-matrix doctor`)")
+    yield (
+        "ids-overwritten",
+        ERROR,
+        f"The CPU number that only the kernel may write (cpu_id_start in the rseq area) is overwritten {who}. {after}",
+        f"Update that library; if it must do so (tcmalloc's caches do), start with {OFF} so that it has its own area",
+        f"{V2_RULES}; {CHANGED_RULES}; {TCMALLOC}",
+    )
+
+
+def _ids_differ(thread: Document) -> bool:
+    cpu, start = thread["cpu_id"], thread["cpu_id_start"]
+    return cpu is not None and cpu >= 0 and start is not None and start != cpu
+
+
+def _differ(document: Document) -> Iterator[Found]:
+    kinds = {(t["owner"], t["length"], t["signature"]) for t in document["threads"] if t["owner"] != "unknown"}
+    if len(kinds) < 2 or document["kind"] == "host" or _was_killed(document):
+        return
+    words = [f"{_names([t])}: {t['owner']}, {t['length'] or 'no'} bytes" for t in document["threads"]]
+    yield (
+        "threads-differ",
+        WARNING,
+        f"The threads are not registered alike ({'; '.join(words[:4])}): a library that looked at one thread only is "
+        "wrong about others",
+        "A library must look in each thread; raw threads (clone(2)) are registered by nobody",
+        "rseq(2)",
+    )
+
+
+# --- kernel classes, membarrier, static TLS
+
+
+def _kernel_class(document: Document) -> Iterator[Found]:
+    kernel = document["kernel"]
+    if not kernel:
+        return
+    if kernel["class"] == CHANGED_ONLY:
+        yield (
+            "kernel-changed-only",
+            WARNING,
+            "This kernel writes a thread's CPU number only when it changes: tcmalloc's per-CPU caches, which overwrite "
+            "it and wait for the kernel, do not work right here",
+            "Update the kernel to 7.0.10 or later, or switch those caches off",
+            f"{CHANGED_RULES}; {TCMALLOC}",
+        )
+    if kernel["rseq"] == "present" and kernel["membarrier"]["aborts"] is False:
+        yield (
+            "membarrier-does-not-abort",
+            WARNING,
+            "membarrier(2) accepts its rseq command, but does not interrupt critical sections on other CPUs: "
+            "librseq's fences and tcmalloc's resizing rely on that",
+            "Report it to who makes the kernel, or what emulates it",
+            "membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ",
+        )
+
+
+def _static_tls(document: Document) -> Iterator[Found]:
+    for library in document["libraries"]:
+        if not library["fits"]:
+            yield (
+                "static-tls-full",
+                ERROR,
+                f"{library['path']} cannot be loaded later: {library['sentence']}",
+                "Preload or link it, or raise the tunable named here",
+                "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
+            )
+    words = [w for w in (document["run"] or {}).get("last_words", []) if TLS_MESSAGE in w]
+    if words:
+        yield (
+            "static-tls-full",
+            ERROR,
+            f"A library could not be loaded, because the room for thread-local variables that every thread gets at its "
+            f"start is used up: {words[0][:160]}",
+            "Preload or link the library, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… (rseq-matrix "
+            "inspect LIBRARY says how far)",
+            "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
+        )
+
+
+RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
+    _refused_after_start,
+    _killed,
+    _filter_ahead,
+    _dead,
+    _overwritten,
+    _other_owner,
+    _faked,
+    _refused,
+    _static_tls,
+    _tunable,
+    _differ,
+    _kernel_class,
+    _no_support,
+)
+
+
+def _healthy_sentence(document: Document) -> str:
+    if document["kind"] == "process":
+        return "Healthy: nothing is wrong with rseq in this process."
+    if document["kind"] == "command" and document["run"]["moment"] in ("entry", "tls"):
+        return "Healthy: rseq works in this program, up to where its own code begins."
+    if document["kind"] == "command":
+        return "Healthy: rseq worked in this program."
+    return "Healthy: the kernel has rseq, glibc registers it in every thread, and the CPU numbers are right."
+
+
+def diagnose(document: Document) -> Document:
+    """Return the findings, gravest first, and the verdict. A note is no fault."""
+    names = ("id", "severity", "sentence", "advice", "reference")
+    found = [dict(zip(names, one, strict=True)) for rule in RULES for one in rule(document)]
+    found.sort(key=lambda one: (ERROR, WARNING, NOTE).index(one["severity"]))
+    faults = [one for one in found if one["severity"] != NOTE]
+    count = f"{len(faults)} thing{'s' * (len(faults) != 1)}"
+    grave = any(one["severity"] == ERROR for one in faults)
+    sentence = f"{'Wrong' if grave else 'Take note'}: {count}, named below." if faults else _healthy_sentence(document)
+    return {"findings": found, "verdict": {"healthy": not faults, "sentence": sentence}}

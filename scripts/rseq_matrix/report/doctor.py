@@ -1,0 +1,161 @@
+"""What `doctor` says on one screen, rendered from a document of schema doctor-1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rseq_matrix.report.findings import SEVERITY_STYLES, clean
+
+Document = dict[str, Any]
+
+SHOWN_THREADS, SHOWN_FINDINGS = 4, 3
+CLASSES = {
+    "legacy": "writes a thread's CPU number anew at every switch and signal",
+    "changed-only": "writes a thread's CPU number only when it changes",
+    "v2": "writes a thread's CPU number only when it changes, and kills a program that overwrites it (in areas longer "
+    "than 32 bytes)",
+}
+OWNERS = {"glibc": "glibc", "other": "another", "none": "nobody", "unknown": "not known"}
+INTRODUCTION = (
+    "rseq (restartable sequences): the kernel keeps the number of the CPU that a thread runs on in a small area of the "
+    "thread's memory, and restarts short pieces of code that are interrupted there."
+)
+MOMENTS = {
+    "entry": "held before its own code; --run follows it to its end",
+    "tls": "held early in its start; --run follows it to its end",
+    "end": "followed to its end",
+    "time limit": "followed until the time was up, then ended",
+}
+
+
+def _kernel_lines(kernel: Document) -> Iterator[tuple[str, str]]:
+    present = kernel["rseq"] == "present"
+    rseq = "has rseq" if present else f"the call of rseq is answered with {kernel['rseq']}"
+    size = f", areas of {kernel['feature_size']} bytes" if kernel["feature_size"] and present else ""
+    yield "kernel", f"Linux {kernel['release']}: {rseq}{size}"
+    if not present:
+        return
+    if kernel["class"]:
+        yield "", f"{CLASSES[kernel['class']]} ({kernel['class']})"
+    barrier = kernel["membarrier"]
+    aborts = {True: "works", False: "does NOT work", None: "is there" if barrier["offered"] else "is missing"}
+    slices = kernel["slice_extension"]["lengths"]
+    more = f"for areas of {', '.join(map(str, slices))} bytes" if slices else "no"
+    yield "", f"restarting code on other CPUs (membarrier) {aborts[barrier['aborts']]}; longer time slices: {more}"
+
+
+def _libc_lines(libc: Document) -> Iterator[tuple[str, str]]:
+    if libc["version"]:
+        package = f" ({libc['package']})" if libc["package"] else ""
+        yield "libc", f"glibc {libc['version']}{package}"
+    if libc["size"] is None:
+        yield "" if libc["version"] else "libc", "does not know rseq"
+        return
+    state = f"registers it ({libc['size']} bytes of it in use)" if libc["size"] else "does not register it"
+    yield "" if libc["version"] else "libc", state
+    tunable = libc["tunable"]
+    if tunable:
+        yield "", f"setting GLIBC_TUNABLES: {_tunable(tunable)}"
+
+
+def _tunable(tunable: Document) -> str:
+    if not tunable["text"]:
+        return "none"
+    force = {True: "in force", False: "without effect on rseq", None: "says nothing of rseq"}[tunable["in_force"]]
+    return f"'{tunable['text']}', {force}"
+
+
+def _thread_line(thread: Document, where: bool) -> str:
+    if thread["created"] is False:
+        return "could not be started"
+    words = f"registered by {OWNERS[thread['owner']]}"
+    if thread["owner"] == "other" and thread["object"]:
+        words += f" (in {thread['object']})"
+    if thread["length"]:
+        words += f", {thread['length']} bytes"
+    if thread["address"] and where:
+        words += f" at {thread['address']:#x}, signature {thread['signature']:#x}"
+    follows = {True: "; its CPU number follows it", False: "; its CPU number does NOT follow it", None: ""}
+    return words + follows[thread["follows"]]
+
+
+def _thread_lines(threads: Sequence[Document], where: bool) -> Iterator[tuple[str, str]]:
+    groups: dict[tuple[Any, ...], list[Document]] = {}
+    for thread in threads:
+        alone = (thread["owner"], thread["object"], thread["length"], thread["follows"], thread["created"])
+        groups.setdefault((*alone, thread["tid"] if len(threads) <= SHOWN_THREADS else None), []).append(thread)
+    for alike in groups.values():
+        name = alike[0]["name"] if len(alike) == 1 else f"{len(alike)} threads"
+        yield name.replace("a second thread", "2nd thread"), _thread_line(alike[0], where and len(alike) == 1)
+
+
+def _run_lines(document: Document) -> Iterator[tuple[str, str]]:
+    run, process = document["run"], document["process"]
+    if process:
+        number = f", process {process['pid']}" if process["pid"] else ""
+        yield "program", f"{process['program']}{number}"
+    if run and document["kind"] == "command":
+        end = f" ({run['killed_by']})" if run["killed_by"] else ""
+        status = f", exit status {run['exit_status']}" if run["exit_status"] is not None else ""
+        yield "", f"{MOMENTS[run['moment']]}{end}{status}"
+    seccomp = document["seccomp"]
+    if seccomp and seccomp["filters"]:
+        answer = seccomp["rseq"]
+        says = f"; of rseq they say: {answer['action']}" if answer else ""
+        yield "filters", f"{seccomp['filters']} seccomp filter{'s' * (seccomp['filters'] != 1)} in force{says}"
+
+
+def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
+    libc = document["libc"]
+    if libc and libc["size"] is not None:
+        where = f"{libc['offset']:+d} bytes from the thread pointer (__rseq_offset)"
+        yield "area", f"{where}, __rseq_size {libc['size']}, __rseq_flags {libc['flags']}"
+    for found in (document["kernel"] or {}).get("registrations", []):
+        events = ", ".join(f"{name} {what or 'not tried'}" for name, what in found["events"].items())
+        yield f"{found['length']} bytes", f"answer {found['answer']}; overwritten, then: {events}"
+    yield "watched", "yes" if document["watched"] else "no: nobody watched who writes to the ids"
+    if document["untraced"]:
+        yield "", document["untraced"]
+    for word in (document["run"] or {}).get("last_words", []) if document["kind"] != "host" else []:
+        yield "last words", word
+
+
+def _findings(console: Console, found: Sequence[Document], verbose: bool) -> None:
+    shown = found if verbose else found[:SHOWN_FINDINGS]
+    for one in shown:
+        head = (f"{one['severity']} {one['id']}", SEVERITY_STYLES[one["severity"]])
+        console.print(Text.assemble(head), highlight=False)
+        said = Text(clean(one["sentence"]) + ".")
+        if one["severity"] != "note" or verbose:
+            said.append(f" What to do: {clean(one['advice'])}.", style="bold")
+        console.print(Padding(said, (0, 0, 0, 2)), highlight=False)
+        if verbose:
+            console.print(Padding(Text(f"[{one['reference']}]", style="dim"), (0, 0, 0, 2)), highlight=False)
+    if len(found) > len(shown):
+        console.print(f"and {len(found) - len(shown)} more: --verbose", highlight=False)
+
+
+def show_doctor(console: Console, document: Document, verbose: bool = False) -> None:
+    """Print what was found."""
+    if not document["verdict"]["healthy"] or verbose:
+        console.print(Text(INTRODUCTION, style="dim"), highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    lines = [*(_kernel_lines(document["kernel"]) if document["kernel"] else ())]
+    lines += _run_lines(document)
+    lines += _libc_lines(document["libc"]) if document["libc"] else ()
+    lines += _thread_lines(document["threads"], verbose or document["kind"] == "process")
+    lines += _verbose_lines(document) if verbose else ()
+    for name, words in lines:
+        table.add_row(name, Text(clean(words)))
+    console.print(table, highlight=False)
+    style = "bold green" if document["verdict"]["healthy"] else "bold red"
+    console.print(Text(document["verdict"]["sentence"], style=style), highlight=False)
+    _findings(console, document["findings"], verbose)
