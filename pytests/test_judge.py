@@ -17,7 +17,9 @@ from rseq_matrix.timeline import Expectation
 STAGE = "executable.main"
 CELL = Cell("glibc-2.36", "dynamic-now", "default", STAGE, "life")
 LIBC = Identity("2.36", "ab" * 20)
-EXPECTED = Expectation("registered", "glibc", "main", "it was registered", "rseq(2)", 5, None, None, "behind", "main")
+EXPECTED = Expectation(
+    "registered", "glibc", "main", "it was registered", "rseq(2)", 5, None, None, "behind", "main", "fast"
+)
 RECORD = Record(
     stage=STAGE, complete=True, sequence=1, pid=10, tid=10, relocated=True, section=None, thread_pointer=0x1000,
     rseq_size=20, rseq_offset=64, rseq_flags=0, area_address=0x1040, cpu_id=1, cpu_id_start=1, getcpu=1, sched_getcpu=1,

@@ -1,0 +1,291 @@
+"""The environments: each is what it says, the model predicts every cell in it, and a cell that ends is expected to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import jsonschema
+import pytest
+
+from conftest import Command, Document
+from rseq_matrix import readiness
+from rseq_matrix.build import build
+from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.environments import ENVIRONMENTS, Start
+from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
+from rseq_matrix.lives import LIVES
+from rseq_matrix.matrix import Cell
+from rseq_matrix.readiness import missing, ready
+from rseq_matrix.registry import LINKS
+from rseq_matrix.run import Runner
+from rseq_matrix.session import Run
+from rseq_matrix.timeline import FATAL, World, expectations
+
+pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
+SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
+STEPPED = "ptrace-singlestep"
+STEPPED_LINKS = ("dynamic-now", "static")
+"""Stepping takes its time, and what differs between the other two links and these has nothing to do with it."""
+
+TELLS = """
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+extern const unsigned __rseq_size;
+extern const long __rseq_offset;
+static int cpu_id(void) { return ((volatile int *)((char *)__builtin_thread_pointer() + __rseq_offset))[1]; }
+static void *tell(void *a) { printf("thread %s\\n", cpu_id() < 0 ? "without" : "with"); return a; }
+int main(int count, char **words)
+{
+    pthread_t thread;
+    char here[4096];
+    printf("%s %s secure=%lu %s %s\\n", __rseq_size ? "size" : "none", cpu_id() < 0 ? "without" : "with",
+           getauxval(AT_SECURE), words[count - 1], getcwd(here, sizeof(here)));
+    fflush(stdout);
+    if (pthread_create(&thread, NULL, tell, NULL) == 0)
+        pthread_join(thread, NULL);
+    return 7;
+}
+"""
+WITH, NONE = ("size with secure=0", "thread with"), ("none without secure=0", "thread without")
+TOLD = {
+    "default": WITH,
+    "tunable-off": NONE,
+    "self-registered": NONE,
+    "seccomp-enosys": NONE,
+    "seccomp-eperm": NONE,
+    "seccomp-fake": ("size without secure=0", "thread without"),
+    "gvisor": NONE,
+    "valgrind": NONE,
+    "gdb": WITH,
+    "qemu-user": NONE,
+    "secure": ("size with secure=1", "thread with"),
+    "strace": WITH,
+    "static-tls-tight": WITH,
+    STEPPED: WITH,
+}
+"""What a program says that reads __rseq_size and cpu_id as glibc's manual tells it to, in main() and in a thread."""
+
+LACKS = {
+    "valgrind": {"process.clone_vm_child"},
+    "qemu-user": {"process.clone_vm_child", "thread.cancelled"},
+    "static-tls-tight": {"library.dlmopen_constructor"},
+}
+"""What is UNSUPPORTED, for reasons that no package can cure."""
+
+
+def needed(name: str) -> str:
+    """Say what the environment lacks here; empty if nothing."""
+    if name == "secure" and os.geteuid() != 0:
+        return "mounts take root"
+    return missing(ENVIRONMENTS[name])
+
+
+def require(name: str) -> None:
+    if needed(name):
+        pytest.skip(needed(name))
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, list[Document]]:
+    """Return the cells of every environment, as the command wrote them."""
+    found: dict[str, list[Document]] = {name: [] for name in ENVIRONMENTS}
+    names = [word for name in ENVIRONMENTS if name != STEPPED for word in ("--environment", name)]
+    stepped = ["--environment", STEPPED, *(word for link in STEPPED_LINKS for word in ("--link", link))]
+    for arguments in (names, stepped):
+        path = tmp_path_factory.mktemp("environments") / "out.json"
+        done = command("run", *arguments, "--json", str(path), timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        document = json.loads(path.read_text())
+        jsonschema.validate(document, SCHEMA)
+        for cell in document["cells"]:
+            found[cell["environment"]].append(cell)
+    return found
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_no_cell_differs_from_the_model(name: str, everything: dict[str, list[Document]]) -> None:
+    require(name)
+    cells = everything[name]
+    assert cells
+    wrong = [
+        f"{cell['id']}: {cell['reason']}" for cell in cells if cell["result"] not in ("PASS", XFAIL, "UNSUPPORTED")
+    ]
+    assert wrong == []
+    lacking = {(cell["stage"], cell["link"]) for cell in cells if cell["result"] == "UNSUPPORTED"}
+    static = {link for link in LINKS if link.startswith("static")}
+    if name == "static-tls-tight":
+        assert {link for _, link in lacking} >= static
+        lacking = {(stage, link) for stage, link in lacking if link not in static}
+    assert {stage for stage, _ in lacking} == LACKS.get(name, set())
+
+
+def test_what_ends_is_what_has_to(everything: dict[str, list[Document]]) -> None:
+    ended = {name: [cell for cell in cells if cell["result"] == XFAIL] for name, cells in everything.items()}
+    assert {name for name, cells in ended.items() if cells} == {"seccomp-late", "seccomp-kill"}
+    assert len(ended["seccomp-kill"]) == len(everything["seccomp-kill"])
+    threads = {cell["stage"] for cell in ended["seccomp-late"]}
+    assert {"thread.start", "signal.thread", "preload.interposed_function", "process.coroutine"} <= threads
+    assert "executable.main" not in threads
+    assert all("Fatal glibc error: rseq registration failed" in cell["reason"] for cell in ended["seccomp-late"])
+
+
+@pytest.mark.gdb
+def test_a_debugger_aborts_a_section_and_leads_around_its_protection(everything: dict[str, list[Document]]) -> None:
+    rows = {
+        (cell["stage"], cell["link"]): cell["observed"]["critical_section"]
+        for cell in everything["gdb"]
+        if cell["observed"]
+    }
+    for link in LINKS:
+        assert rows["debugger.single_step", link] == "aborted"
+        assert rows["debugger.breakpoint", link] == "continued"
+    assert not any(cell["stage"].startswith("debugger") for cell in everything["default"])
+
+
+def test_who_single_steps_gets_the_fallback(everything: dict[str, list[Document]]) -> None:
+    """A library that tries a bounded number of times makes progress, though the area is registered."""
+    registered = [cell for cell in everything[STEPPED] if cell["observed"]["class"] == "registered"]
+    assert {cell["subject"]["path"] for cell in registered} == {"fallback"}
+    assert all(cell["subject"]["aborts"] > 0 for cell in registered)
+
+
+def test_nothing_is_lost_anywhere(everything: dict[str, list[Document]]) -> None:
+    for cells in everything.values():
+        for cell in cells:
+            if cell["result"] == "PASS":
+                assert cell["subject"]["committed"] >= cell["subject"]["attempted"] > 0, cell["id"]
+
+
+@pytest.fixture(scope="module")
+def teller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("teller")
+    (directory / "tells.c").write_text(TELLS)
+    subprocess.run(["cc", "-pthread", "-o", directory / "tells", directory / "tells.c"], check=True)
+    return directory / "tells"
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_program_of_the_users_meets_the_same(name: str, teller: Path, command: Command, tmp_path: Path) -> None:
+    require(name)
+    done = command("exec", "--environment", name, "--", str(teller), "word", cwd=tmp_path)
+    assert done.returncode == 7, done.stderr
+    main, thread = last_words(done)
+    assert main == f"{TOLD[name][0]} word {tmp_path}"
+    assert thread == TOLD[name][1]
+
+
+@pytest.mark.parametrize(("name", "ending"), [("seccomp-late", signal.SIGABRT), ("seccomp-kill", signal.SIGSYS)])
+def test_a_program_of_the_users_ends_as_the_cells_do(
+    name: str, ending: signal.Signals, teller: Path, command: Command
+) -> None:
+    done = command("exec", "--environment", name, "--", str(teller))
+    assert done.returncode == -ending
+    assert ("rseq registration failed" in done.stderr) == (name == "seccomp-late")
+
+
+def test_single_stepping_passes_a_signal_on(command: Command) -> None:
+    done = command("exec", "--environment", STEPPED, "--", "/bin/sh", "-c", "kill -TERM $$")
+    assert done.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["seccomp-late", "static-tls-tight"])
+@pytest.mark.mirror
+def test_what_is_preloaded_suits_the_libc(name: str, command: Command) -> None:
+    """The object is built against the libc that the program gets."""
+    done = command("exec", "--libc", "glibc-2.41", "--environment", name, "--", "/bin/echo", "here")
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
+
+
+def test_a_secure_program_takes_the_systems_libraries(command: Command) -> None:
+    done = command("exec", "--libc", "glibc-2.41", "--environment", "secure", "--", "/bin/true")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_environment_is_one_sentence(command: Command) -> None:
+    for arguments in (["run", "--environment", "moon"], ["exec", "--environment", "moon", "--", "/bin/true"]):
+        done = command(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("rseq-matrix: unknown environment 'moon': known are default, tunable-off")
+
+
+# --- planted defects
+
+
+def test_a_missing_tool_makes_its_cells_unsupported_and_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    gdb = ENVIRONMENTS["gdb"]
+    assert gdb.tool
+    monkeypatch.setitem(ENVIRONMENTS, "gdb", replace(gdb, tool=replace(gdb.tool, name="no-such-debugger")))
+    there = ready(build(), "gdb", ["dynamic-now"])
+    assert "no no-such-debugger here; install it (Debian: apt install gdb" in there.hindrance
+
+
+def test_a_surplus_that_is_not_exhausted_is_seen(command: Command) -> None:
+    surplus = {**os.environ, "GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=262144"}
+    done = command("exec", "--environment", "static-tls-tight", "--", "/bin/true", env=surplus)
+    assert done.returncode == 1
+    assert "the surplus of static TLS is not exhausted" in done.stderr
+
+
+def test_an_environment_that_is_not_what_it_says_turns_cells_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the filter let rseq(2) through: the model was told of an answer, and the cells show another."""
+    there = replace(ready(build(), "seccomp-enosys", ["dynamic-now"]))
+    assert (there.answer, there.after_exec) == ("ENOSYS", "ENOSYS")
+    fake = ready(build(), "seccomp-fake", ["dynamic-now"])
+    assert fake.answer == "success"
+    monkeypatch.setattr(readiness, "_word", lambda _: "present")
+    campaign = Campaign(Wanted(globs=("host/*/dynamic-now/seccomp-enosys/executable.main",)))
+    target = next(iter(campaign.targets.values()))
+    (finding,) = Runner(target.build, campaign.wanted.options).findings(campaign.processes)
+    (judged,) = campaign.judge(finding)
+    assert judged.result == FAIL
+    assert "class: got unregistered, want registered" in judged.reason
+
+
+def late(stage: str) -> Any:
+    world = World("dynamic-now", "seccomp-late", True, "present", True)
+    return expectations(LIVES["threads"](world), world)[stage]
+
+
+def ended(ending: str, complaints: str) -> Run:
+    return cast(Run, SimpleNamespace(ending=ending, misbehaved=ending, complaints=complaints, records={}))
+
+
+@pytest.mark.parametrize(
+    ("ending", "complaints", "result"),
+    [
+        ("killed by SIGABRT", f"{FATAL.message}\n", XFAIL),
+        ("killed by SIGABRT", "free(): invalid pointer", FAIL),
+        ("killed by SIGSEGV", f"{FATAL.message}\n", FAIL),
+        ("exit status 1", "", FAIL),
+        ("", "", XPASS),
+    ],
+)
+def test_only_the_expected_end_is_one(ending: str, complaints: str, result: str) -> None:
+    cell = Cell("glibc-2.36", "dynamic-now", "seccomp-late", "thread.start", "threads")
+    judged = judge(cell, late("thread.start"), ended(ending, complaints), {}, Identity("2.36", None))
+    assert judged.result == result, judged.reason
+
+
+def test_enter_says_what_it_cannot_do() -> None:
+    enter = str(build().directory / "enter")
+    for arguments in (["wobble", "--", "--", "/bin/true"], ["--", "--"], ["filter=moon", "--", "--", "/bin/true"]):
+        done = subprocess.run([enter, *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+    start = Start(["/bin/sh", "-c", "echo $WHO"], {"WHO": "a b=c"}, enter)
+    done = subprocess.run(start.entered(), capture_output=True, text=True, check=False)
+    assert done.stdout == "a b=c\n"
