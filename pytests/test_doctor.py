@@ -565,3 +565,15 @@ def test_a_filter_that_looks_at_an_argument() -> None:
     ]
     assert value_of(by_length, call_data(length=32)) == ALLOW
     assert value_of(by_length, call_data(length=33)) == KILL
+
+
+def test_verbose_shows_what_the_kernel_answers(command: Command) -> None:
+    done = command("doctor", "--verbose", "--json", "-")
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    answers = document["kernel"]["answers"]
+    assert answers["agrees"], [row for row in answers["rows"] if not row["agrees"]]
+    shown = command("doctor", "--verbose").stdout
+    assert "what this kernel answers to rseq(2)" in shown
+    assert "register behind a filter that answers ENOSYS" in " ".join(shown.split())
+    assert "what this kernel answers" not in command("doctor").stdout

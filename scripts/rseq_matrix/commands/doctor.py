@@ -30,6 +30,8 @@ class Request:
     whole: bool
     limit: float
     libraries: tuple[str, ...]
+    everything: bool
+    """Also the table of the kernel's answers."""
 
     def check(self) -> None:
         """Raise UsageError for what does not go together."""
@@ -48,7 +50,7 @@ class Request:
         # A filter that came after the start kills for a thread, and what shows a person that he waits is one.
         with waiting_for("building the experiments") if kernel().has_rseq else nullcontext():
             made = build()
-        return examine_host(made)
+        return examine_host(made, self.everything)
 
 
 @click.command()
@@ -83,7 +85,7 @@ def doctor(
 
     Exit status: 0 healthy; 1 something is wrong; 3 a tool or permission is missing; 4 no such process or program.
     """
-    request = Request(command, process, whole, limit, libraries)
+    request = Request(command, process, whole, limit, libraries, everything=verbose or json_path is not None)
     request.check()
     check_outputs([json_path])
     document = request.examine()

@@ -85,8 +85,11 @@ def _own_filters() -> Document:
     return {"filters": int(count or 1) if mode != "0" else 0, "rseq": None, "unread": None}
 
 
-def examine_host(build: Build) -> Document:
-    """Examine this host: its kernel, its libc, and a small program that is started in this environment."""
+def examine_host(build: Build, with_answers: bool = False) -> Document:
+    """Examine this host: its kernel, its libc, and a small program that is started in this environment.
+
+    with_answers: also the table of what the kernel answers to all kinds of calls of rseq(2).
+    """
     place = str(helper(build, "place"))
     package = PackageQuery(build)
     followed, untraced = None, None
@@ -100,7 +103,7 @@ def examine_host(build: Build) -> Document:
         end = _end_of(place, spoken)
     return _document(
         HOST,
-        kernel=look_at_kernel(build),
+        kernel=look_at_kernel(build, with_answers),
         libc=libc_document(build, spoken, package.answer()),
         threads=[_thread(name, spoken, _seen(followed, name == "main")) for name in ("main", "thread")],
         run=end,

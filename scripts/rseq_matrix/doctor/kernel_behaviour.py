@@ -17,6 +17,9 @@ from typing import Any
 from rseq_matrix._native import lib
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.errors import MissingError
+from rseq_matrix.kernel.features import here
+from rseq_matrix.kernel.table import table_document
 from rseq_matrix.signals import signal_name
 from rseq_matrix.surroundings import Kernel, kernel
 
@@ -106,8 +109,16 @@ def _slice_extension(registrations: Sequence[Document]) -> Document:
     }
 
 
-def look_at_kernel(build: Build) -> Document:
-    """Find out what the running kernel does."""
+def _answers() -> Document | None:
+    """Return what this kernel answers to every length, alignment and signature; None where it cannot be asked."""
+    try:
+        return table_document(here())
+    except MissingError:
+        return None
+
+
+def look_at_kernel(build: Build, with_answers: bool = False) -> Document:
+    """Find out what the running kernel does. with_answers: also what it answers to all kinds of calls."""
     running = kernel()
     program = helper(build, "behaviour")
     lengths = (ORIGINAL, extended_length(running))
@@ -123,5 +134,5 @@ def look_at_kernel(build: Build) -> Document:
         "registrations": [{**found, "class": length_class(found)} for found in registrations],
         "membarrier": _membarrier(build, running),
         "slice_extension": _slice_extension(registrations),
-        "answers": None,  # the table of what this kernel answers to every length, alignment and signature
+        "answers": _answers() if with_answers else None,
     }

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
+from rseq_matrix.report.kernel import show_kernel_table
 
 Document = dict[str, Any]
 
@@ -159,3 +160,7 @@ def show_doctor(console: Console, document: Document, verbose: bool = False) -> 
     style = "bold green" if document["verdict"]["healthy"] else "bold red"
     console.print(Text(document["verdict"]["sentence"], style=style), highlight=False)
     _findings(console, document["findings"], verbose)
+    answers = (document["kernel"] or {}).get("answers")
+    if verbose and answers:
+        console.print("\nwhat this kernel answers to rseq(2), and why", style="bold", highlight=False)
+        show_kernel_table(console, answers)
