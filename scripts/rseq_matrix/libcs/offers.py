@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rseq_matrix.errors import InputError
+from rseq_matrix.errors import InputError, in_words
 from rseq_matrix.libcs.toolchain import Parts, Toolchain
 from rseq_matrix.signals import signal_name
 
@@ -62,7 +62,7 @@ class Bench:
                 command, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT * 3, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
+            return in_words(error)
         return "" if done.returncode == 0 else _said(done.stderr) or "it cannot be linked"
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str] | str:
@@ -79,7 +79,7 @@ class Bench:
                 cwd=self.directory,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
+            return in_words(error)
 
     def _judge(self, name: str, arguments: Sequence[str], audit: str) -> str:
         """Run the program of an offer. Returns what was wrong; empty if nothing."""

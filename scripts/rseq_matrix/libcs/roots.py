@@ -165,14 +165,14 @@ def open_root(given: Path) -> Root:
     directory = _require_directory(given)
     root = _build_tree(directory)
     if root:
-        _require_machine(given, root.loader)
+        _require_loader(given, root.loader)
         return root
     directories = _with_libraries(_existing(directory, LIBRARY_DIRECTORIES))
     for family, loader_name in LOADERS.items():
         loader = next(_files(directory, directories, loader_name), None)
         if not loader:
             continue
-        _require_machine(given, loader)
+        _require_loader(given, loader)
         libc = next(_files(directory, directories, LIBRARIES[family]), None)
         if family == "musl":
             libc = loader  # one file is both
@@ -187,8 +187,11 @@ def open_root(given: Path) -> Root:
     raise InputError(f"no libc in {given}: no dynamic linker ({' or '.join(LOADERS.values())}) was found there")
 
 
-def _require_machine(given: Path, loader: Path) -> None:
+def _require_loader(given: Path, loader: Path) -> None:
+    """Raise InputError for a dynamic linker that cannot be run here."""
     machine = machine_of(loader)
     if machine != MACHINE:
         name = machine.removeprefix("EM_")
         raise InputError(f"the libc in {given} is for another machine ({name}), and this one is {MACHINE_NAME}")
+    if not os.access(loader, os.X_OK):
+        raise InputError(f"the libc in {given} cannot be used: its dynamic linker {loader} is not executable")
