@@ -14,6 +14,7 @@ from pathlib import Path
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from rseq_matrix.cache import unusable_letter
 from rseq_matrix.errors import InputError
 
 MACHINE = "EM_X86_64"
@@ -40,9 +41,6 @@ BUILD_TREE = ("elf", "nptl", "dlfcn", "math", "rt", "nss", "resolv", "csu")
 LOADERS = {"glibc": "ld-linux-x86-64.so.2", "musl": "ld-musl-x86_64.so.1"}
 LIBRARIES = {"glibc": "libc.so.6", "musl": "libc.so"}
 ANY_LOADER = ("ld-linux*.so.*", "ld-musl-*.so.*", "ld64.so.*", "ld.so.1")
-UNUSABLE = ':;,$"\\'
-"""What the search path of libraries, CMake's lists or the compiler's options would read otherwise."""
-
 LINK_LIMIT = 40
 
 
@@ -142,7 +140,7 @@ def _require_directory(directory: Path) -> Path:
     except OSError as error:
         raise InputError(f"no libc in {directory}: {error.strerror}") from error
     directory = directory.resolve()
-    bad = next((letter for letter in str(directory) if letter in UNUSABLE or not letter.isprintable()), None)
+    bad = unusable_letter(directory)
     if bad:
         raise InputError(f"the path {directory} cannot be used: a search path of libraries cannot hold {bad!r}")
     return directory

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rseq_matrix.cache import cache_directory
+from rseq_matrix.cache import cache_directory, require_usable_cache
 from rseq_matrix.errors import InputError, MissingError
-from rseq_matrix.libcs.roots import UNUSABLE, Root
+from rseq_matrix.libcs.roots import Root
 
 KERNEL_HEADERS = ("linux", "asm", "asm-generic")
 STATIC_LINKS = ("static", "static-pie")
@@ -225,18 +225,9 @@ def _key(root: Root) -> str:
     return digest.hexdigest()[:20]
 
 
-def _require_usable(path: Path) -> None:
-    bad = next((letter for letter in str(path) if letter in UNUSABLE), None)
-    if bad:
-        raise MissingError(
-            f"the cache directory {path} cannot hold a libc: a search path of libraries cannot hold {bad!r}; "
-            "set XDG_CACHE_HOME to another"
-        )
-
-
 def toolchain(root: Root, compiler: Sequence[str]) -> Toolchain:
     """Return how to compile, link and run against the libc of a root."""
-    _require_usable(cache_directory())
+    require_usable_cache()
     assembly = _Assembly(root, compiler)
     interpreter = f"-Wl,--dynamic-linker={root.loader}"
     parts = {
