@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rseq_matrix.errors import MissingError
 
-UNUSABLE = ':;,$"\\'
+UNUSABLE = ':;,$"[]\\'
 """What the search path of libraries, CMake's lists or the compiler's options would read otherwise."""
 
 
@@ -30,8 +30,8 @@ def require_usable_cache() -> None:
     bad = unusable_letter(cache_directory())
     if bad:
         raise MissingError(
-            f"the cache directory {cache_directory()} cannot hold a libc: a search path of libraries cannot hold "
-            f"{bad!r}; set XDG_CACHE_HOME to another"
+            f"the cache directory {cache_directory()} cannot hold a libc: a search path or list of libraries cannot "
+            f"hold {bad!r}; set XDG_CACHE_HOME to another"
         )
 
 

@@ -142,7 +142,7 @@ def _require_directory(directory: Path) -> Path:
     directory = directory.resolve()
     bad = unusable_letter(directory)
     if bad:
-        raise InputError(f"the path {directory} cannot be used: a search path of libraries cannot hold {bad!r}")
+        raise InputError(f"the path {directory} cannot be used: a search path or list of libraries cannot hold {bad!r}")
     return directory
 
 
