@@ -440,6 +440,20 @@ def test_the_list_says_what_is_there(command: Command) -> None:
     assert "glibc-2.44    cached" in text.stdout
 
 
+def test_the_list_takes_what_run_takes(command: Command) -> None:
+    done = command("libcs", "glibc-2.44", "all", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    listed = [libc["spec"] for libc in json.loads(done.stdout)["libcs"]]
+    assert listed == ["glibc-2.44", *(name for name in specs.FETCHED if name != "glibc-2.44")]
+
+
+def test_what_is_written_into_a_pipe_has_no_blanks_at_the_end(command: Command) -> None:
+    for arguments in (["libcs", "glibc-2.44"], ["stages"], ["simulate"], ["run", "executable.main", "--table"]):
+        done = command(*arguments)
+        assert done.stdout
+        assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
+
+
 def test_the_list_says_what_is_not_there(command: Command, tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     done = command("libcs", "glibc-2.31", env=environment)
