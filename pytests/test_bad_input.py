@@ -46,6 +46,8 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["run", "--json", "-", "--tap"], 2, "standard output"),
         (["run", "--time-limit", "never"], 2, "--time-limit"),
         (["run", "--time-limit", "1e9"], 2, "--time-limit"),
+        (["run", "--time-limit", "nan"], 2, "'--time-limit': nan is not a number of seconds"),
+        (["verify", "--seconds", "nan"], 2, "'--seconds': nan is not a number of seconds"),
         (["run", ""], 2, "no cell matches ''"),
         (["nosuch"], 2, "nosuch"),
         (["stages", "--json", "/nonexistent/out.json"], 2, "/nonexistent"),

@@ -181,7 +181,11 @@ def test_a_changed_class_is_shown_with_its_stages_and_links(tmp_path: Path, old:
     text = shown(document)
     assert "registered -> stale ! in 2 cells" in text
     assert "process.fork_child (dynamic)" in text
-    assert "2 changed class, 2 result, 2 path" in text
+    counted = (
+        f"{document['common']} cells are in both documents: 2 changed their class, 2 their result, 2 the path of the "
+        "subject, and 0 another field of what was observed; 0 cells are new, and 0 have vanished"
+    )
+    assert counted in " ".join(text.split())
     assert text.count("process.fork_child") == 1
     assert text.count("in the same 2 cells") == 2
 
@@ -242,8 +246,17 @@ def test_nothing_in_common_is_not_called_equal(tmp_path: Path, old: Document, ne
     new["cells"] = [cell for cell in new["cells"] if cell["link"] == "dynamic-now"]
     with pytest.raises(InputError, match="no cell is both in"):
         compared(tmp_path, old, new)
+    with pytest.raises(InputError, match=r"no cell is both in .*: link dynamic-lazy against dynamic-now$"):
+        compared(tmp_path, old, new)
     with pytest.raises(InputError, match="no cell is both in"):
         compared(tmp_path, {**old, "cells": []}, new)
+
+
+def test_the_axis_in_which_nothing_is_common_is_named(tmp_path: Path, old: Document, new: Document) -> None:
+    old["cells"] = [cell for cell in old["cells"] if cell["environment"] == "default"]
+    new["cells"] = [cell for cell in new["cells"] if cell["environment"] == "tunable-off"]
+    with pytest.raises(InputError, match=r"no cell is both in .*: environment default against tunable-off$"):
+        compared(tmp_path, old, new)
 
 
 # --- what is no document
@@ -353,6 +366,17 @@ def test_exit_statuses_and_what_is_written(tmp_path: Path, old: Document, new: D
     done = command("diff", str(first), str(written(tmp_path, "new.json", new)), "--json", "-")
     assert done.returncode == 1
     assert json.loads(done.stdout)["changes"][0]["new"] == "hidden"
+
+
+def test_an_input_is_not_written_over(tmp_path: Path, old: Document, command: Command) -> None:
+    first, second = written(tmp_path, "old.json", old), written(tmp_path, "new.json", old)
+    (tmp_path / "link.json").symlink_to(first)
+    (tmp_path / "hard.json").hardlink_to(second)
+    for output in (first, second, tmp_path / "link.json", tmp_path / "hard.json"):
+        done = command("diff", str(first), str(second), "--json", str(output))
+        assert done.returncode == 2
+        assert f"{output} is one of the documents that are compared" in sentence(done)
+        assert json.loads(first.read_text()) == json.loads(second.read_text()) == old
 
 
 def test_bad_files_are_one_sentence(tmp_path: Path, old: Document, command: Command) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from conftest import ROOT, run_command
+from conftest import ROOT, Command, run_command
 from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, value_of
 from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for

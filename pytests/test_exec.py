@@ -18,6 +18,7 @@ from rseq_matrix.libcs.toolchain import Toolchain, toolchain
 
 pytestmark = pytest.mark.mirror
 NEWEST, OLDEST = "glibc-2.44", "glibc-2.31"
+NOBODY = {"RSEQ_MATRIX_MIRROR": "http://127.0.0.1:9/debian"}
 
 TELLER = """
 #include <gnu/libc-version.h>
@@ -47,9 +48,18 @@ def tools_of(name: str) -> Toolchain:
     return toolchain(open_root(store_directory() / name / "root"), find_compiler())
 
 
-def on(libc: str, *program: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def on(
+    libc: str, *program: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, "exec", "--libc", libc, "--", *map(str, program)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=120)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,22 @@ def test_a_program_runs_on_the_libc(libc: str, teller: Path) -> None:
     version, name, argument = done.stdout.split()
     assert (version, argument) == (libc.partition("-")[2], "argument")
     assert name.endswith("teller")
+
+
+@pytest.mark.parametrize(("name", "path"), [("./teller", ""), ("teller", "."), ("teller", ""), ("here/../teller", "")])
+@pytest.mark.parametrize("libc", ["system", OLDEST, NEWEST])
+def test_a_program_of_the_current_directory(libc: str, name: str, path: str, teller: Path, tmp_path: Path) -> None:
+    """A dynamic linker searches its libraries' directories for a program whose name has no slash."""
+    if libc == "system":
+        compiled(tmp_path / "teller", TELLER)
+    else:
+        shutil.copy(teller, tmp_path / "teller")
+    (tmp_path / "here").mkdir()
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    done = on(libc, name, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.split()[1]
+    assert told in ({name} if libc != OLDEST else {name, "./teller"})  # 2.31 has no --argv0
 
 
 def test_its_options_are_its_own(teller: Path) -> None:
@@ -195,3 +221,69 @@ def test_what_is_not_executable(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = command("exec", "--libc", NEWEST, "--", str(tmp_path / "file"))
     assert (done.returncode, "it is not executable" in done.stderr) == (4, True)
+
+
+def test_a_run_path_to_the_libc_of_the_system(tmp_path: Path) -> None:
+    """DT_RPATH comes before --library-path: the dynamic linker of one libc would start the libc of another."""
+    library = Path("/lib/x86_64-linux-gnu")
+    if not (library / "libc.so.6").is_file():
+        pytest.skip("the system's libc is not where Debian has it")
+    options = ("-Wl,--disable-new-dtags", f"-Wl,-rpath,{library}")
+    program = compiled(tmp_path / "own", "int main(void) { return 3; }\n", *options, tools=Toolchain())
+    assert on("system", program).returncode == 3
+    done = on(NEWEST, program)
+    assert done.returncode == 4
+    said = f"{program} finds {library}/libc.so.6 by its own run path before that of {NEWEST}"
+    assert said in sentence(done)
+
+
+def test_a_program_that_would_run_as_somebody_else(teller: Path, tmp_path: Path) -> None:
+    """The kernel gives the rights of a set-uid program to that program, not to the dynamic linker that loads it."""
+    program = Path(shutil.copy(teller, tmp_path / "teller"))
+    if os.geteuid() == 0:
+        os.chown(program, 65534, 65534)
+        program.chmod(0o4755)
+    else:
+        program = Path("/bin/su")
+        if not program.exists() or not program.stat().st_mode & 0o4000:
+            pytest.skip("no set-uid program here")
+    done = on(NEWEST, program, "--help")
+    assert "runs with your own rights: it is set-uid, and on another libc that has no effect" in done.stderr
+    assert on(NEWEST, teller).stderr == ""
+
+
+def test_another_family_is_said_before_anything_is_fetched(command: Command, tmp_path: Path) -> None:
+    done = command(
+        "exec", "--libc", "musl-1.2.5", "--", "true", env={**os.environ, **NOBODY, "XDG_CACHE_HOME": str(tmp_path)}
+    )
+    assert done.returncode == 4
+    assert "was linked to glibc, and musl-1.2.5 is musl" in sentence(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_file_can_have(command: Command) -> None:
+    done = command("exec", "--libc", NEWEST, "--", "/" + "a" * 300)
+    assert done.returncode == 4
+    assert "cannot be run: File name too long" in sentence(done)
+
+
+def test_a_pipe_is_no_program(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o755)
+    done = on(NEWEST, tmp_path / "pipe")
+    assert done.returncode == 4
+    assert "it is not a regular file" in sentence(done)
+
+
+def test_a_dynamic_linker_that_may_not_be_run(teller: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(store_directory() / NEWEST / "root", tmp_path / "root", symlinks=True))
+    loader = open_root(root).loader
+    loader.chmod(0o644)
+    for done in (
+        on(str(root), teller),
+        subprocess.run(
+            [*COMMAND, "run", "--libc", str(root), "executable.main"], capture_output=True, text=True, check=False
+        ),
+    ):
+        assert done.returncode == 4
+        assert f"its dynamic linker {loader} is not executable" in sentence(done)
+        assert "Errno" not in done.stderr

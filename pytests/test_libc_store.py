@@ -16,13 +16,14 @@ import pytest
 
 from conftest import COMMAND, Command
 from rseq_matrix.errors import MissingError, UsageError
-from rseq_matrix.libcs import store
+from rseq_matrix.libcs import packages, store
 from rseq_matrix.libcs.mirror import SUITES
 from rseq_matrix.libcs.packages import Index, Package
 from rseq_matrix.libcs.specs import FETCHED, parse
 from rseq_matrix.libcs.store import damage, obtain, read, sound, store_directory
 
 SPEC = parse("glibc-2.99")
+NEWEST = "glibc-2.44"
 NOBODY = {"RSEQ_MATRIX_MIRROR": "http://127.0.0.1:9/debian"}
 
 
@@ -51,6 +52,9 @@ def unpack(archive: Path, root: Path, compiler_parts_only: bool = False) -> None
     (root / "lib").mkdir(parents=True, exist_ok=True)
     for number in range(5):
         (root / "lib" / f"{archive.stem}-{number}.so").write_text(f"{archive.stem} {number}")
+    loader = root / "lib" / f"ld-{archive.stem}.so.2"
+    loader.write_text("")
+    loader.chmod(0o755)
     link = root / "lib" / f"{archive.stem}.so"
     link.symlink_to(f"{archive.stem}-0.so")
 
@@ -104,6 +108,52 @@ def test_a_damaged_entry_is_fetched_again(how: str, shelf: type[Shelf]) -> None:
     assert leftovers() == []
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_dynamic_linker_that_lost_its_right_is_damage(recorded: bool, shelf: type[Shelf]) -> None:
+    """What older versions wrote down has no rights in it; that a dynamic linker has them is known all the same."""
+    entry = obtain([SPEC])[SPEC.text]
+    manifest = json.loads((entry.directory / store.MANIFEST).read_text())
+    assert sorted(manifest["executable"], reverse=True) == ["lib/ld-libc6.so.2", "lib/ld-libc6-dev.so.2"]
+    if not recorded:
+        del manifest["executable"]
+        (entry.directory / store.MANIFEST).write_text(json.dumps(manifest))
+    assert sound(SPEC.text)
+    (entry.root / "lib/ld-libc6.so.2").chmod(0o644)
+    assert damage(entry) == "lib/ld-libc6.so.2"
+    assert damage(obtain([SPEC])[SPEC.text]) == ""
+    assert shelf.fetched == 2
+
+
+CRAFTED = {
+    "nested": '{"packages": ' + "[" * 100000,
+    "empty": '{"packages": [], "files": {}}',
+    "no root": '{"packages": [{"name": "libc6", "version": "1-1", "suite": "x"}], "files": {}}',
+    "types": '{"packages": [{"name": 1, "version": [], "suite": {}}], "files": {"a": []}}',
+    "list": "[]",
+    "modes": '{"packages": [], "files": {"a": ""}, "executable": [[]]}',
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_a_list_that_somebody_else_wrote(kind: str, shelf: type[Shelf]) -> None:
+    entry = obtain([SPEC])[SPEC.text]
+    (entry.directory / store.MANIFEST).write_text(CRAFTED[kind])
+    shutil.rmtree(entry.root)
+    assert sound(SPEC.text) is None
+    assert obtain([SPEC])[SPEC.text] == entry
+    assert shelf.fetched == 2
+
+
+def test_a_cache_that_cannot_hold_a_libc_is_said_before_fetching(
+    shelf: type[Shelf], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a:b"))
+    with pytest.raises(MissingError, match=r"the cache directory .* cannot hold a libc: .* ':'"):
+        obtain([SPEC])
+    assert shelf.fetched == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_leaves_nothing_behind_and_keeps_what_was_finished(shelf: type[Shelf]) -> None:
     with pytest.raises(UsageError, match=r"glibc-2\.98 cannot be fetched: no libc6 2\.98"):
         obtain([SPEC, parse("glibc-2.98")])
@@ -125,7 +175,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_libc_store as here
-from rseq_matrix.libcs import store
+from rseq_matrix.libcs import packages, store
 def slow(archive, root, compiler_parts_only=False):
     here.unpack(archive, root)
     Path(sys.argv[1]).touch()
@@ -194,6 +244,13 @@ def test_an_unsigned_archive_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         index.find("libc6", "2.31")
 
 
+def test_apt_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, apt-get update waits for ever."""
+    monkeypatch.setattr(packages, "TIME_LIMIT", 0.2)
+    with pytest.raises(MissingError, match=r"'sleep 60' did not end within 0\.2 seconds: is the disk full"):
+        packages._run(["sleep", "60"], tmp_path)
+
+
 @needs_apt
 @pytest.mark.mirror
 def test_an_unknown_version_names_the_suites_that_were_asked(command: Command) -> None:
@@ -244,6 +301,15 @@ def test_a_host_without_apt(command: Command, without_apt: dict[str, str]) -> No
     assert "no apt-get here, so no libc can be fetched" in sentence(done)
 
 
+@needs_apt
+def test_a_host_with_half_of_apt(command: Command, without_apt: dict[str, str]) -> None:
+    for tool in ("apt-get", "dpkg-deb", "apt-cache"):
+        (Path(without_apt["PATH"]) / tool).symlink_to(str(shutil.which(tool)))
+    done = command("run", "--libc", "glibc-2.31", env=without_apt)
+    assert done.returncode == 3
+    assert "no apt-config here, so no libc can be fetched" in sentence(done)
+
+
 @pytest.mark.mirror
 def test_without_apt_directories_still_work(command: Command, without_apt: dict[str, str]) -> None:
     root = store_directory() / "glibc-2.44" / "root"
@@ -254,21 +320,21 @@ def test_without_apt_directories_still_work(command: Command, without_apt: dict[
 @pytest.mark.mirror
 def test_a_damaged_libc_is_mended_from_the_mirror(command: Command, tmp_path: Path) -> None:
     """The cache of one libc, damaged; everything else is as a user has it."""
-    source = store_directory() / "musl-1.2.5"
-    place = tmp_path / "rseq-matrix/libc/musl-1.2.5"
+    source = store_directory() / NEWEST
+    place = tmp_path / "rseq-matrix/libc" / NEWEST
     shutil.copytree(source, place, symlinks=True)
-    loader = next(place.rglob("libc.so"))
+    loader = next(place.rglob("ld-linux-x86-64.so.2"))
     os.truncate(loader, 1000)
     done = subprocess.run(
-        [*COMMAND, "exec", "--libc", "musl-1.2.5", "--", "true"],
+        [*COMMAND, "exec", "--libc", NEWEST, "--", "true"],
         env={**os.environ, **NOBODY, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "what the cache has of musl-1.2.5 is damaged and cannot be fetched again" in done.stderr
-    listed = command("libcs", "musl-1.2.5", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    assert f"what the cache has of {NEWEST} is damaged and cannot be fetched again" in done.stderr
+    listed = command("libcs", NEWEST, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
     assert "damaged" in listed.stdout
-    done = command("exec", "--libc", "musl-1.2.5", "--", "true", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    done = command("exec", "--libc", NEWEST, "--", "true", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
-    assert "was linked to glibc, and musl-1.2.5 is musl" in done.stderr
-    assert loader.stat().st_size == next(source.rglob("libc.so")).stat().st_size
+    assert done.returncode == 0, done.stderr
+    assert loader.stat().st_size == next(source.rglob("ld-linux-x86-64.so.2")).stat().st_size

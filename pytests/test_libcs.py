@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import jsonschema
 import pytest
 
 from conftest import Command
-from rseq_matrix.build import Build, find_compiler
+from rseq_matrix.build import Build, build, find_compiler, source_root
 from rseq_matrix.errors import InputError, MissingError, UsageError
 from rseq_matrix.libcs import mirror, specs
+from rseq_matrix.libcs.integration import integration
 from rseq_matrix.libcs.packages import Package, _is_version
 from rseq_matrix.libcs.roots import open_root, resolve
 from rseq_matrix.libcs.store import store_directory
-from rseq_matrix.libcs.toolchain import toolchain
+from rseq_matrix.libcs.toolchain import Toolchain, _linked_directory, toolchain
+from rseq_matrix.registry import LINKS
 from rseq_matrix.surroundings import Libc
 from rseq_matrix.targets import Target, _distinct
 
@@ -234,7 +237,10 @@ def test_a_libc_that_foreign_start_files_do_not_fit(command: Command, tmp_path: 
     root = libraries_only("glibc-2.31", tmp_path / "container")
     done = command("run", "--libc", str(root), CELLS)
     assert done.returncode == 4
-    assert "cannot be used: a program that is linked to it does not run" in sentence(done)
+    said = sentence(done)
+    assert "cannot be used: a program that is linked to it does not run" in said
+    assert "constructors are not called with the start files of the system (Scrt1.o, " in said
+    assert "install its development package there (Debian: libc6-dev" in said
 
 
 @pytest.mark.mirror
@@ -286,6 +292,131 @@ def test_the_same_version_twice_has_two_names() -> None:
     assert kept == [("glibc-2.41", "system"), ("glibc-2.41-cdcdcdcd", "glibc-2.41"), ("glibc-2.36", "glibc-2.36")]
 
 
+# --- what is borrowed and built
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/rseq-matrix"
+
+
+def test_links_that_are_right_are_left_alone(cache: Path) -> None:
+    """So that a cache that cannot be written serves; and what a run that was killed left is in nobody's way."""
+    links = {"linux": Path("/usr/include/linux"), "asm": Path("/usr/include/asm")}
+    directory = _linked_directory("headers", links)
+    assert directory.is_relative_to(cache)
+    before = {path: path.lstat().st_ino for path in directory.iterdir()}
+    assert _linked_directory("headers", links) == directory
+    assert {path: path.lstat().st_ino for path in directory.iterdir()} == before
+    (directory / "linux").unlink()
+    (directory / f".linux.{os.getpid()}").symlink_to("nowhere")
+    assert (_linked_directory("headers", links) / "linux").readlink() == links["linux"]
+
+
+def test_links_that_cannot_be_made_are_a_sentence(cache: Path) -> None:
+    cache.mkdir(parents=True)
+    (cache / "borrowed").write_text("")
+    with pytest.raises(MissingError, match=f"the cache directory {cache}/borrowed"):
+        _linked_directory("headers", {"linux": Path("/usr/include/linux")})
+
+
+class Compiler:
+    """A compiler that counts, that fails when it is told to, and whose libc can be changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.libc, self.count, self.broken = directory / "libc.so.6", directory / "count", directory / "broken"
+        self.libc.write_text("")
+        program = directory / "compiler"
+        script = f"""#!/bin/sh
+case "$*" in
+-print-file-name=libc.so.6) echo {self.libc}; exit;;
+-print-file-name=*) ;;
+*) echo >> {self.count};;
+esac
+[ -e {self.broken} ] && exit 1
+exec {" ".join(find_compiler())} "$@"
+"""
+        program.write_text(script)
+        program.chmod(0o755)
+        self.command = [str(program)]
+
+    def look(self) -> tuple[str, bool]:
+        """Return why the libc is not usable, and whether something was compiled."""
+        self.count.write_text("")
+        found = integration(source_root() / "csrc/detect", self.command, Toolchain())
+        return found.usable, bool(self.count.read_text())
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_is_known_of_the_system_ends_with_its_libc(tmp_path: Path) -> None:
+    compiler = Compiler(tmp_path)
+    assert compiler.look() == ("", True)
+    assert compiler.look() == ("", False)
+    compiler.libc.write_text("an update")
+    assert compiler.look() == ("", True)
+    compiler.command.append("-O1")
+    assert compiler.look() == ("", True)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_failure_is_not_kept(tmp_path: Path) -> None:
+    compiler = Compiler(tmp_path)
+    compiler.broken.touch()
+    assert compiler.look() == ("it cannot be linked", True)
+    compiler.broken.unlink()
+    assert compiler.look() == ("", True)
+    assert compiler.look() == ("", False)
+
+
+def test_a_cache_that_cannot_be_written_still_lists(command: Command, tmp_path: Path) -> None:
+    place = tmp_path / "rseq-matrix/integration"
+    place.parent.mkdir()
+    place.write_text("")
+    done = command("libcs", "system", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "registers" in done.stdout
+
+
+STRANGE = "a 'b' & (c) #d"
+
+
+@pytest.mark.mirror
+def test_a_path_that_a_shell_would_read_otherwise(command: Command, tmp_path: Path) -> None:
+    home = tmp_path / STRANGE
+    shutil.copytree(cached("glibc-2.44").parent, home / "rseq-matrix/libc/glibc-2.44", symlinks=True)
+    done = command("run", "--libc", "glibc-2.44", CELLS, "--json", "-", env={**os.environ, "XDG_CACHE_HOME": str(home)})
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {cell["result"] for cell in document["cells"]} == {"PASS"}
+    assert len({cell["link"] for cell in document["cells"]}) == 4
+
+
+@pytest.mark.mirror
+def test_nothing_of_the_host_gets_in_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = open_root(cached("glibc-2.44"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    host = tmp_path / "host"
+    host.mkdir()
+    for name in ("stdio.h", "stdlib.h", "pthread.h", "linux/errno.h"):
+        (host / name).parent.mkdir(exist_ok=True)
+        (host / name).write_text("#error this is the host's\n")
+    for name in ("libgcc.a", "crtbeginS.o", "libgcc_s.so.1"):
+        (host / name).write_text("this is the host's")
+    for name in ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH"):
+        monkeypatch.setenv(name, str(host))
+    monkeypatch.setenv("CFLAGS", "-include stdio.h -DHOST")
+    monkeypatch.setenv("LDFLAGS", f"-Wl,-rpath,{host}")
+    tools = toolchain(root, find_compiler())
+    assert str(host) not in repr(tools)
+    made = build(tools=replace(tools, unsupported=dict.fromkeys(set(LINKS) - {"dynamic-now"}, "to be quick")))
+    assert made.failures == {}
+    rules = (made.directory / "build.ninja").read_text()
+    assert "-DHOST" not in rules
+    assert str(host) not in rules
+
+
 # --- the list
 
 
@@ -307,6 +438,20 @@ def test_the_list_says_what_is_there(command: Command) -> None:
     assert "registers nothing" in listed["musl-1.2.5"]["integration"]
     text = command("libcs")
     assert "glibc-2.44    cached" in text.stdout
+
+
+def test_the_list_takes_what_run_takes(command: Command) -> None:
+    done = command("libcs", "glibc-2.44", "all", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    listed = [libc["spec"] for libc in json.loads(done.stdout)["libcs"]]
+    assert listed == ["glibc-2.44", *(name for name in specs.FETCHED if name != "glibc-2.44")]
+
+
+def test_what_is_written_into_a_pipe_has_no_blanks_at_the_end(command: Command) -> None:
+    for arguments in (["libcs", "glibc-2.44"], ["stages"], ["simulate"], ["run", "executable.main", "--table"]):
+        done = command(*arguments)
+        assert done.stdout
+        assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
 
 
 def test_the_list_says_what_is_not_there(command: Command, tmp_path: Path) -> None:

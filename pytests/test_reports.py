@@ -18,7 +18,7 @@ from rich.console import Console
 from conftest import COMMAND, Command, Document
 from rseq_matrix.registry import CARRIERS, LINKS, STAGES
 from rseq_matrix.report.junit import to_junit
-from rseq_matrix.report.table import show_hazards, show_problems, show_tables
+from rseq_matrix.report.table import NARROW, show_hazards, show_problems, show_tables
 from rseq_matrix.report.tap import to_tap
 from rseq_matrix.report.words import hazards
 
@@ -82,6 +82,16 @@ def test_the_table_shows_what_is_red_without_colour(red: Document) -> None:
 
 def test_a_narrow_terminal_cuts_no_class(red: Document) -> None:
     assert "…" not in drawn(show_tables, red, width=80)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_a_terminal_that_is_too_narrow_folds_every_column(width: int, red: Document) -> None:
+    text = drawn(show_tables, red, width)
+    table = text.split("\nwhy\n", maxsplit=1)[0]
+    assert "…" not in table
+    shown = "".join(line[:NARROW].strip() for line in table.splitlines())
+    assert all(stage.hook in shown for stage in STAGES.values())
+    assert max(map(len, table.splitlines())) <= width
 
 
 def test_every_reason_is_given_once_with_its_reference(red: Document) -> None:

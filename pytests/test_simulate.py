@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from conftest import HELPERS, ROOT, Command, Document
+from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import scenario_stages
 from rseq_matrix.registry import LINKS, STAGES
@@ -34,7 +36,7 @@ from rseq_matrix.simulation.documents import (
     life_document,
 )
 from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, State, World, expectations
+from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, State, World, expectations
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)
@@ -209,6 +211,36 @@ def test_without_any_one_rule_of_a_design_its_life_is_another(name: str, rule: s
 
 
 # --- what the designs are
+
+
+def test_where_the_area_moved_is_one_thing_in_all_places() -> None:
+    commits = re.compile(r"\b[0-9a-f]{12}\b")
+    said = set(commits.findall(RULES["area"].reference))
+    assert said == set(commits.findall(DESIGNS["extensible-2.41"].facts["area"].reference))
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_a_thread_local_area_is_told_in_its_own_words(name: str, link: str) -> None:
+    document = life_document(DESIGNS[name], link, PLAIN)
+    area = next(event for event in document["events"] if event["event"] == "area")
+    assert "__rseq_abi" in area["because"]
+    assert "struct pthread" not in area["reference"]
+    text = drawn(document, 120)
+    assert "__rseq_offset" not in text
+    if link == "dynamic-now":
+        assert "a library that names __rseq_abi finds nothing in its GOT" in text
+        assert "a library that names __rseq_offset finds nothing in its GOT" in drawn(
+            life_document(DESIGNS["area-2.35"], link, PLAIN), 120
+        )
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_what_2_31_does_not_have_is_not_said_of_it(link: str) -> None:
+    """The design of 2.31 to 2.34; __libc_early_init() came with 2.32."""
+    document = life_document(DESIGNS["none"], link, PLAIN)
+    early = next(event for event in document["events"] if event["event"] == landmarks.EARLY_INITIALIZATION)
+    assert "2.32 and later" in early["because"]
 
 
 def test_2019_registers_after_the_constructors_of_libraries() -> None:
@@ -443,6 +475,26 @@ def test_the_comparison_is_what_the_model_says_of_both() -> None:
     assert len(found) + len(document["same"]) == sum(len(stage.links) for stage in map(STAGES.get, STAGED) if stage)
 
 
+def test_a_comparison_counts_stages_and_links() -> None:
+    document = comparison_document([DESIGNS["extensible-2.41"], DESIGNS["extensible-2.44"]], list(LINKS), PLAIN)
+    assert "3 stages in 2 links  blind -> registered" in drawn(document)
+    document = comparison_document([DESIGNS["none"], DESIGNS["area-2.35"]], list(LINKS), PLAIN)
+    assert re.search(r" \d+ stages in 2 to 4 links  unregistered -> registered", drawn(document))
+    document = comparison_document([DESIGNS["none"], DESIGNS["area-2.35"]], ["static"], PLAIN)
+    assert re.search(r" \d+ stages in 1 link  unregistered -> registered", drawn(document))
+
+
+@pytest.mark.parametrize("width", [40, 50, 60])
+def test_a_narrow_terminal_shows_every_stage(width: int) -> None:
+    document = comparison_document([DESIGNS["none"], DESIGNS["extensible-2.41"]], list(LINKS), PLAIN)
+    text = drawn(document, width)
+    table = text[text.index("\nstage") : text.index("\nwhy\n")]
+    assert "…" not in table
+    shown = "".join(line[:9].strip() for line in table.splitlines())
+    for cell in document["differences"]:
+        assert STAGES[cell["stage"]].hook[:8] in shown
+
+
 def test_a_design_does_not_differ_from_itself() -> None:
     document = comparison_document([DESIGNS["abi-2020"]] * 2, list(LINKS), PLAIN)
     assert document["differences"] == document["changes"] == document["facts"] == []
@@ -498,6 +550,11 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["--kernel", "EWOBBLY"], "unknown answer of rseq(2) 'EWOBBLY': known are present"),
         (["--scenario", "audited", "--link", "static"], "the scenario 'audited' has no stage in a static program"),
         (["--compare", "none", "abi-2020", "--scenario", "audited", "--link", "static"], "no stage in"),
+        (["--design", ""], "unknown design ''"),
+        (["--libc", ""], "unknown libc ''"),
+        (["--design", "", "--libc", ""], "--design and --libc"),
+        (["--scenario", ""], "unknown scenario ''"),
+        (["--link", ""], "unknown link ''"),
         (["--design", "none", "--designs"], "--design and --designs"),
         (["--design", "none", "--libc", "system"], "--design and --libc"),
         (["--compare", "none", "abi-2020", "--designs"], "--compare and --designs"),
@@ -554,6 +611,32 @@ def test_the_command_needs_no_libc_and_no_compiler(command: Command) -> None:
 )
 def test_the_design_of_a_libc_follows_from_what_was_found(offset: int | None, first: bool | None, name: str) -> None:
     assert design_of(offset, first).name == name
+
+
+def test_the_life_of_a_libc_is_glibcs(command: Command, tmp_path: Path) -> None:
+    """Also where it would have to be fetched: that is said before."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "RSEQ_MATRIX_MIRROR": "http://127.0.0.1:9/debian"}
+    done = command("simulate", "--libc", "musl-1.2.5", env=environment)
+    assert done.returncode == 2
+    assert "simulate walks through the life of a process on glibc, and musl-1.2.5 is musl" in sentence(done)
+
+
+@pytest.mark.mirror
+def test_the_life_in_a_directory_is_glibcs(command: Command) -> None:
+    done = command("simulate", "--libc", str(store_directory() / "musl-1.2.5/root"))
+    assert done.returncode == 2
+    assert "root is musl" in sentence(done)
+
+
+@pytest.mark.mirror
+def test_a_life_names_the_libc_that_was_looked_into(command: Command) -> None:
+    document = json.loads(command("simulate", "--libc", "glibc-2.31", "--json", "-").stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert (document["libc"]["spec"], document["libc"]["version"]) == ("glibc-2.31", "2.31")
+    build_id = document["libc"]["build_id"]
+    text = " ".join(command("simulate", "--libc", "glibc-2.31").stdout.split())
+    assert f"found in glibc-2.31: version 2.31, build id {build_id}" in text
+    assert "libc" not in life_document(DESIGNS["none"], "static", PLAIN)
 
 
 @pytest.mark.mirror

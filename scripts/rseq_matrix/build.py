@@ -16,7 +16,7 @@ from pathlib import Path
 from rseq_matrix.cache import cache_directory, locked
 from rseq_matrix.errors import MissingError
 from rseq_matrix.libcs.offers import Bench, absent_offers
-from rseq_matrix.libcs.toolchain import Toolchain, find_file
+from rseq_matrix.libcs.toolchain import Toolchain, find_file, linked_state
 from rseq_matrix.registry import LINKS
 
 PACKAGES = {
@@ -84,18 +84,14 @@ def unsupported_links(compiler: list[str]) -> dict[str, str]:
     return missing
 
 
-def _key(root: Path, compiler: list[str], options: list[str]) -> str:
+def _key(root: Path, compiler: list[str], options: list[str], tools: Toolchain) -> str:
     """Name the build by everything that goes into it: sources, compiler, options, and the libc that is linked."""
     digest = hashlib.sha256()
     for path in source_files(root):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    program = Path(compiler[0]).resolve()
-    for file in (program, *(find_file(compiler, name) for name in ("libc.so.6", "libc.so", "libc.a", "crt1.o"))):
-        if file:
-            state = file.resolve().stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\0".encode())
-    flags = [os.environ.get(name, "") for name in ("CFLAGS", "LDFLAGS")]
-    digest.update(json.dumps([compiler, options, flags]).encode())
+    digest.update(linked_state(compiler).encode())
+    flags = [tools.build_environment.get(name, "") for name in ("CFLAGS", "LDFLAGS")]
+    digest.update(json.dumps([options, tools.key, flags]).encode())
     return digest.hexdigest()[:20]
 
 
@@ -108,10 +104,10 @@ def _tool(name: str) -> str:
     return found
 
 
-def _configure(root: Path, directory: Path, compiler: list[str], options: list[str]) -> None:
+def _configure(root: Path, directory: Path, compiler: list[str], options: list[str], tools: Toolchain) -> None:
     command = [_tool("cmake"), "--fresh", "-G", "Ninja", "-S", str(root / "csrc"), "-B", str(directory), *options]
     command += [f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", "-DCMAKE_C_COMPILER_WORKS=1", "-DCMAKE_BUILD_TYPE="]
-    environment = {**os.environ, "CC": " ".join(compiler)}
+    environment = {**tools.build_environment, "CC": " ".join(compiler)}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -179,9 +175,11 @@ def _require_headers(failures: dict[str, str]) -> None:
             raise MissingError(f"the header {header[1]} is missing; install it ({PACKAGES['compiler']})")
 
 
-def _make(directory: Path) -> dict[str, str]:
+def _make(directory: Path, tools: Toolchain) -> dict[str, str]:
     ninja = [_tool("ninja"), "-C", str(directory)]
-    done = subprocess.run([*ninja, "-k", "0"], capture_output=True, text=True, errors="replace", check=False)
+    environment = tools.build_environment
+    command = [*ninja, "-k", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     failures = _failures(ninja, done.stdout) if done.returncode != 0 else {}
     if done.returncode != 0 and not failures:
         raise MissingError(f"ninja cannot build the probes: {' '.join((done.stdout + done.stderr).split())[-300:]}")
@@ -193,8 +191,8 @@ def _anew(root: Path, directory: Path, compiler: list[str], options: list[str], 
     bench = Bench(root / "csrc/detect/offers", directory / "offers", compiler, tools)
     absent = absent_offers(bench, tools.directory)
     _write(directory / ABSENT, absent)
-    _configure(root, directory, compiler, [*options, f"-DRSM_ABSENT={';'.join(absent)}"])
-    failures = _make(directory)
+    _configure(root, directory, compiler, [*options, f"-DRSM_ABSENT={';'.join(absent)}"], tools)
+    failures = _make(directory, tools)
     _require_headers(failures)
     if not failures:
         _finish(directory)
@@ -211,7 +209,7 @@ def build(sabotage: bool = False, werror: bool = False, tools: Toolchain | None 
     tools = tools or Toolchain(unsupported=unsupported_links(compiler))
     links = ";".join(link for link in LINKS if link not in tools.unsupported)
     options = [f"-DRSM_LINKS={links}", f"-DRSM_SABOTAGE={sabotage:d}", f"-DRSM_WERROR={werror:d}", *tools.options()]
-    directory = cache_directory() / "build" / _key(root, compiler, [*options, tools.key])
+    directory = cache_directory() / "build" / _key(root, compiler, options, tools)
     failures: dict[str, str] = {}
     try:
         if not _is_whole(directory):

@@ -19,6 +19,8 @@ AXES = ("kernel", "libc", "link", "environment", "stage")
 OMITTED = ("kernel", "libc")
 """Axes that are left out of a cell's name where each document has one value of it, so that two libcs compare."""
 CPU_NUMBER = "a CPU"
+NAMED = 3
+"""Values of an axis that a sentence names."""
 
 Document = dict[str, Any]
 
@@ -193,6 +195,21 @@ def _axes(old: Document, new: Document) -> tuple[str, ...]:
     return tuple(axis for axis in AXES if axis not in OMITTED or several(axis))
 
 
+def _apart(old: Document, new: Document, axes: Sequence[str]) -> str:
+    """Name the axes in which two documents have nothing in common; empty if there is none."""
+    words = []
+    for axis in axes:
+        before, after = (list(dict.fromkeys(cell[axis] for cell in document["cells"])) for document in (old, new))
+        if before and after and not {*before} & {*after}:
+            words.append(f"{axis} {_few(before)} against {_few(after)}")
+    return f": {', '.join(words)}" if words else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{' and '.join(names[:NAMED]) if not more else ', '.join(names[:NAMED])}{more}"
+
+
 def _named(document: Document, axes: Sequence[str]) -> dict[str, Document]:
     return {"/".join(cell[axis] for axis in axes): cell for cell in document["cells"]}
 
@@ -238,7 +255,8 @@ def diff_document(old_path: Path, new_path: Path) -> Document:
     before, after = _named(old, axes), _named(new, axes)
     pairs = {name: (cell, after[name]) for name, cell in before.items() if name in after}
     if not pairs:
-        raise InputError(f"nothing to compare: no cell is both in {old_path} and in {new_path}")
+        why = _apart(old, new, axes)
+        raise InputError(f"nothing to compare: no cell is both in {old_path} and in {new_path}{why}")
     changes = _changes(pairs)
     order = ["class", "result", "path", *FIELDS]
     changes.sort(key=lambda change: (order.index(change.field), -len(change.cells)))

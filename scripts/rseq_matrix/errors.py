@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 EXIT_AS_EXPECTED = 0
 EXIT_DIFFERENT = 1
 
@@ -10,6 +12,14 @@ class RseqMatrixError(Exception):
     """Something that a person is told in one sentence. The message is that sentence."""
 
     exit_code = EXIT_DIFFERENT
+
+
+def in_words(error: OSError | subprocess.TimeoutExpired) -> str:
+    """Say in words why a program could not be run to its end."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it did not end within {error.timeout:g} seconds"
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
 
 
 class UsageError(RseqMatrixError):

@@ -205,7 +205,7 @@ RULES: dict[str, Rule] = {
     "area": Rule(
         lambda state, world: replace(state, area=world.area),
         "libc has a place for the area: in the thread's descriptor behind the thread pointer, or before it in TLS",
-        "glibc nptl/descr.h struct pthread; since commit c813c1490d elf/dl-tls.c, rseq in the extra TLS block",
+        "glibc nptl/descr.h struct pthread; since commits 304221775cd3 and 93d0bfbe8ffa dl-extra_tls.h",
     ),
     "registration": Rule(
         _register,

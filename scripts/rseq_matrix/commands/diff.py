@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
 from rseq_matrix.comparison import class_changed, diff_document
 from rseq_matrix.document import to_json
-from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT
+from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
 from rseq_matrix.report.comparison import show_diff
+
+
+def _require_other_file(output: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise UsageError rather than write over what is compared."""
+    if not output or output == STANDARD_OUTPUT or not output.exists():
+        return
+    if any(path.exists() and path.samefile(output) for path in inputs):
+        raise UsageError(f"{output} is one of the documents that are compared: write to another file")
 
 
 @click.command()
@@ -28,10 +36,11 @@ def diff(old: Path, new: Path, json_path: Path | None) -> None:
     Exit status: 0 no cell changed its class; 1 one did; 4 a file is no such document.
     """
     check_outputs([json_path])
+    _require_other_file(json_path, (old, new))
     document = diff_document(old, new)
     if json_path:
         emit(json_path, to_json(document))
     if json_path != STANDARD_OUTPUT:
-        show_diff(Console(), document)
+        show_diff(report_console(), document)
     sys.stdout.flush()
     sys.exit(EXIT_DIFFERENT if class_changed(document) else EXIT_AS_EXPECTED)

@@ -11,7 +11,16 @@ import click
 from rseq_matrix.build import Build, build, find_compiler
 from rseq_matrix.environments import ENVIRONMENTS, Environment
 from rseq_matrix.errors import InputError, UsageError
-from rseq_matrix.libcs.programs import command, find_program, library_path, obstacle, read_program
+from rseq_matrix.libcs.programs import (
+    Program,
+    command,
+    find_program,
+    library_path,
+    obstacle,
+    read_program,
+    require_family,
+    rights_lost,
+)
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.libcs.store import obtain
@@ -22,13 +31,18 @@ from rseq_matrix.targets import targets
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def _root(text: str) -> Root | None:
+def _root(text: str, program: Program) -> Root | None:
+    """Return the libc that the program is to run on; None for the system's."""
     if text == ALL:
         raise UsageError("exec runs a program on one libc: --libc all is for run")
     spec = parse(text)
-    if spec.fetched:
-        return open_root(obtain([spec])[spec.text].root)
-    return open_root(spec.directory) if spec.directory else None
+    require_family(spec.family, program, text)  # before anything is fetched
+    directory = obtain([spec])[spec.text].root if spec.fetched else spec.directory
+    if not directory:
+        return None
+    root = open_root(directory)
+    require_family(root.family, program, text)
+    return root
 
 
 def _build(libc: str, root: Root | None, environment: Environment) -> Build | None:
@@ -39,15 +53,22 @@ def _build(libc: str, root: Root | None, environment: Environment) -> Build | No
     return targets([parse(libc)], sabotage=False, tell=lambda _: None)[0].build if root and own_objects else build()
 
 
-def _become(arguments: list[str], environment: dict[str, str]) -> None:
+def _become(file: str, arguments: list[str], environment: dict[str, str]) -> None:
     """Put the program in the place of this one, as a shell would start it."""
     sys.stdout.flush()
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(arguments[0], arguments, environment)
+        os.execve(file, arguments, environment)
     except OSError as error:
-        raise InputError(f"{arguments[0]} cannot be run: {error.strerror}") from error
+        raise InputError(f"{file} cannot be run: {error.strerror}") from error
+
+
+def _tell_rights_lost(program: Program) -> None:
+    kinds = rights_lost(program)
+    if kinds:
+        said = f"{program.path} runs with your own rights: it is {kinds}, and on another libc that has no effect"
+        print(f"rseq-matrix: {said}", file=sys.stderr, flush=True)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -68,19 +89,23 @@ def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...])
     """Run any dynamic program on another libc, and end as it ends.
 
     Its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it would find them.
-    Programs that it starts in turn run on the system's libc.
+    Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid, set-gid,
+    capabilities) have no effect on another libc.
     """
     environment = environment_of(surroundings)
     found = read_program(find_program(program))
-    root = _root(libc)
+    root = _root(libc, found)
+    if root and environment.secure:
+        raise UsageError("a secure program takes the system's dynamic linker: --environment secure goes without --libc")
     if root is None:
-        started = [str(found.path), *arguments]
+        started = [found.start, *arguments]
     else:
         path = library_path(root, borrowed_directories(root, find_compiler), found)
         problem = obstacle(root, libc, found, path)
         if problem:
             raise InputError(problem)
+        _tell_rights_lost(found)
         started = command(root, found, path, program, arguments)
-    if root and environment.secure:
-        raise UsageError("a secure program takes the system's dynamic linker: --environment secure goes without --libc")
-    _become(*surrounded(environment, _build(libc, root, environment), started))
+    words, variables = surrounded(environment, _build(libc, root, environment), started)
+    own_name = root is None and words[0] == found.start  # nothing stands between: it is told the name that was typed
+    _become(words[0], [program, *arguments] if own_name else words, variables)

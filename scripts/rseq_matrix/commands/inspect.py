@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
@@ -69,7 +69,7 @@ class Request:
     @property
     def console(self) -> Console:
         """Return where a person reads: standard error where a machine has standard output."""
-        return Console(stderr=STANDARD_OUTPUT in (self.json_path, self.svg_path))
+        return report_console(stderr=STANDARD_OUTPUT in (self.json_path, self.svg_path))
 
 
 @click.command()

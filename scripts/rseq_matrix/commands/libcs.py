@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from rseq_matrix.commands.output import check_outputs, emit
+from rseq_matrix.commands.output import check_outputs, emit, report_console
 from rseq_matrix.libcs.catalogue import Listed, catalogue
 from rseq_matrix.surroundings import require_platform
 
@@ -50,6 +50,6 @@ def libcs(specs: tuple[str, ...], json_path: Path | None) -> None:
     if json_path:
         emit(json_path, json.dumps({"schema": SCHEMA, "libcs": [asdict(libc) for libc in found]}, indent=1) + "\n")
         return
-    console = Console()
+    console = report_console()
     for libc in found:
         _show(console, libc)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO, cast
 
+import click
 from rich.console import Console
 from rich.status import Status
 
@@ -15,6 +19,37 @@ from rseq_matrix.document import check_writable, write_text
 from rseq_matrix.errors import UsageError
 
 STANDARD_OUTPUT = Path("-")
+BLANKS = re.compile(r"[ \t]+(?=\n)")
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range. NaN is in every range of click's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("nan is not a number of seconds", param, ctx)
+        return number
+
+
+class _Trimmed:
+    """A file that gets no blanks at the ends of lines, with which rich fills its tables and paragraphs."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(BLANKS.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def report_console(stderr: bool = False) -> Console:
+    """Return where a report is printed for a person, or into a file or pipe."""
+    file = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr) if file.isatty() else Console(file=cast(TextIO, _Trimmed(file)))
 
 
 def emit(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
+from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.document import Document, to_json
 from rseq_matrix.environments import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
@@ -80,7 +80,7 @@ def _exit_code(document: Document) -> int:
 
 
 def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) -> None:
-    console = Console(stderr=stdout_taken)
+    console = report_console(stderr=stdout_taken)
     if tables and document["cells"]:
         show_tables(console, document)
         show_hazards(console, document)
@@ -113,7 +113,7 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side.  [default: CPUs]")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(min=0.01, max=86400),
+    type=Seconds(min=0.01, max=86400),
     default=TIME_LIMIT,
     show_default=True,
     metavar="S",

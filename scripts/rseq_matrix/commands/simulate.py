@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import UsageError
-from rseq_matrix.libcs.catalogue import look_into
+from rseq_matrix.libcs.catalogue import Listed, look_into
+from rseq_matrix.libcs.roots import open_root
 from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.registry import LINKS
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
@@ -50,7 +51,7 @@ class Request:
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
         asked = {"--design": self.design, "--libc": self.libc, "--compare": self.pair, "--designs": self.listing}
-        modes = [name for name, value in asked.items() if value]
+        modes = [name for name, value in asked.items() if value is not None and value is not False]
         if len(modes) > 1:
             raise UsageError(f"{modes[0]} and {modes[1]} cannot be asked for together")
         if self.svg_path and self.listing:
@@ -64,18 +65,31 @@ class Request:
         if self.listing:
             return designs_document()
         if self.pair:
-            links = [check_link(self.link)] if self.link else list(LINKS)
+            links = list(LINKS) if self.link is None else [check_link(self.link)]
             return comparison_document([find_design(name) for name in self.pair], links, self.setting)
-        name = _design_of(self.libc) if self.libc else self.design or DESIGN
-        return life_document(find_design(name), check_link(self.link or LINK), self.setting)
+        link = check_link(LINK if self.link is None else self.link)
+        if self.libc is None:
+            return life_document(find_design(DESIGN if self.design is None else self.design), link, self.setting)
+        found = _looked_into(self.libc)
+        design = design_of(found.rseq_offset, found.static_thread_pointer_first)
+        libc = {"spec": self.libc, "version": found.version, "build_id": found.build_id}
+        return {**life_document(design, link, self.setting), "libc": libc}
 
 
-def _design_of(libc: str) -> str:
-    """Return the name of the design that a libc has, which is fetched if it has to be."""
+def _require_glibc(libc: str, family: str) -> None:
+    if family == "musl":
+        raise UsageError(f"simulate walks through the life of a process on glibc, and {libc} is musl")
+
+
+def _looked_into(libc: str) -> Listed:
+    """Look into a libc, which is fetched if it has to be."""
     if libc == ALL:
         raise UsageError("simulate walks through the life of a process on one libc: --libc all is for run")
-    found = look_into(parse(libc))
-    return design_of(found.rseq_offset, found.static_thread_pointer_first).name
+    spec = parse(libc)
+    _require_glibc(libc, open_root(spec.directory).family if spec.directory else spec.family)
+    found = look_into(spec)
+    _require_glibc(libc, "musl" if "ld-musl" in (found.loader or "") else "glibc")  # the system's
+    return found
 
 
 def _show(console: Console, document: Document) -> None:
@@ -122,5 +136,5 @@ def simulate(
     if svg_path:
         emit(svg_path, comparison_svg(document) if pair else life_svg(document))
     if STANDARD_OUTPUT not in (json_path, svg_path):
-        _show(Console(), document)
+        _show(report_console(), document)
     sys.stdout.flush()

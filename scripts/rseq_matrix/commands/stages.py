@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from rseq_matrix.commands.output import emit
+from rseq_matrix.commands.output import emit, report_console
 from rseq_matrix.registry import STAGES
 from rseq_matrix.report.table import show_stages
 
@@ -22,4 +21,4 @@ def stages(json_path: Path | None) -> None:
         rows = [{"stage": stage.name, **asdict(stage)} for stage in STAGES.values()]
         emit(json_path, json.dumps({"schema": 1, "stages": rows}, indent=1) + "\n")
     else:
-        show_stages(Console())
+        show_stages(report_console())

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
+from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.document import Document, to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
 from rseq_matrix.judge import PASS, UNSUPPORTED
@@ -53,7 +53,7 @@ def _exit_code(document: Document) -> int:
 @click.option("--subject", "subjects", multiple=True, metavar="NAME|PATH.so", help="split, atomic, list, or a file.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1, max=86400),
+    type=Seconds(min=0.1, max=86400),
     default=SECONDS,
     show_default=True,
     metavar="S",
@@ -80,7 +80,7 @@ def verify(
     Exit status: 0 nothing is wrong; 1 something is; 4 a subject's file cannot be used.
     """
     started = time.monotonic()
-    console = Console(stderr=check_outputs([json_path]))
+    console = report_console(stderr=check_outputs([json_path]))
     with ExitStack() as stack:
         with waiting_for("building the subjects"):
             wanted = Wanted(subjects, globs, phases, seconds, adds, jobs or 0)

@@ -11,7 +11,7 @@ from rseq_matrix.errors import MissingError, RseqMatrixError
 from rseq_matrix.libcs.identity import UNREADABLE, build_id_of
 from rseq_matrix.libcs.integration import Integration, integration
 from rseq_matrix.libcs.roots import Root, open_root
-from rseq_matrix.libcs.specs import FETCHED, NAMED, SYSTEM, Spec, parse
+from rseq_matrix.libcs.specs import FETCHED, NAMED, SYSTEM, Spec, parse, spread
 from rseq_matrix.libcs.store import Entry, damage, obtain, read, store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, toolchain
 
@@ -111,5 +111,5 @@ def _cached() -> Iterator[str]:
 
 def catalogue(wanted: Iterable[str] = ()) -> list[Listed]:
     """Return the libcs that were asked for, or all that are known or cached."""
-    names = dict.fromkeys(wanted or (SYSTEM, *FETCHED, *_cached()))
+    names = spread(tuple(wanted) or (SYSTEM, *FETCHED, *_cached()))
     return [_one(spec) for spec in map(parse, names)]

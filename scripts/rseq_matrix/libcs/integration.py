@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from rseq_matrix.cache import cache_directory
 from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 from rseq_matrix.libcs.offers import Bench
-from rseq_matrix.libcs.toolchain import Parts, Toolchain
+from rseq_matrix.libcs.toolchain import Parts, Toolchain, linked_state
 
 EXPERIMENTS = ("libc_version", "area", "static_thread_pointer")
 STATIC_KIND = ("-fPIE", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector", "-DRSM_STATIC")
@@ -51,8 +53,9 @@ class Integration:
         return f"registers every thread; area {place}; static resolvers {early}"
 
 
-def _key(sources: Path, tools: Toolchain) -> str:
-    digest = hashlib.sha256(json.dumps([tools.key, tools.compile, dict(tools.environment)]).encode())
+def _key(sources: Path, compiler: Sequence[str], tools: Toolchain) -> str:
+    state = linked_state(compiler)
+    digest = hashlib.sha256(json.dumps([tools.key, tools.compile, dict(tools.environment), state]).encode())
     for name in EXPERIMENTS:
         digest.update((sources / f"{name}.c").read_bytes())
     return digest.hexdigest()[:20]
@@ -95,15 +98,31 @@ def _static_first(bench: Bench) -> bool | None:
 
 def integration(sources: Path, compiler: Sequence[str], tools: Toolchain) -> Integration:
     """Find out, or read from the cache, how rseq is integrated in a libc. sources: csrc/detect."""
-    kept = cache_directory() / "integration" / f"{_key(sources, tools)}.json"
+    kept = cache_directory() / "integration" / f"{_key(sources, compiler, tools)}.json"
     try:
         return Integration(**json.loads(kept.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         pass
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as directory:
-        found = _look(Bench(sources, Path(directory), compiler, tools, str(sources.parent)))
-    beside = kept.with_suffix(".new")
-    beside.write_text(json.dumps(asdict(found)))
-    beside.replace(kept)
+    with tempfile.TemporaryDirectory(dir=_work_directory(kept.parent)) as directory:
+        bench = Bench(sources, Path(directory), compiler, tools, str(sources.parent))
+        found = _look(bench)
+    if not found.usable and not bench.hindered:  # a failure may be of the moment: it is looked for again
+        _keep(kept, found)
     return found
+
+
+def _work_directory(wanted: Path) -> Path | None:
+    """Return where the programs are made: in the cache, because not every /tmp lets programs run; None for /tmp."""
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return wanted if os.access(wanted, os.W_OK) else None
+
+
+def _keep(place: Path, found: Integration) -> None:
+    """Write down what was found out, where the cache can be written."""
+    beside = place.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        beside.write_text(json.dumps(asdict(found)))
+        beside.replace(place)

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rseq_matrix.errors import InputError
+from rseq_matrix.errors import InputError, in_words
 from rseq_matrix.libcs.toolchain import Parts, Toolchain
 from rseq_matrix.signals import signal_name
 
@@ -35,6 +35,9 @@ ABSENCES = {
 }
 """What is said where an offer is not there."""
 
+NOT_CONSTRUCTED = "exit status 3"
+"""How the program START ends where constructors are not called."""
+
 OBJECTS = {"audit": "audit", "dlclose": "dlclose_object"}
 """The offers that need a shared object."""
 
@@ -51,6 +54,8 @@ class Bench:
     compiler: Sequence[str]
     tools: Toolchain
     include: str = "."
+    hindered: list[str] = field(default_factory=list)
+    """What could not be tried to its end, which says nothing about the libc."""
 
     def link(self, name: str, kind: Sequence[str], parts: Parts) -> str:
         """Make one file. Returns what was wrong; empty if nothing."""
@@ -59,10 +64,12 @@ class Bench:
         command += [*parts.after, *own, f"-I{self.include}", "-o", str(self.directory / name)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT * 3, check=False
-            )
+                command, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT * 3, check=False,
+                env=self.tools.build_environment,
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
+            self.hindered.append(in_words(error))
+            return in_words(error)
         return "" if done.returncode == 0 else _said(done.stderr) or "it cannot be linked"
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str] | str:
@@ -79,7 +86,8 @@ class Bench:
                 cwd=self.directory,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
+            self.hindered.append(in_words(error))
+            return in_words(error)
 
     def _judge(self, name: str, arguments: Sequence[str], audit: str) -> str:
         """Run the program of an offer. Returns what was wrong; empty if nothing."""
@@ -112,6 +120,17 @@ def _ending(code: int) -> str:
     return f"exit status {code}" if code >= 0 else f"killed by {signal_name(-code)}"
 
 
+def _why_it_does_not_start(wrong: str, tools: Toolchain) -> str:
+    """Explain the end of START, where it is known what it comes from."""
+    files = [name for name in tools.borrowed if name.endswith(".o")]
+    if wrong != NOT_CONSTRUCTED or not files:
+        return wrong
+    return (
+        f"constructors are not called with the start files of the system ({', '.join(files)}), which fit only libcs "
+        "since glibc 2.34; install its development package there (Debian: libc6-dev)"
+    )
+
+
 def absent_offers(bench: Bench, where: str) -> dict[str, str]:
     """Return what the libc does not have, and what is said of it.
 
@@ -123,7 +142,8 @@ def absent_offers(bench: Bench, where: str) -> dict[str, str]:
         wrong = bench.try_program(START)
         if wrong and bench.tools.key:
             raise InputError(
-                f"the libc in {where} cannot be used: a program that is linked to it does not run: {wrong}"
+                f"the libc in {where} cannot be used: a program that is linked to it does not run: "
+                f"{_why_it_does_not_start(wrong, bench.tools)}"
             )
         if wrong:
             return {}  # the build will say it better

@@ -19,6 +19,9 @@ from pathlib import Path
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.libcs.mirror import LATER_SUITES, SUITES, connection_settings, keyring, mirror
 
+TIME_LIMIT = 1800
+"""Seconds that one of apt's tools may take. On a full disk, apt-get update waits for ever."""
+
 UNUSED = ("usr/share/", "usr/lib/x86_64-linux-gnu/gconv/", "lib/x86_64-linux-gnu/gconv/", "usr/bin/", "sbin/")
 COMPILER_PARTS = re.compile(r"/(crt\w+\.o|libgcc\.a|libgcc_eh\.a)$")
 CONFIGURATION = """\
@@ -57,9 +60,14 @@ class Package:
 def _run(command: Sequence[str], base: Path, place: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of apt's tools in its private surroundings."""
     environment = {"APT_CONFIG": str(base / "apt.conf"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=environment, cwd=place, check=False
-    )
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, cwd=place, check=False,
+            timeout=TIME_LIMIT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        name = " ".join(command[:2])
+        raise MissingError(f"'{name}' did not end within {TIME_LIMIT} seconds: is the disk full?") from error
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:
@@ -73,7 +81,7 @@ class Index:
 
     def __init__(self, base: Path) -> None:
         """Set apt up. base: a new directory, which the caller removes."""
-        for tool in ("apt-get", "dpkg-deb"):
+        for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb"):
             if not shutil.which(tool):
                 raise MissingError(
                     f"no {tool} here, so no libc can be fetched: install apt (Debian's), or give the directory of an "

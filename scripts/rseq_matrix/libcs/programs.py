@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,19 @@ from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import InterpSegment
 
-from rseq_matrix.errors import InputError
+from rseq_matrix.errors import InputError, in_words
 from rseq_matrix.libcs.roots import MACHINE, MACHINE_NAME, Root
 from rseq_matrix.signals import signal_name
 
 TIME_LIMIT = 20
 FOUND = re.compile(r"=> (/.*) \(0x")
+LISTED = re.compile(r"^\t(\S+) => (/.*) \(0x", re.MULTILINE)
+OF_LIBC = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
+"""What belongs to glibc's dynamic linker, and to no other: they share private data."""
+
+CAPABILITIES = "security.capability"
+"""The extended attribute that setcap(8) sets."""
+
 VERSION_LOST = re.compile(r"version `([^']+)' not found \(required by (.+)\)")
 SYMBOL_LOST = re.compile(r"Error relocating (.+): (\S+): symbol not found")
 
@@ -35,6 +43,8 @@ class Program:
     path: Path
     interpreter: str
     needed: tuple[str, ...]
+    start: str
+    """The path as it is started by. It has a slash: a dynamic linker looks for other names among the libraries."""
 
     @property
     def family(self) -> str:
@@ -45,15 +55,18 @@ class Program:
         return "musl" if musl or "ld-musl" in self.interpreter else ""
 
 
-def find_program(name: str) -> Path:
-    """Return the file that a shell would start. One that is not there is an InputError."""
+def find_program(name: str) -> str:
+    """Return the file that a shell would start, as it would name it. One that is not there is an InputError."""
     found = shutil.which(name)
-    if found:
-        return Path(found)
-    if "/" not in name:
+    if not found and "/" not in name:
         raise InputError(f"no program '{name}' is on the PATH")
-    problem = "it is not executable" if Path(name).exists() else "there is no such file"
-    raise InputError(f"{name} cannot be run: {problem}")
+    try:
+        mode = Path(found or name).stat().st_mode
+    except OSError as error:
+        raise InputError(f"{name} cannot be run: {error.strerror}") from error
+    if not found or not stat.S_ISREG(mode):  # a pipe would be waited for
+        raise InputError(f"{name} cannot be run: it is not {'a regular file' if found else 'executable'}")
+    return found if "/" in found else f"./{found}"  # an empty part of the PATH is the current directory
 
 
 def _needed(elf: ELFFile) -> tuple[str, ...]:
@@ -63,8 +76,9 @@ def _needed(elf: ELFFile) -> tuple[str, ...]:
     return tuple(str(getattr(tag, "needed", "")) for tag in section.iter_tags("DT_NEEDED"))
 
 
-def read_program(path: Path) -> Program:
+def read_program(start: str) -> Program:
     """Read a program. One that has no dynamic linker, or is for another machine, is an InputError."""
+    path = Path(start)
     try:
         with path.open("rb") as file:
             if file.read(4) != b"\x7fELF":
@@ -77,7 +91,7 @@ def read_program(path: Path) -> Program:
             interpreters = [s.get_interp_name() for s in elf.iter_segments() if isinstance(s, InterpSegment)]
             if not interpreters:
                 raise InputError(f"{path} is not a dynamic program: it names no dynamic linker, so it has its own libc")
-            return Program(path, str(interpreters[0]), _needed(elf))
+            return Program(path, str(interpreters[0]), _needed(elf), start)
     except (ELFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -107,15 +121,15 @@ def _symbol_of_index(symbols: Any, indices: GNUVerSymSection, wanted: set[int]) 
     return ""
 
 
-def _list(loader: Path, path: str, program: Path, environment: Mapping[str, str]) -> tuple[str, int]:
+def _list(loader: Path, path: str, program: Program, environment: Mapping[str, str]) -> tuple[str, int]:
     """Let a dynamic linker say what it would load, without starting the program."""
-    command = [str(loader), *(["--library-path", path] if path else []), "--list", str(program)]
+    command = [str(loader), *(["--library-path", path] if path else []), "--list", program.start]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIME_LIMIT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error), -1
+        return in_words(error), -1
     return done.stdout + done.stderr, done.returncode
 
 
@@ -128,9 +142,46 @@ def library_path(root: Root, own: Sequence[Path], program: Program) -> str:
     directories = [str(path) for path in (*root.library_directories, *own)]
     directories += [path for path in re.split("[:;]", os.environ.get("LD_LIBRARY_PATH", "")) if path]
     if Path(program.interpreter).is_file() and program.family == root.family:
-        listed, _ = _list(Path(program.interpreter), "", program.path, os.environ)
+        listed, _ = _list(Path(program.interpreter), "", program, os.environ)
         directories += [str(Path(path).parent) for path in FOUND.findall(listed)]
     return ":".join(dict.fromkeys(directories))
+
+
+def rights_lost(program: Program) -> str:
+    """Say which rights a program has by its file alone; empty if none.
+
+    The kernel gives them to the program that it starts, which on another libc is the dynamic linker.
+    """
+    state = program.path.stat()
+    kinds = []
+    if state.st_mode & stat.S_ISUID and state.st_uid != os.geteuid():
+        kinds.append("set-uid")
+    if state.st_mode & stat.S_ISGID and state.st_mode & stat.S_IXGRP and state.st_gid != os.getegid():
+        kinds.append("set-gid")
+    try:
+        if os.geteuid() and CAPABILITIES in os.listxattr(program.path):
+            kinds.append("given capabilities")
+    except OSError:
+        pass  # a file system without attributes has no capabilities
+    return " and ".join(kinds)
+
+
+def _foreign_part(root: Root, program: Program, name: str, listed: str) -> str:
+    """Say which part of another glibc a program would load; empty if none."""
+    for library, found in LISTED.findall(listed) if root.family == "glibc" else ():
+        own = root.find(library) if library in OF_LIBC else None
+        if own and not own.samefile(found):
+            return (
+                f"{program.path} finds {found} by its own run path before that of {name}, and the two cannot be mixed: "
+                "change its DT_RPATH (patchelf --remove-rpath)"
+            )
+    return ""
+
+
+def require_family(family: str, program: Program, name: str) -> None:
+    """Raise InputError for a program that was linked to a libc of another family. family: empty if not known yet."""
+    if program.family and family and program.family != family:
+        raise InputError(f"{program.path} was linked to {program.family}, and {name} is {family}")
 
 
 def obstacle(root: Root, name: str, program: Program, path: str) -> str:
@@ -138,9 +189,7 @@ def obstacle(root: Root, name: str, program: Program, path: str) -> str:
 
     name: what the libc is called; path: where its libraries are looked for.
     """
-    if program.family and program.family != root.family:
-        return f"{program.path} was linked to {program.family}, and {name} is {root.family}"
-    listed, status = _list(root.loader, path, program.path, os.environ)
+    listed, status = _list(root.loader, path, program, os.environ)
     if status < 0:
         return f"the dynamic linker of {name} does not run ({listed.strip() or f'killed by {signal_name(-status)}'})"
     version = VERSION_LOST.search(listed)
@@ -153,7 +202,7 @@ def obstacle(root: Root, name: str, program: Program, path: str) -> str:
     if lost:
         by = "" if Path(lost[1]) == program.path else f" (by its library {lost[1]})"
         return f"{program.path} needs {lost[2]}{by}, which neither {name} nor a library that it finds has"
-    return ""
+    return _foreign_part(root, program, name, listed)
 
 
 def command(root: Root, program: Program, path: str, name: str, arguments: Sequence[str]) -> list[str]:
@@ -162,4 +211,4 @@ def command(root: Root, program: Program, path: str, name: str, arguments: Seque
     name: what the program is to be told as its own name, where the dynamic linker can.
     """
     renamed = ["--argv0", name] if b"--argv0" in root.loader.read_bytes() else []
-    return [str(root.loader), "--library-path", path, *renamed, str(program.path), *arguments]
+    return [str(root.loader), "--library-path", path, *renamed, program.start, *arguments]

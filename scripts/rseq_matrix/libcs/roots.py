@@ -14,6 +14,7 @@ from pathlib import Path
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from rseq_matrix.cache import unusable_letter
 from rseq_matrix.errors import InputError
 
 MACHINE = "EM_X86_64"
@@ -40,9 +41,6 @@ BUILD_TREE = ("elf", "nptl", "dlfcn", "math", "rt", "nss", "resolv", "csu")
 LOADERS = {"glibc": "ld-linux-x86-64.so.2", "musl": "ld-musl-x86_64.so.1"}
 LIBRARIES = {"glibc": "libc.so.6", "musl": "libc.so"}
 ANY_LOADER = ("ld-linux*.so.*", "ld-musl-*.so.*", "ld64.so.*", "ld.so.1")
-UNUSABLE = ':;,$"\\'
-"""What the search path of libraries, CMake's lists or the compiler's options would read otherwise."""
-
 LINK_LIMIT = 40
 
 
@@ -142,9 +140,9 @@ def _require_directory(directory: Path) -> Path:
     except OSError as error:
         raise InputError(f"no libc in {directory}: {error.strerror}") from error
     directory = directory.resolve()
-    bad = next((letter for letter in str(directory) if letter in UNUSABLE or not letter.isprintable()), None)
+    bad = unusable_letter(directory)
     if bad:
-        raise InputError(f"the path {directory} cannot be used: a search path of libraries cannot hold {bad!r}")
+        raise InputError(f"the path {directory} cannot be used: a search path or list of libraries cannot hold {bad!r}")
     return directory
 
 
@@ -165,14 +163,14 @@ def open_root(given: Path) -> Root:
     directory = _require_directory(given)
     root = _build_tree(directory)
     if root:
-        _require_machine(given, root.loader)
+        _require_loader(given, root.loader)
         return root
     directories = _with_libraries(_existing(directory, LIBRARY_DIRECTORIES))
     for family, loader_name in LOADERS.items():
         loader = next(_files(directory, directories, loader_name), None)
         if not loader:
             continue
-        _require_machine(given, loader)
+        _require_loader(given, loader)
         libc = next(_files(directory, directories, LIBRARIES[family]), None)
         if family == "musl":
             libc = loader  # one file is both
@@ -187,8 +185,11 @@ def open_root(given: Path) -> Root:
     raise InputError(f"no libc in {given}: no dynamic linker ({' or '.join(LOADERS.values())}) was found there")
 
 
-def _require_machine(given: Path, loader: Path) -> None:
+def _require_loader(given: Path, loader: Path) -> None:
+    """Raise InputError for a dynamic linker that cannot be run here."""
     machine = machine_of(loader)
     if machine != MACHINE:
         name = machine.removeprefix("EM_")
         raise InputError(f"the libc in {given} is for another machine ({name}), and this one is {MACHINE_NAME}")
+    if not os.access(loader, os.X_OK):
+        raise InputError(f"the libc in {given} cannot be used: its dynamic linker {loader} is not executable")

@@ -47,6 +47,11 @@ def parse(text: str) -> Spec:
     raise UsageError(f"unknown libc '{text}': it is {known}, another version written like these, or a directory")
 
 
+def spread(texts: Iterable[str]) -> list[str]:
+    """Return the names of the libcs, each once, with what `all` stands for in its place."""
+    return list(dict.fromkeys(name for text in texts for name in (FETCHED if text == ALL else (text,))))
+
+
 def _named_in_cells(globs: Iterable[str], system: str) -> list[str]:
     """Return the fetched libcs that five-part globs name, unless they mean the system's."""
     parts = [glob.split("/")[1] for glob in globs if glob.count("/") == 4]
@@ -65,8 +70,7 @@ def choose(texts: Sequence[str], globs: Sequence[str], system: str) -> list[Spec
         texts = _named_in_cells(globs, system)
         if not texts or any(fnmatchcase(system, _libc_part(glob)) for glob in globs):
             texts.insert(0, SYSTEM)
-    spread = [name for text in texts for name in (FETCHED if text == ALL else (text,))]
-    return [parse(text) for text in dict.fromkeys(spread)]
+    return [parse(text) for text in spread(texts)]
 
 
 def _libc_part(glob: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix.cache import cache_directory, locked
+from rseq_matrix.cache import cache_directory, locked, require_usable_cache
 from rseq_matrix.errors import MissingError, RseqMatrixError
 from rseq_matrix.libcs.packages import Index, Package, extract
 from rseq_matrix.libcs.specs import Spec
@@ -26,6 +27,8 @@ MANIFEST = "entry.json"
 ROOT = "root"
 UNFINISHED = ".unfinished-"
 DISCARDED = ".discarded-"
+LOADER = re.compile(r"(ld-[^/]+\.so(\.\d+)?|x86_64-linux-musl/libc\.so)$")
+"""The name of a dynamic linker, which has to be executable."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Entry:
     packages: tuple[Package, ...]
     files: dict[str, str]
     """The digest of each file, or where a symbolic link leads."""
+    executable: tuple[str, ...] = ()
+    """The files that may be executed."""
 
     @property
     def root(self) -> Path:
@@ -70,27 +75,52 @@ def _walk(root: Path) -> dict[str, str]:
     return found
 
 
+def _may_be_executed(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o100)
+
+
+def _executable(root: Path, files: Iterable[str]) -> list[str]:
+    """Return the files that may be executed. Where a link leads is another file's matter."""
+    return [name for name in files if not (root / name).is_symlink() and _may_be_executed(root / name)]
+
+
+def _files(manifest: dict[str, Any]) -> dict[str, str]:
+    files = dict(manifest["files"])
+    if not all(isinstance(value, str) for value in files.values()):
+        raise ValueError("a digest is a text")
+    return files
+
+
+def _recorded_executable(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Return what may be executed, as it was written down. An older list has no such field: the dynamic linkers."""
+    if "executable" not in manifest:
+        files = _files(manifest).items()
+        return tuple(name for name, state in files if LOADER.search(name) and not state.startswith("->"))
+    return tuple(map(str, manifest["executable"]))
+
+
 def read(name: str) -> Entry | None:
     """Return what the cache says that it has; None if there is nothing or it cannot be read. It is not checked."""
     directory = store_directory() / name
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
         packages = tuple(Package(**package) for package in manifest["packages"])
-        return Entry(name, directory, packages, dict(manifest["files"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Entry(name, directory, packages, _files(manifest), _recorded_executable(manifest))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def damage(entry: Entry) -> str:
     """Return the first file that is not what was fetched; empty if all are."""
+    if not entry.packages or not entry.files:
+        return MANIFEST
     try:
         found = _walk(entry.root)
+        differing = {name for name, _ in found.items() ^ entry.files.items()}
+        lost = {name for name in {*entry.executable} - differing if not _may_be_executed(entry.root / name)}
     except OSError as error:
         return str(error.filename)
-    if found == entry.files:
-        return ""
-    differing = {name for name, _ in found.items() ^ entry.files.items()}
-    return min(differing)
+    return min(differing | lost, default="")
 
 
 def sound(name: str) -> Entry | None:
@@ -136,7 +166,12 @@ def _make(spec: Spec, index: Index, unfinished: Path) -> None:
     for archive in index.fetch(packages):
         of_compiler = archive.name.startswith("libgcc-") and "-dev_" in archive.name
         extract(archive, unfinished / ROOT, compiler_parts_only=of_compiler)
-    manifest = {"packages": [asdict(package) for package in packages], "files": _walk(unfinished / ROOT)}
+    files = _walk(unfinished / ROOT)
+    manifest = {
+        "packages": [asdict(package) for package in packages],
+        "files": files,
+        "executable": _executable(unfinished / ROOT, files),
+    }
     with (unfinished / MANIFEST).open("w") as file:
         json.dump(manifest, file)
         file.flush()
@@ -185,6 +220,9 @@ def _sentence(missing: Sequence[Spec], error: RseqMatrixError) -> str:
 
 def obtain(specs: Sequence[Spec]) -> dict[str, Entry]:
     """Return the entries of the libcs, from the cache where it has them whole, else fetched."""
+    if not specs:
+        return {}
+    require_usable_cache()
     found = _sound(specs)
     if len(found) == len(specs):
         return found

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rseq_matrix.cache import cache_directory
+from rseq_matrix.cache import cache_directory, require_usable_cache
 from rseq_matrix.errors import InputError, MissingError
-from rseq_matrix.libcs.roots import UNUSABLE, Root
+from rseq_matrix.libcs.roots import Root
 
 KERNEL_HEADERS = ("linux", "asm", "asm-generic")
 STATIC_LINKS = ("static", "static-pie")
+OF_THE_HOST = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH", "CFLAGS", "CPPFLAGS", "LDFLAGS")
+"""Environment variables by which headers and libraries of the host would get into what is built for another libc."""
+
+LINKED = ("libc.so.6", "libc.so", "libc.a", "crt1.o", "ld-linux-x86-64.so.2")
+"""What the compiler finds by itself and links, or what its programs start with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,11 @@ class Toolchain:
     borrowed: tuple[str, ...] = ()
     """What is not the root's own, but the system's."""
 
+    @property
+    def build_environment(self) -> dict[str, str]:
+        """Return the environment of compilers and linkers: for the system's libc it is the user's."""
+        return without_the_host() if self.key else dict(os.environ)
+
     def options(self) -> list[str]:
         """Return CMake's variables."""
         if not self.key:
@@ -55,25 +67,49 @@ class Toolchain:
         values = {"COMPILE": self.compile}
         for name in ("program", "object", "static", "static_pie"):
             parts: Parts = getattr(self, name)
-            values[f"{name.upper()}_BEFORE"], values[f"{name.upper()}_AFTER"] = parts.before, parts.after
+            values[f"{name.upper()}_BEFORE"] = parts.before
+            values[f"{name.upper()}_AFTER"] = tuple(map(_for_shell, parts.after))
         return ["-DRSM_LIBC=1", *(f"-DRSM_LIBC_{name}={';'.join(value)}" for name, value in values.items())]
 
 
-def find_file(compiler: Sequence[str], name: str) -> Path | None:
+def without_the_host() -> dict[str, str]:
+    """Return the environment without what names headers and libraries of the host."""
+    return {name: value for name, value in os.environ.items() if name not in OF_THE_HOST}
+
+
+def _for_shell(item: str) -> str:
+    """Return an item behind the objects as CMake wants it: it quotes files itself, but passes on what begins with -."""
+    return f"-{shlex.quote(item[1:])}" if item.startswith("-") else item
+
+
+def find_file(compiler: Sequence[str], name: str, environment: Mapping[str, str] | None = None) -> Path | None:
     """Ask the compiler where a start file or library is; it answers with the bare name if it has none."""
     command = [*compiler, f"-print-file-name={name}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=60, check=False, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     path = Path(done.stdout.strip())
     return path if path.is_absolute() and path.exists() else None
 
 
+def linked_state(compiler: Sequence[str]) -> str:
+    """Return the compiler and what it links by itself, so that what is known of these ends with an update of them."""
+    words = [*compiler]
+    for file in (Path(compiler[0]).resolve(), *(find_file(compiler, name) for name in LINKED)):
+        if file:
+            state = file.resolve().stat()
+            words.append(f"{file} {state.st_size} {state.st_mtime_ns}")
+    return "\0".join(words)
+
+
 def _system_include(compiler: Sequence[str], header: str) -> Path | None:
     """Return the directory in which the compiler finds a header of the system."""
     command = [*compiler, "-E", "-H", "-x", "c", "-", "-o", os.devnull]
-    done = subprocess.run(command, input=f"#include <{header}>\n", capture_output=True, text=True, check=False)
+    text = f"#include <{header}>\n"
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=without_the_host())
     for line in done.stderr.splitlines():
         path = line.lstrip(". ")
         if line.startswith(". ") and path.endswith(f"/{header}"):
@@ -82,15 +118,26 @@ def _system_include(compiler: Sequence[str], header: str) -> Path | None:
 
 
 def _linked_directory(name: str, links: Mapping[str, Path]) -> Path:
-    """Return a directory in the cache that holds nothing but these links."""
+    """Return a directory in the cache that holds nothing but these links. Those that are right are left alone."""
     digest = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:12]
     directory = cache_directory() / "borrowed" / f"{name}-{digest}"
-    directory.mkdir(parents=True, exist_ok=True)
-    for link, target in links.items():
-        beside = directory / f".{link}.{os.getpid()}"
-        beside.symlink_to(target)
-        beside.replace(directory / link)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for link, target in links.items():
+            _link(directory / link, target)
+    except OSError as error:
+        raise MissingError(f"the cache directory {directory} cannot be used: {error.strerror}") from error
     return directory
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make a link, which another run may make at the same time."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    with tempfile.TemporaryDirectory(dir=link.parent, prefix=".") as directory:
+        beside = Path(directory) / link.name
+        beside.symlink_to(target)
+        beside.replace(link)
 
 
 def _kernel_headers(compiler: Sequence[str]) -> Path | None:
@@ -123,7 +170,7 @@ class _Assembly:
         own = self.root.find(name)
         if own or self.root.family != "glibc":
             return own
-        found = find_file(self.compiler, name)
+        found = find_file(self.compiler, name, without_the_host())
         if found:
             self.borrowed.append(name)
         return found
@@ -140,7 +187,7 @@ class _Assembly:
 
     def compiler_part(self, name: str) -> str:
         """Return a part of the compiler's own run-time library."""
-        found = find_file(self.compiler, name)
+        found = find_file(self.compiler, name, without_the_host())
         if not found:
             raise MissingError(f"the C compiler '{' '.join(self.compiler)}' has no {name}; install it whole")
         return str(found)
@@ -203,7 +250,7 @@ def borrowed_directories(root: Root, compiler: Callable[[], Sequence[str]]) -> l
     if root.family != "glibc" or root.find("libgcc_s.so.1"):
         return []
     try:
-        unwinder = find_file(compiler(), "libgcc_s.so.1")
+        unwinder = find_file(compiler(), "libgcc_s.so.1", without_the_host())
     except MissingError:  # who only runs programs needs no compiler
         return []
     return [_linked_directory("unwinder", {"libgcc_s.so.1": unwinder.resolve()})] if unwinder else []
@@ -225,18 +272,9 @@ def _key(root: Root) -> str:
     return digest.hexdigest()[:20]
 
 
-def _require_usable(path: Path) -> None:
-    bad = next((letter for letter in str(path) if letter in UNUSABLE), None)
-    if bad:
-        raise MissingError(
-            f"the cache directory {path} cannot hold a libc: a search path of libraries cannot hold {bad!r}; "
-            "set XDG_CACHE_HOME to another"
-        )
-
-
 def toolchain(root: Root, compiler: Sequence[str]) -> Toolchain:
     """Return how to compile, link and run against the libc of a root."""
-    _require_usable(cache_directory())
+    require_usable_cache()
     assembly = _Assembly(root, compiler)
     interpreter = f"-Wl,--dynamic-linker={root.loader}"
     parts = {

@@ -104,10 +104,12 @@ def summary(document: Document) -> str:
             counts[change["field"]] += len(change["cells"])
         else:
             fields.update(change["cells"])
-    words = f"{counts['class']} changed class, {counts['result']} result, {counts['path']} path, {len(fields)} a field"
-    return (
-        f"{document['common']} cells in both: {words}; {len(document['added'])} new, {len(document['vanished'])} gone"
+    words = (
+        f"{counts['class']} changed their class, {counts['result']} their result, {counts['path']} the path of the "
+        f"subject, and {len(fields)} another field of what was observed"
     )
+    missing = f"{len(document['added'])} cells are new, and {len(document['vanished'])} have vanished"
+    return f"{document['common']} cells are in both documents: {words}; {missing}"
 
 
 def show_diff(console: Console, document: Document) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from rseq_matrix.classes import HAZARDS, MEANING
 from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.report.table import STYLES, UNRELOCATED
+from rseq_matrix.report.table import STYLES, add_columns, unrelocated_words
 from rseq_matrix.simulation.walk import REGISTERING
 
 Document = dict[str, Any]
@@ -91,6 +92,19 @@ def setting_words(document: Document) -> str:
     return ", ".join(words)
 
 
+def libc_words(libc: Document) -> str:
+    """Return which libc was looked into."""
+    return f"{libc['spec']}: version {libc['version'] or 'unknown'}, build id {libc['build_id'] or 'unknown'}"
+
+
+def counted(cells: Sequence[Document]) -> str:
+    """Count stages, and the links in which they are meant."""
+    links = sorted(Counter(cell["stage"] for cell in cells).values())
+    stages, most = len(links), links[-1]
+    how_many = f"{most}" if links[0] == most else f"{links[0]} to {most}"
+    return f"{stages} stage{'s' * (stages != 1)} in {how_many} link{'s' * (most != 1)}"
+
+
 def stage_words(cells: Iterable[Document], links: Sequence[str]) -> list[str]:
     """Return stages shortly: with their links only where a stage is not meant in all of them."""
     stages: dict[str, list[str]] = {}
@@ -142,7 +156,8 @@ def _show_event(console: Console, event: Document) -> None:
             _paragraph(console, _reason(because, reference), inner + 11)
 
 
-def _legend(console: Console, names: Iterable[str | None], unrelocated: bool) -> None:
+def _legend(console: Console, names: Iterable[str | None], unrelocated: str = "") -> None:
+    """Explain the classes that were shown, and, if it was shown, the mark of a stage that is not relocated."""
     seen = set(names)
     console.print(Text("classes", style="bold"))
     for name, meaning in MEANING.items():
@@ -150,7 +165,7 @@ def _legend(console: Console, names: Iterable[str | None], unrelocated: bool) ->
             line = Text.assemble((f"{class_word(name):14}", STYLES[name]), meaning)
             _paragraph(console, line, 2)
     if unrelocated:
-        _paragraph(console, Text.assemble((f"{'*':14}", "bold"), UNRELOCATED), 2)
+        _paragraph(console, Text.assemble((f"{'*':14}", "bold"), unrelocated), 2)
 
 
 def _show_facts(console: Console, design: Document) -> None:
@@ -167,6 +182,8 @@ def show_life(console: Console, document: Document) -> None:
     """Print a life event by event."""
     design = document["design"]
     _paragraph(console, Text.assemble((design["name"], "bold"), f": {design['summary']}"), 0)
+    if "libc" in document:
+        _paragraph(console, Text(f"found in {libc_words(document['libc'])}"), 0)
     _paragraph(console, Text(f"{document['link']}, {setting_words(document)}"), 0)
     _paragraph(console, Text(MEANING_OF_LETTERS, style="dim"), 0)
     console.print()
@@ -181,19 +198,17 @@ def show_life(console: Console, document: Document) -> None:
     console.print()
     stages = [seen for event in document["events"] for seen in event["stages"]]
     names = [entry["class"] for entry in (*document["events"], *stages)]
-    _legend(console, names, any(seen["relocated"] is False for seen in stages))
+    marked = any(seen["relocated"] is False for seen in stages)
+    _legend(console, names, unrelocated_words(design["symbol"]) if marked else "")
 
 
 # --- a comparison
 
 
-def _table(document: Document, reasons: Reasons) -> Table:
+def _table(width: int, document: Document, reasons: Reasons) -> Table:
     first, second = (design["name"] for design in document["designs"])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("stage", overflow="fold")
-    table.add_column("link", no_wrap=True)
-    table.add_column(first, no_wrap=True, min_width=len(NEVER))
-    table.add_column(second, no_wrap=True, min_width=len(NEVER))
+    add_columns(table, width, ("link", first, second), len(NEVER))
     table.add_column("why", no_wrap=True, style="dim")
     for carrier, members in groupby(rows(document), key=lambda row: STAGES[row[0]].carrier):
         table.add_row(Text(carrier, style="bold"))
@@ -209,13 +224,14 @@ def _show_changes(console: Console, document: Document) -> None:
     first, second = (design["name"] for design in document["designs"])
     console.print(Text(f"what changes from {first} to {second}", style="bold"))
     for change in document["changes"]:
-        count = f"{change['cells']:4} stage{'s' * (change['cells'] != 1):1}  "
-        line = Text.assemble("  ", count, _styled(change["from"]), " -> ", _styled(change["to"]))
+        pair = [change["from"], change["to"]]
+        cells = [cell for cell in document["differences"] if [side["class"] for side in cell["sides"]] == pair]
+        line = Text.assemble(f"  {counted(cells)}  ", _styled(change["from"]), " -> ", _styled(change["to"]))
         console.print(line, highlight=False)
     if not document["changes"]:
         console.print("  no stage's class", highlight=False)
-    links = links_word(document["links"])
-    console.print(Text(f"  (counted once for each link: {links}; {len(document['same'])} are the same)", style="dim"))
+    same = f"; the class of {counted(document['same'])} is the same" if document["same"] else ""
+    console.print(Text(f"  (links: {links_word(document['links'])}{same})", style="dim"))
 
 
 def _show_fact_table(console: Console, document: Document) -> None:
@@ -260,7 +276,7 @@ def show_comparison(console: Console, document: Document) -> None:
     _show_changes(console, document)
     console.print()
     if document["differences"]:
-        console.print(_table(document, reasons))
+        console.print(_table(console.width, document, reasons))
         console.print()
         console.print(Text("why", style="bold"))
         for (because, reference), number in reasons.numbers.items():
@@ -274,7 +290,7 @@ def show_comparison(console: Console, document: Document) -> None:
     _show_registering(console, document)
     _show_fact_table(console, document)
     sides = [side["class"] for cell in document["differences"] for side in cell["sides"]]
-    _legend(console, [*sides, *(cell["class"] for cell in document["same"])], unrelocated=False)
+    _legend(console, [*sides, *(cell["class"] for cell in document["same"])])
 
 
 def show_designs(console: Console, document: Document) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -25,9 +25,19 @@ STYLES = {
     DEAD: "bold red",
 }
 ABSENT = Text("-", style="dim")
+NARROW = 12
+"""Columns that a stage's name has where all must be folded."""
+
 SHOWN_PROBLEMS = 20
 
-UNRELOCATED = "the object is not relocated yet: a library that names __rseq_offset finds nothing in its GOT"
+OFFSET = "__rseq_offset"
+
+
+def unrelocated_words(symbol: str | None) -> str:
+    """Explain the mark of a stage whose object is not relocated. symbol: by which a library finds the area."""
+    misled = f": a library that names {symbol} finds nothing in its GOT" if symbol else ""
+    return f"the object is not relocated yet{misled}"
+
 
 ALLOWANCE_MEANING = {
     "raw": "may use raw system calls only: own relocations and the thread pointer may be missing",
@@ -76,12 +86,24 @@ def _why(row: dict[str, Cell], reasons: _Reasons) -> str:
     return " ".join(map(str, numbers))
 
 
-def _matrix(title: str, cells: list[Cell], reasons: _Reasons) -> Table:
+def add_columns(table: Table, width: int, heads: Sequence[str], narrowest: int) -> None:
+    """Give a table a column for the stage and others for classes. A long name is folded, a class only in need.
+
+    width: of the terminal; narrowest: what a class needs.
+    """
+    folded = width < NARROW + (narrowest + 1) * len(heads) + len("why  ")
+    table.add_column("stage", overflow="fold", width=NARROW if folded else None)
+    for head in heads:
+        if folded:
+            table.add_column(head, overflow="fold")
+        else:
+            table.add_column(head, no_wrap=True, min_width=narrowest)
+
+
+def _matrix(width: int, title: str, cells: list[Cell], reasons: _Reasons) -> Table:
     links = [link for link in LINKS if any(cell["link"] == link for cell in cells)]
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("stage", overflow="fold")  # gives way first: a long name is folded, a class never
-    for link in links:
-        table.add_column(link, no_wrap=True, min_width=len("unregistered"))
+    add_columns(table, width, links, len("unregistered"))
     table.add_column("why", no_wrap=True, min_width=4, style="dim")
     rows: dict[str, dict[str, Cell]] = {}
     for cell in cells:
@@ -101,7 +123,7 @@ def _legend(cells: list[Cell]) -> Iterator[Text]:
         if name in seen:
             yield Text.assemble((name, STYLES[name]), " " * (14 - len(name)), meaning)
     if any(cell["observed"] and not cell["observed"]["relocated"] for cell in cells):
-        yield Text.assemble(("*", "bold"), " " * 13, UNRELOCATED)
+        yield Text.assemble(("*", "bold"), " " * 13, unrelocated_words(OFFSET))
 
 
 def show_tables(console: Console, document: dict[str, Any]) -> None:
@@ -112,7 +134,7 @@ def show_tables(console: Console, document: dict[str, Any]) -> None:
     if host["feature_size"]:
         where += f" (feature size {host['feature_size']}, alignment {host['align']})"
     for (libc, environment), cells in groupby(sorted(document["cells"], key=_group), key=_group):
-        console.print(_matrix(f"{libc}, environment {environment}, {where}", list(cells), reasons))
+        console.print(_matrix(console.width, f"{libc}, environment {environment}, {where}", list(cells), reasons))
         console.print()
     for heading, lines in (("why", reasons.lines()), ("classes", _legend(document["cells"]))):
         console.print(Text(heading, style="bold"))

@@ -74,6 +74,11 @@ class Design:
     symbol: bool = False
     """The area is a thread-local symbol of libc, __rseq_abi: each namespace that has a libc has one of its own."""
 
+    @property
+    def symbol_name(self) -> str | None:
+        """Return the symbol by which a library finds the area; None where libc has no area."""
+        return "__rseq_abi" if self.symbol else "__rseq_offset" if self.registers else None
+
     def world(self, link: str, environment: str, kernel: str) -> World:
         """Tell the timeline what this design's libc is like."""
         return World(
@@ -275,6 +280,8 @@ _SYMBOL_RULES = {
     ),
 }
 
+_SYMBOL_AREA = "libc has a place for the area: __rseq_abi, a thread-local variable of its own, in static TLS"
+
 HANDLED_2019 = Design(
     name="handled-2019",
     summary="proposed in 2019: __rseq_abi in libc, a shared flag __rseq_handled says who registers",
@@ -309,6 +316,7 @@ HANDLED_2019 = Design(
         ),
     },
     words={
+        "area": Words(_SYMBOL_AREA, f"{_V12}, rseq-sym.c"),
         landmarks.EARLY_INITIALIZATION: Words("__libc_init_first()", "glibc 2.30 csu/libc-start.c"),
         landmarks.PROGRAM_START: Words(
             "_start calls __libc_start_main(), which will run the program's own constructors, then la_preinit",
@@ -354,6 +362,7 @@ ABI_2020 = Design(
         ),
     },
     words={
+        "area": Words(_SYMBOL_AREA, f"{_ADDED} sysdeps/unix/sysv/linux/rseq-sym.c"),
         landmarks.THREAD_EXIT: Words(
             "left to the kernel, though the commit's message says that libc unregisters",
             f"{_ADDED} nptl/pthread_create.c",
@@ -465,6 +474,12 @@ NONE = Design(
     strikes=_AREA_STRIKES,
     static_strikes=_AREA_STRIKES,
     rules=_AREA_RULES,
+    words={
+        landmarks.EARLY_INITIALIZATION: Words(
+            "libc initializes itself before any constructor: in 2.32 and later in __libc_early_init()",
+            "glibc csu/init-first.c; elf/libc_early_init.c, commit ec935dea6332 (2.32)",
+        ),
+    },
     facts={
         "seen by": Fact("nothing: each library has an area of its own", "rseq(2)"),
         "area": Fact("none", "glibc before 2.35"),

@@ -80,7 +80,7 @@ def check_link(link: str) -> str:
 def design_document(design: Design) -> Document:
     """Return a design with its properties."""
     facts = [{"name": name, **asdict(fact)} for name, fact in design.facts.items()]
-    return {"name": design.name, "summary": design.summary, "facts": facts}
+    return {"name": design.name, "summary": design.summary, "symbol": design.symbol_name, "facts": facts}
 
 
 def _state(state: State) -> Document:
