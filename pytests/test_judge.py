@@ -104,7 +104,7 @@ def test_an_obstacle_is_an_error_with_its_reason() -> None:
 
 
 def test_fast_path_in_a_stale_cell_fails() -> None:
-    stale = replace(EXPECTED, name="stale", owner="none")
+    stale = replace(EXPECTED, name="stale", owner="none", path="fallback")
     judged = verdict(a_run(UNREGISTERED), stale)
     assert judged.result == "FAIL"
     assert "subject path: got fast, want fallback" in judged.reason

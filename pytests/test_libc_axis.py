@@ -102,7 +102,7 @@ def test_every_record_proves_the_libc_that_it_ran_on(everything: Document, axis:
         wanted = axis.libc(finding.process.libc)
         records = [record for run in finding.runs.values() for record in run.records.values()]
         if finding.process.link.startswith("dynamic"):
-            assert {record.build_id for record in records} == {wanted.build_id}
+            assert {record.build_id for record in records} <= {wanted.build_id}
         else:
             assert {record.libc_version for record in records} <= {wanted.version, None}
     told = {
@@ -120,17 +120,12 @@ def test_a_namespace_of_its_own_has_the_same_libc(axis: Axis) -> None:
 def test_the_records_of_another_libc_are_an_error(axis: Axis, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the programs had been linked to the wrong libc: every cell that could tell does."""
     target = axis.campaign.targets[NEWEST]
+    own = [f for f in axis.findings if f.process.libc == NEWEST and "dynamic" in f.process.link]
+    passing = {verdict.cell.id for f in own for verdict in axis.campaign.judge(f) if verdict.result == PASS}
     other = replace(target.libc, version="2.99", build_id="00" * 20)
     monkeypatch.setitem(axis.campaign.targets, NEWEST, replace(target, libc=other))
-    failing = [name for name in axis.failing() if "/dynamic" in name]
-    assert len(failing) == len(
-        [
-            verdict
-            for f in axis.findings
-            if f.process.libc == NEWEST and "dynamic" in f.process.link
-            for verdict in f.process.cells
-        ]
-    )
+    assert passing
+    assert {name for name in axis.failing() if "/dynamic" in name} == passing
 
 
 @pytest.mark.parametrize("link", ["static", "static-pie"])
