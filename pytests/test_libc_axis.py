@@ -184,6 +184,17 @@ def test_a_feature_that_was_detected_wrong_makes_a_live_cell_fail(
     assert {cell.split("/")[1] for cell in failing} == {name}
 
 
+def test_the_order_of_the_libcs_is_no_other_run(axis: Axis) -> None:
+    """So that --resume goes on with the libcs written in any order."""
+    names = list(axis.campaign.targets)
+    identities = []
+    for order in (names, names[::-1]):
+        campaign = Campaign(Wanted(("executable.main",), libcs=tuple(order)))
+        assert list(campaign.targets) == order
+        identities.append(campaign.identity())
+    assert identities[0] == identities[1]
+
+
 def test_a_cell_of_another_libc_can_be_given_back(command: Command, axis: Axis) -> None:  # noqa: ARG001
     done = command("run", f"host/{OLDEST}/dynamic-now/default/audit.la_symbind", "--json", "-")
     found = json.loads(done.stdout)

@@ -27,6 +27,7 @@ from rseq_matrix.surroundings import Libc
 from rseq_matrix.targets import Target, _distinct
 
 SYSTEM = "glibc-2.36"
+without_system = [name for name in specs.FETCHED if name.startswith("glibc") and name != SYSTEM]
 
 
 def texts(arguments: list[str], globs: list[str]) -> list[str]:
@@ -43,6 +44,11 @@ def texts(arguments: list[str], globs: list[str]) -> list[str]:
         ([], ["host/glibc-2.31/static/default/executable.main"], ["glibc-2.31"]),
         ([], ["host/glibc-2.40/static/default/executable.main"], ["glibc-2.40"]),
         ([], ["host/glibc-2.4?/static/default/executable.main"], ["glibc-2.41", "glibc-2.43", "glibc-2.44"]),
+        ([], ["host/glibc-2.[34]*/static/default/executable.main"], ["system", *without_system]),
+        ([], ["host/glibc-*/*/*/*"], ["system", *without_system]),
+        ([], ["host/?*/*/*/*"], ["system", *without_system, "musl-1.2.5"]),
+        ([], ["host/glibc-2.3[6]/*/*/*"], ["system"]),
+        ([], ["host/glibc-2.3?/*/*/*", "host/*/*/*/*"], ["system", "glibc-2.31"]),
         ([], ["ifunc.*", "host/musl-*/static/default/executable.main"], ["system", "musl-1.2.5"]),
         (["all"], [], list(specs.FETCHED)),
         (["glibc-2.31", "glibc-2.31", "system"], [], ["glibc-2.31", "system"]),
@@ -288,8 +294,28 @@ def test_the_same_version_twice_has_two_names() -> None:
     """Another build id is another libc; the same one, asked for twice, is one."""
     given = [a_target("ab" * 20, "system"), a_target("cd" * 20, "glibc-2.41"), a_target("ab" * 20, "/same")]
     given.append(a_target("ab" * 20, "glibc-2.36", "2.36"))
-    kept = [(target.libc.id, target.libc.spec) for target in _distinct(given)]
-    assert kept == [("glibc-2.41", "system"), ("glibc-2.41-cdcdcdcd", "glibc-2.41"), ("glibc-2.36", "glibc-2.36")]
+    kept = [(target.libc.id, target.libc.spec, target.also) for target in _distinct(given)]
+    assert kept == [
+        ("glibc-2.41", "system", ("/same",)),
+        ("glibc-2.41-cdcdcdcd", "glibc-2.41", ()),
+        ("glibc-2.36", "glibc-2.36", ()),
+    ]
+
+
+def test_of_the_same_libc_twice_the_one_with_more_links_is_kept() -> None:
+    """A container's file system has nothing to link a static program to, and the package has."""
+    lacking = a_target("ab" * 20, "./container")
+    lacking = replace(lacking, build=replace(lacking.build, unsupported={"static": "no libc.a"}))
+    (kept,) = _distinct([lacking, a_target("ab" * 20, "glibc-2.41"), a_target("ab" * 20, "glibc-2.41.0")])
+    assert (kept.libc.spec, kept.also) == ("glibc-2.41", ("./container", "glibc-2.41.0"))
+
+
+@pytest.mark.mirror
+def test_a_libc_that_was_asked_for_twice_is_noted(command: Command) -> None:
+    root = str(cached("glibc-2.44"))
+    done = command("run", "--libc", root, "--libc", "glibc-2.44", "executable.main", "--json", "-")
+    note = f"glibc-2.44 was asked for as glibc-2.44 and as {root}, which are the same build: it is run once, as {root}"
+    assert note in json.loads(done.stdout)["notes"]
 
 
 # --- what is borrowed and built

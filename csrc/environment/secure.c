@@ -1,5 +1,5 @@
-/* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a mount
- * namespace of its own, so that nothing of the host is changed.
+/* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a
+ * mount namespace of its own, so that nothing of the host is changed.
  *
  *   secure SCRATCH LIBRARIES DIRECTORY -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *

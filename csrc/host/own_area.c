@@ -18,8 +18,7 @@ int rsm_own_area_register(void)
 
 int rsm_own_area_unregister(void)
 {
-    int error =
-        registered ? rsm_rseq(&own, RSM_RSEQ_ORIGINAL_SIZE, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE) : 0;
+    int error = registered ? rsm_rseq(&own, RSM_RSEQ_ORIGINAL_SIZE, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE) : 0;
     registered = registered && error != 0;
     return error;
 }

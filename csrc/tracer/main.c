@@ -89,8 +89,7 @@ static int run(struct rsm_job *job, int driver, int child_signal)
     uint64_t start = now();
     int driver_there = 1;
     cpu_set_t before;
-    int stepped = job->request->traced == RSM_TRACED_STEPPED &&
-                  sched_getaffinity(0, sizeof(before), &before) == 0;
+    int stepped = job->request->traced == RSM_TRACED_STEPPED && sched_getaffinity(0, sizeof(before), &before) == 0;
     if (stepped)
         share_one_cpu(job->request->worker);
     if (rsm_spawn(job) == 0)

@@ -167,8 +167,8 @@ class Campaign:
         """Return what two runs must share for the cells of one to stand for the other's."""
         options = self.wanted.options
         return {
-            "cells": [cell.id for cell in self.cells],
-            "builds": [target.build.directory.name for target in self.targets.values()],
+            "cells": sorted(cell.id for cell in self.cells),
+            "builds": {name: target.build.directory.name for name, target in self.targets.items()},
             "kernel": self.kernel.release,
             "traced": options.traced,
             "sabotage": dict(options.sabotage),
@@ -186,6 +186,7 @@ class Campaign:
         for libc in (target.libc for target in self.targets.values() if target.libc.borrowed):
             yield f"{libc.id}: {', '.join(libc.borrowed)}: the system's were taken, because {libc.spec} has none"
         yield from self._notes_on_environments()
+        yield from filter(None, (target.repeated for target in self.targets.values()))
         if not self.wanted.options.traced:
             yield "untraced (--no-oracle): the in-process oracle alone was asked, observed.oracle is null"
         for error in sorted(self._trace_errors):

@@ -27,6 +27,16 @@ class Target:
 
     libc: Libc
     build: Build
+    also: tuple[str, ...] = ()
+    """How else the same build was asked for."""
+
+    @property
+    def repeated(self) -> str:
+        """Say that it was asked for more than once; empty if it was not."""
+        if not self.also:
+            return ""
+        names = " and as ".join((*self.also, self.libc.spec))
+        return f"{self.libc.id} was asked for as {names}, which are the same build: it is run once, as {self.libc.spec}"
 
 
 def root_of(spec: Spec, entries: dict[str, Entry]) -> Root | None:
@@ -66,17 +76,22 @@ def _target(spec: Spec, root: Root | None, sabotage: bool) -> Target:
 
 
 def _distinct(targets: Sequence[Target]) -> list[Target]:
-    """Give libcs of the same version, but of different builds, names of their own. The same build twice is one."""
-    by_build = {(target.libc.id, target.libc.build_id): target for target in reversed(targets)}
-    kept = [target for target in targets if by_build[target.libc.id, target.libc.build_id] is target]
+    """Give libcs of the same version, but of different builds, names of their own.
+
+    The same build twice is one: that which can have more links.
+    """
+    by_build: dict[tuple[str, str], list[Target]] = {}
+    for target in targets:
+        by_build.setdefault((target.libc.id, target.libc.build_id or target.libc.spec), []).append(target)
     seen: Counter[str] = Counter()
     result = []
-    for target in kept:
+    for same in by_build.values():
+        target = min(same, key=lambda one: len(one.build.unsupported))
         libc = target.libc
         seen[libc.id] += 1
         if seen[libc.id] > 1:
             libc = replace(libc, id=f"{libc.id}-{(libc.build_id or str(seen[libc.id]))[:SUFFIX]}")
-        result.append(Target(libc, target.build))
+        result.append(Target(libc, target.build, tuple(one.libc.spec for one in same if one is not target)))
     return result
 
 

@@ -136,7 +136,8 @@ def run(
 ) -> None:
     """Run the matrix, or the cells that the globs name, on the system's glibc or on others.
 
-    A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*').
+    A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*'). Without --libc, a cell id names
+    its libcs: '*' the system's alone, any other pattern ('glibc-2.4*') all of the system's and `all` that it matches.
     """
     started = time.monotonic()
     outputs = Outputs(json_path, junit_path, tap)

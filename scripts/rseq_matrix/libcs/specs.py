@@ -12,6 +12,7 @@ from rseq_matrix.errors import UsageError
 
 SYSTEM = "system"
 ALL = "all"
+EVERY = "*"
 FETCHED = ("glibc-2.31", "glibc-2.36", "glibc-2.41", "glibc-2.43", "glibc-2.44", "musl-1.2.5")
 """What `all` stands for. Any other version that a package index has may be named as well."""
 
@@ -52,12 +53,22 @@ def spread(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for text in texts for name in (FETCHED if text == ALL else (text,))))
 
 
+def _named_in_cell(part: str, system: str) -> list[str]:
+    """Return the fetched libcs that the libc part of a five-part glob names.
+
+    The name of the system's libc means that one, and so does a bare `*`. Any other pattern means the same on every
+    host: all that it matches.
+    """
+    if part in (EVERY, system):
+        return []
+    known = [name for name in FETCHED if name != system and fnmatchcase(name, part)]
+    return [part] if NAMED.fullmatch(part) else known
+
+
 def _named_in_cells(globs: Iterable[str], system: str) -> list[str]:
-    """Return the fetched libcs that five-part globs name, unless they mean the system's."""
-    parts = [glob.split("/")[1] for glob in globs if glob.count("/") == 4]
-    wanted = [part for part in parts if not fnmatchcase(system, part)]
-    exact = [part for part in wanted if NAMED.fullmatch(part)]
-    return exact + [name for name in FETCHED if any(fnmatchcase(name, part) for part in wanted)]
+    """Return the fetched libcs that five-part globs name, those without wildcards first."""
+    parts = sorted(map(_libc_part, globs), key=lambda part: not NAMED.fullmatch(part))
+    return [name for part in parts for name in _named_in_cell(part, system)]
 
 
 def choose(texts: Sequence[str], globs: Sequence[str], system: str) -> list[Spec]:
@@ -75,4 +86,4 @@ def choose(texts: Sequence[str], globs: Sequence[str], system: str) -> list[Spec
 
 def _libc_part(glob: str) -> str:
     parts = glob.split("/")
-    return parts[1] if len(parts) == 5 else "*"
+    return parts[1] if len(parts) == 5 else EVERY
