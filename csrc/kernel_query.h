@@ -13,6 +13,7 @@
 #define RSM_RSEQ_ORIGINAL_SIZE 32 /* the length that every kernel accepts; glibc 2.35 to 2.40 registers it */
 #define RSM_CPU_ID_UNINITIALIZED 0xffffffffu
 #define RSM_EPERM 1
+#define RSM_EAGAIN 11
 #define RSM_EINVAL 22
 #define RSM_ENOSYS 38
 

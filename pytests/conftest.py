@@ -21,11 +21,15 @@ from rseq_matrix.errors import RseqMatrixError
 from rseq_matrix.journal import Journal
 from rseq_matrix.libcs.specs import FETCHED, parse
 from rseq_matrix.libcs.store import obtain
+from rseq_matrix.registry import STAGES
 from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
 COMMAND = [sys.executable, "-m", "rseq_matrix"]
+
+EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != "debugger"}
+"""The stages that exist in every environment: the others are gdb's."""
 
 Document = dict[str, Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -120,7 +120,9 @@ def test_the_matrixs_own_objects_are_clean(link: str, built: Build) -> None:
         pytest.skip(built.unsupported[link])
     document = inspected(built.directory / link)
     assert len(document["files"]) >= 8
-    assert [finding["sentence"] for file in document["files"] for finding in file["findings"]] == []
+    takes_tls = "/rsm_tls_"  # that is what they are for: csrc/library/tls_block.c
+    own = [file for file in document["files"] if takes_tls not in file["path"]]
+    assert [finding["sentence"] for file in own for finding in file["findings"]] == []
     sections = [section for file in document["files"] for section in file["critical_sections"]["sections"]]
     assert len(sections) >= 8
     assert document["unreadable"] == []

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from conftest import COMMAND, Command, Document
-from rseq_matrix.registry import CARRIERS, LINKS, STAGES
+from conftest import COMMAND, EVERYWHERE, Command, Document
+from rseq_matrix.registry import CARRIERS, LINKS
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import NARROW, show_hazards, show_problems, show_tables
 from rseq_matrix.report.tap import to_tap
@@ -62,7 +62,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_table_has_a_line_a_stage_and_a_column_a_link(red: Document) -> None:
     text = drawn(show_tables, red)
     table = rows(text)
-    assert set(table) == set(STAGES)
+    assert set(table) == set(EVERYWHERE)
     for link in LINKS:
         assert link in next(line for line in text.splitlines() if line.startswith("stage"))
     for cell in red["cells"]:
@@ -90,7 +90,7 @@ def test_a_terminal_that_is_too_narrow_folds_every_column(width: int, red: Docum
     table = text.split("\nwhy\n", maxsplit=1)[0]
     assert "…" not in table
     shown = "".join(line[:NARROW].strip() for line in table.splitlines())
-    assert all(stage.hook in shown for stage in STAGES.values())
+    assert all(stage.hook in shown for stage in EVERYWHERE.values())
     assert max(map(len, table.splitlines())) <= width
 
 

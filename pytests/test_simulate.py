@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from conftest import HELPERS, ROOT, Command, Document
+from conftest import EVERYWHERE, HELPERS, ROOT, Command, Document
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import scenario_stages
@@ -48,7 +48,6 @@ LIBCS = {
 }
 """Designs that exist as a libc: whether it registers, whether a static program's thread pointer comes first, where the
 area lies, whether any audit library makes binding lazy."""
-STAGED = [name for name, stage in STAGES.items() if stage.carrier != "debugger"]
 SYMBOLS = ("handled-2019", "abi-2020")
 
 
@@ -137,7 +136,7 @@ def test_one_of_the_designs_is_what_was_observed_on_this_machine(cells: dict[str
 def test_every_stage_falls_once_behind_the_event_of_its_phase(name: str, link: str) -> None:
     life = walked(name, link)
     stages = [seen.name for event in life.events for seen in event.stages]
-    assert sorted(stages) == sorted(stage for stage in STAGED if link in STAGES[stage].links)
+    assert sorted(stages) == sorted(stage for stage in EVERYWHERE if link in STAGES[stage].links)
     main = [event for event in life.events if not event.root]
     for event in main:
         for seen in event.stages:
@@ -308,7 +307,7 @@ def test_only_2020_ends_a_process_whose_registration_fails(name: str, kernel: st
     document = life_document(DESIGNS[name], "dynamic-now", Setting("default", kernel, None))
     assert bool(document["fatal"]) == (name == "abi-2020" and kernel == "EINVAL")
     reached = [seen["stage"] for event in document["events"] for seen in event["stages"]]
-    assert sorted([*reached, *document["unreached"]]) == sorted(STAGED)
+    assert sorted([*reached, *document["unreached"]]) == sorted(EVERYWHERE)
     if document["fatal"]:
         assert "executable.main" in document["unreached"]
         assert "ifunc.executable" in reached
@@ -472,7 +471,7 @@ def test_the_comparison_is_what_the_model_says_of_both() -> None:
             sides = [expectations(life(world), world) for world in (old, new)]
             expected |= {(stage, link) for stage in sides[0] if sides[0][stage].name != sides[1][stage].name}
     assert found == expected
-    assert len(found) + len(document["same"]) == sum(len(stage.links) for stage in map(STAGES.get, STAGED) if stage)
+    assert len(found) + len(document["same"]) == sum(len(stage.links) for stage in EVERYWHERE.values())
 
 
 def test_a_comparison_counts_stages_and_links() -> None:
