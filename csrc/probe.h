@@ -23,7 +23,17 @@ struct rsm_surroundings {      /* what only the stage's code can pass on */
     uint32_t section; /* enum rsm_section */
 };
 
-/* Reads the CPU from the area, the kernel and libc until the thread was not migrated between the reads. */
+/* Whether the reads are worth keeping: the thread was on one CPU before and after, and the area says that one, or none.
+ * It may have been away and back meanwhile, most of all where every system call is a stop; an area that does not follow
+ * the thread says something else each time. */
+static inline int rsm_cpu_reads_agree(const struct rsm_record *record, const struct rsm_registration *registration,
+                                      uint32_t before, uint32_t after)
+{
+    int says = registration->area && record->area_cpu_id >= 0;
+    return before == after && (!says || (uint32_t)record->area_cpu_id == after);
+}
+
+/* Reads the CPU from the area, the kernel and libc until they agree, or for some times. */
 static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_registration *registration,
                                    const struct rsm_surroundings *surroundings)
 {
@@ -39,7 +49,7 @@ static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_r
             record->sched_getcpu = surroundings->sched_getcpu();
         rsm_syscall(RSM_SYS_GETCPU, (long)&after, 0, 0, 0, 0, 0);
         record->getcpu = (int32_t)after;
-        if (before == after)
+        if (rsm_cpu_reads_agree(record, registration, before, after))
             return;
     }
 }

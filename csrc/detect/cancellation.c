@@ -1,6 +1,7 @@
 /* Whether a thread can be cancelled while it waits in a system call: qemu-user crashes then. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #define MOMENT 50000 /* microseconds, until the thread waits */
