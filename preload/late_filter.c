@@ -1,10 +1,13 @@
 /* For `exec --environment seccomp-late`: a constructor that refuses rseq(2) from here on, when libc has long registered
  * the main thread. Fires no stage. libc may be used. */
-#include "environment/filter.h"
+#include <errno.h>
+#include <unistd.h>
+
+#include "kernel/filter.h"
 
 __attribute__((constructor)) static void refuse(void)
 {
     static const char complaint[] = "rsm_late_filter.so: no filter can be installed\n";
-    if (rsm_filter_install("eperm") != 0)
+    if (rsm_filter_rseq(EPERM) != 0)
         _exit(write(2, complaint, sizeof(complaint) - 1) > 0 ? 125 : 126);
 }

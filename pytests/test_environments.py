@@ -247,7 +247,7 @@ def test_an_environment_that_is_not_what_it_says_turns_cells_red(monkeypatch: py
     assert (there.answer, there.after_exec) == ("ENOSYS", "ENOSYS")
     fake = ready(build(), "seccomp-fake", ["dynamic-now"])
     assert fake.answer == "success"
-    monkeypatch.setattr(readiness, "_word", lambda _: "present")
+    monkeypatch.setattr(readiness, "answer_word", lambda _: "present")
     campaign = Campaign(Wanted(globs=("host/*/dynamic-now/seccomp-enosys/executable.main",)))
     target = next(iter(campaign.targets.values()))
     (finding,) = Runner(target.build, campaign.wanted.options).findings(campaign.processes)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "environment/become.h"
-#include "environment/filter.h"
+#include "kernel/filter.h"
 
 #define KEPT_OUTPUT 198
 #define KEPT_ERROR 197
@@ -42,12 +42,26 @@ static int restore_output(void)
 }
 
 /* Returns 0, or -1 with errno set. */
+static int install_filter(const char *name)
+{
+    static const struct {
+        const char *name;
+        int answer;
+    } filters[] = {{"enosys", ENOSYS}, {"eperm", EPERM}, {"fake", 0}, {"kill", RSM_FILTER_KILLS}};
+    for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
+        if (strcmp(name, filters[i].name) == 0)
+            return rsm_filter_rseq(filters[i].answer);
+    errno = EINVAL;
+    return -1;
+}
+
+/* Returns 0, or -1 with errno set. */
 static int obey(const char *step)
 {
     if (strncmp(step, "log=", 4) == 0)
         return open_log(step + 4);
     if (strncmp(step, "filter=", 7) == 0)
-        return rsm_filter_install(step + 7);
+        return install_filter(step + 7);
     if (strcmp(step, "output=save") == 0)
         return save_output();
     if (strcmp(step, "output=restore") == 0)

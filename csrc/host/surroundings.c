@@ -1,8 +1,11 @@
 /* What of an environment the program brings about itself: an rseq area of its own, as a program that uses librseq has,
  * and a seccomp filter that it installs when libc has long registered. Fires no stage itself. */
 #define _GNU_SOURCE
-#include "environment/filter.h"
+#include <errno.h>
+#include <unistd.h>
+
 #include "host.h"
+#include "kernel/filter.h"
 #include "own_area.h"
 
 static uint32_t wanted(void)
@@ -18,7 +21,7 @@ static uint32_t wanted(void)
 void rsm_environment_enter(void)
 {
     rsm_thread_begins();
-    if (wanted() & RSM_SURROUNDING_LATE_FILTER && rsm_filter_install("eperm") != 0)
+    if (wanted() & RSM_SURROUNDING_LATE_FILTER && rsm_filter_rseq(EPERM) != 0)
         _exit(1);
 }
 

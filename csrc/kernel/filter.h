@@ -4,6 +4,7 @@
 #ifndef RSM_KERNEL_FILTER_H
 #define RSM_KERNEL_FILTER_H
 
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -18,6 +19,8 @@ static inline int rsm_filter_rseq(int answer)
 {
     uint32_t action = answer == RSM_FILTER_KILLS ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | (uint32_t)answer;
     struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RSM_SYS_RSEQ, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, action),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Environment, Start, started
 from rseq_matrix.signals import signal_name
-from rseq_matrix.surroundings import ANSWERS
+from rseq_matrix.surroundings import answer_word
 from rseq_matrix.timeline import KILLED
 
 TIME_LIMIT = 60.0
@@ -36,7 +37,6 @@ class Ready:
 
     hindrance: str = ""
     """Why it cannot be had here; empty if it can."""
-    tool: Path | None = None
     answer: str = ""
     """What rseq(2) answers in it, in the words of World.kernel_rseq; empty: what the kernel does."""
     after_exec: str = ""
@@ -45,10 +45,15 @@ class Ready:
     """What stages need that it does not have, and why that is believed."""
 
 
+@cache
+def _path_of(program: str) -> Path | None:
+    found = shutil.which(program, path=BASE["PATH"] + ":/usr/local/bin")
+    return Path(found) if found else None
+
+
 def find_tool(environment: Environment) -> Path | None:
     """Return the path of the environment's tool; None if it needs none, or it is not there."""
-    found = shutil.which(environment.tool.name, path=BASE["PATH"] + ":/usr/local/bin") if environment.tool else None
-    return Path(found) if found else None
+    return _path_of(environment.tool.name) if environment.tool else None
 
 
 def missing(environment: Environment) -> str:
@@ -76,21 +81,16 @@ def _run(build: Build, environment: Environment, tool: Path | None, link: str, n
     return done.returncode, done.stdout, done.stderr
 
 
-def _word(number: str) -> str:
-    """Return what an answer of rseq(2) to a senseless request says."""
-    return ANSWERS.get(int(number)) or errno.errorcode.get(int(number), number)
-
-
 def _answers(build: Build, environment: Environment, tool: Path | None, link: str) -> Ready:
     status, output, complaints = _run(build, environment, tool, link, "answers")
-    if status == -31:  # SIGSYS
-        return Ready(tool=tool, answer=KILLED, after_exec=KILLED)
+    if status == -signal.SIGSYS:
+        return Ready(answer=KILLED, after_exec=KILLED)
     said = output.split()
     if len(said) != 2 or not all(re.fullmatch(r"-?\d+", word) for word in said):
         ending = f"ended with {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
         text = " ".join(complaints.split())[-200:]
         return Ready(f"the first program in it {ending}{f': {text}' if text else ''}")
-    return Ready(tool=tool, answer=_word(said[0]), after_exec=_word(said[1]))
+    return Ready(answer=answer_word(int(said[0])), after_exec=answer_word(int(said[1])))
 
 
 def _absent(build: Build, environment: Environment, tool: Path | None, link: str) -> Iterator[tuple[str, str]]:

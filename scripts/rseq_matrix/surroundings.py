@@ -103,13 +103,18 @@ def require_platform() -> None:
         )
 
 
+def answer_word(number: int) -> str:
+    """Return what the answer to a senseless request says: "present", "success", or the name of an errno."""
+    return ANSWERS.get(number) or errno.errorcode.get(number, str(number))
+
+
 def kernel() -> Kernel:
     """Ask the running kernel."""
     answer = int(lib.rsm_native_query_control())
     return Kernel(
         release=platform.release(),
         machine=platform.machine(),
-        rseq=ANSWERS.get(answer) or errno.errorcode.get(answer, str(answer)),
+        rseq=answer_word(answer),
         feature_size=int(lib.rsm_native_auxiliary_value(AT_RSEQ_FEATURE_SIZE)) or None,
         align=int(lib.rsm_native_auxiliary_value(AT_RSEQ_ALIGN)) or None,
         cpus=len(os.sched_getaffinity(0)),
