@@ -20,17 +20,26 @@ struct rsm_ledger {
     struct rsm_book book[RSM_LEDGER_BOOKS];
 };
 
-/* Null where something else lies there. */
+/* Whether there is memory: msync(2) answers ENOMEM where there is none. */
+static inline int rsm_ledger_mapped(void)
+{
+    enum { MS_ASYNC_FLAG = 1 };
+    return rsm_syscall(RSM_SYS_MSYNC, RSM_LEDGER_ADDRESS, sizeof(struct rsm_ledger), MS_ASYNC_FLAG, 0, 0, 0) == 0;
+}
+
+/* Null where something else lies there. The address is a hint, and where the memory is then is what counts: valgrind,
+ * qemu-user and gVisor do not know MAP_FIXED_NOREPLACE. */
 static inline struct rsm_ledger *rsm_ledger_open(void)
 {
-    enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22, MAP_FIXED_NOREPLACE_FLAG = 0x100000, EEXIST_ERROR = 17 };
+    enum { PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
     struct rsm_ledger *ledger = (struct rsm_ledger *)RSM_LEDGER_ADDRESS;
-    long address = rsm_syscall(RSM_SYS_MMAP, RSM_LEDGER_ADDRESS, sizeof(struct rsm_ledger), PROT_READ_WRITE,
-                               MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE_FLAG, -1, 0);
-    if (address == (long)RSM_LEDGER_ADDRESS)
+    if (!rsm_ledger_mapped()) {
+        long address = rsm_syscall(RSM_SYS_MMAP, RSM_LEDGER_ADDRESS, sizeof(struct rsm_ledger), PROT_READ_WRITE,
+                                   MAP_PRIVATE_ANONYMOUS, -1, 0);
+        if (address != (long)RSM_LEDGER_ADDRESS)
+            return 0;
         ledger->magic = RSM_LEDGER_MAGIC;
-    else if (address != -EEXIST_ERROR)
-        return 0; /* a kernel before 4.17 took the address for a hint */
+    }
     return ledger->magic == RSM_LEDGER_MAGIC ? ledger : 0;
 }
 

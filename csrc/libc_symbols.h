@@ -51,10 +51,11 @@ static inline int rsm_string_equal(const char *a, const char *b)
     return *a == *b;
 }
 
-/* A d_ptr of the dynamic linker: glibc adds the load address in place while it relocates itself, musl does not. */
+/* A d_ptr: glibc adds the load address in place while it relocates itself and others, musl does not, and nobody does in
+ * the vDSO. The one of gVisor is linked to the kernel's half of the addresses, and its load address wraps around. */
 static inline const void *rsm_dynamic_pointer(uint64_t base, uint64_t value)
 {
-    return (const void *)(value < base ? base + value : value);
+    return (const void *)(value < base || value >> 63 ? base + value : value);
 }
 
 static inline void rsm_dynamic_tables_read(struct rsm_dynamic_tables *tables, uint64_t base, const Elf64_Dyn *dynamic)

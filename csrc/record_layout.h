@@ -14,6 +14,9 @@
 /* the same, of the breakpoints around an add that the tracer is to single-step ("rseq_stp", "rseq_end") */
 #define RSM_TRAP_STEP 0x7074735f71657372
 #define RSM_TRAP_STEP_END 0x646e655f71657372
+/* and, where every instruction is single-stepped, around what is not to be ("rseq_fre", "rseq_all") */
+#define RSM_TRAP_FREE 0x6572665f71657372
+#define RSM_TRAP_FREE_END 0x6c6c615f71657372
 
 #define RSM_SUBJECT_PATH_SIZE 1024
 #define RSM_SECTIONS_MAX 512
@@ -181,7 +184,8 @@ struct rsm_log {
     uint32_t surroundings; /* set of enum rsm_surrounding */
     int32_t program_pid;   /* of the program, where another one starts it; 0: it is the one that the tracer started */
     uint32_t stopping;     /* threads that are about to stop for the tracer, or have just stopped */
-    uint32_t padding[3];   /* to a cache line */
+    uint32_t stepped;      /* 1: the tracer single-steps every instruction of every task */
+    uint32_t padding[2];   /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_trial trial[RSM_STAGE_MAX];

@@ -1,7 +1,8 @@
 /* Lets a subject of verify's work at a stage, thousands of times, and compares its sums with the ledger: its own
  * counter's at once, those of all stages that this process has been through as well. The first and the last add are
  * single-stepped by the tracer, which sees whether a critical section committed: where the kernel protects nothing,
- * that alone is a defect, and no race needs to be seen. */
+ * that alone is a defect, and no race needs to be seen. Where the tracer single-steps everything, every add is, and
+ * what is done around them is not: to find the subject and to compare all sums takes a million instructions. */
 #ifndef RSM_TRIAL_H
 #define RSM_TRIAL_H
 
@@ -22,7 +23,7 @@ static inline void rsm_trial_add(struct rsm_log *log, uint32_t stage, const stru
 {
     struct rsm_trial *trial = &log->trial[stage];
     for (uint32_t i = 0; i < log->adds; i++) {
-        int stepped = log->traced && (i == 0 || (i == log->adds - 1 && !trial->stepped_limited));
+        int stepped = log->stepped || (log->traced && (i == 0 || (i == log->adds - 1 && !trial->stepped_limited)));
         if (stepped)
             rsm_step_begin(stage, trial->base);
         subject->add(stage, 1);
@@ -63,7 +64,7 @@ static inline struct rsm_book *rsm_trial_open(struct rsm_log *log, struct rsm_tr
     return trial->usable ? rsm_ledger_book(ledger, trial->base) : 0;
 }
 
-static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
+static inline void rsm_trial_run(struct rsm_log *log, uint32_t stage)
 {
     struct rsm_trial *trial = &log->trial[stage];
     struct rsm_subject_functions subject = {0, 0, 0, 0};
@@ -80,6 +81,18 @@ static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
     rsm_trial_progress(trial, RSM_TRIAL_OTHER_SUMS);
     rsm_trial_check(trial, &subject, book);
     rsm_trial_progress(trial, RSM_TRIAL_DONE);
+}
+
+static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
+{
+    if (log->stepped) {
+        __atomic_fetch_add(&log->stopping, 1, __ATOMIC_RELAXED);
+        rsm_free_begin(stage);
+        __atomic_fetch_sub(&log->stopping, 1, __ATOMIC_RELAXED);
+    }
+    rsm_trial_run(log, stage);
+    if (log->stepped)
+        rsm_free_end(stage);
 }
 
 /* Lets the subject work a little in the thread that is about to bring a stage about, so that what it remembers of that

@@ -54,7 +54,7 @@ def by_command(subject: Path, phase: str, globs: list[str], out: Path) -> dict[s
 
 def in_process(subject: Path, phase: str, globs: list[str]) -> dict[str, Any]:
     """Do the same without a new Python each time."""
-    wanted = Wanted((str(subject),), tuple(globs), (phase,), SECONDS, ADDS)
+    wanted = Wanted((str(subject),), tuple(globs), (phase,), seconds=SECONDS, adds=ADDS)
     with ExitStack() as stack:
         verification = Verification(wanted, stack)
         (judged,) = verification.go(lambda _subject, _phase, _part: None)

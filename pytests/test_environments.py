@@ -15,6 +15,7 @@ from typing import Any, cast
 import jsonschema
 import pytest
 
+from compiling import BROKEN, GOOD, compile_subject
 from conftest import Command, Document
 from rseq_matrix import readiness
 from rseq_matrix.build import build
@@ -24,16 +25,19 @@ from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import Cell
 from rseq_matrix.readiness import missing, ready
-from rseq_matrix.registry import LINKS
+from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.run import Runner
 from rseq_matrix.session import Run
 from rseq_matrix.timeline import FATAL, World, expectations
+from rseq_matrix.verify.stages import STEPPED_ADDS
+from rseq_matrix.verify.subject import BUILT_IN
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
 SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
 STEPPED = "ptrace-singlestep"
-STEPPED_LINKS = ("dynamic-now", "static")
-"""Stepping takes its time, and what differs between the other two links and these has nothing to do with it."""
+STEPPED_LINKS = ("dynamic-now", "static-pie")
+"""Stepping takes its time, and what differs between the other two links and these has nothing to do with it. In a
+`static` program it takes the most: its first unwinding sorts the whole table of frames (GCC's crtbeginT.o)."""
 
 TELLS = """
 #include <pthread.h>
@@ -81,6 +85,11 @@ LACKS = {
     "static-tls-tight": {"library.dlmopen_constructor"},
 }
 """What is UNSUPPORTED, for reasons that no package can cure."""
+HAVE_LESS = (*LACKS, "secure")
+"""The same for subjects: what a secure program executes has none."""
+
+
+RUNNING = [name for name in ENVIRONMENTS if name != STEPPED]
 
 
 def needed(name: str) -> str:
@@ -99,7 +108,7 @@ def require(name: str) -> None:
 def everything(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, list[Document]]:
     """Return the cells of every environment, as the command wrote them."""
     found: dict[str, list[Document]] = {name: [] for name in ENVIRONMENTS}
-    names = [word for name in ENVIRONMENTS if name != STEPPED for word in ("--environment", name)]
+    names = [word for name in RUNNING for word in ("--environment", name)]
     stepped = ["--environment", STEPPED, *(word for link in STEPPED_LINKS for word in ("--link", link))]
     for arguments in (names, stepped):
         path = tmp_path_factory.mktemp("environments") / "out.json"
@@ -164,6 +173,38 @@ def test_nothing_is_lost_anywhere(everything: dict[str, list[Document]]) -> None
         for cell in cells:
             if cell["result"] == "PASS":
                 assert cell["subject"]["committed"] >= cell["subject"]["attempted"] > 0, cell["id"]
+
+
+def verified(command: Command, path: Path, *arguments: str) -> list[Document]:
+    """Return the subjects of a document of `verify --phase stages`."""
+    done = command("verify", "--phase", "stages", *arguments, "--json", str(path), timeout=900)
+    assert done.returncode in (0, 1, 3), done.stdout + done.stderr
+    found: list[Document] = json.loads(path.read_text())["subjects"]
+    return found
+
+
+def test_the_built_in_subjects_lose_nothing_anywhere(command: Command, tmp_path: Path) -> None:
+    names = [word for name in RUNNING for word in ("--environment", name)]
+    subjects = verified(command, tmp_path / "out.json", *names, "--adds", "50", "host/*/dynamic-now/*/*")
+    assert [subject["name"] for subject in subjects] == list(BUILT_IN)
+    for subject in subjects:
+        assert (subject["result"], subject["defects"]) == ("PASS", [])
+        assert (subject["totals"]["lost"], subject["totals"]["doubled"]) == (0, 0)
+        words: dict[str, set[str]] = {name: set() for name in RUNNING}
+        for cell in subject["phases"]["stages"]["found"]["cells"]:
+            words[cell["id"].split("/")[3]].add(cell["result"])
+        lacking = {name for name, seen in words.items() if "UNSUPPORTED" in seen}
+        assert {name for name in lacking if not needed(name)} == {name for name in HAVE_LESS if not needed(name)}
+        assert {name for name, seen in words.items() if XFAIL in seen} == {"seccomp-late", "seccomp-kill"}
+
+
+def test_the_built_in_subjects_make_progress_when_all_is_single_stepped(command: Command, tmp_path: Path) -> None:
+    globs = ("host/*/static-pie/*/*", "host/*/dynamic-now/*/process.after_unregister")
+    for subject in verified(command, tmp_path / "out.json", "--environment", STEPPED, *globs):
+        assert (subject["result"], subject["totals"]["fast"]) == ("PASS", 0)
+        for cell in subject["phases"]["stages"]["found"]["cells"]:
+            trial = cell["trial"]
+            assert trial["stepped"] == trial["committed"] == trial["attempted"] == STEPPED_ADDS
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +320,31 @@ def test_only_the_expected_end_is_one(ending: str, complaints: str, result: str)
     cell = Cell("glibc-2.36", "dynamic-now", "seccomp-late", "thread.start", "threads")
     judged = judge(cell, late("thread.start"), ended(ending, complaints), {}, Identity("2.36", None))
     assert judged.result == result, judged.reason
+
+
+def test_a_subject_that_never_gives_up_hangs_where_all_is_single_stepped(command: Command, tmp_path: Path) -> None:
+    subject = compile_subject(BROKEN / "retries_for_ever.c", tmp_path)
+    glob = f"host/*/dynamic-now/{STEPPED}/executable.quick_exit"
+    (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
+    assert [defect["name"] for defect in found["defects"]] == ["livelock"]
+
+
+@pytest.mark.parametrize("name", ["valgrind", "secure", "seccomp-late"])
+def test_a_loss_in_an_environment_is_named(name: str, command: Command, tmp_path: Path) -> None:
+    require(name)
+    stage = "executable.atexit"
+    subject = compile_subject(GOOD / "sabotaged.c", tmp_path, "-DLOSES", f"-DSTAGE={STAGES[stage].number}")
+    glob = f"host/*/dynamic-now/{name}/executable.*"
+    (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
+    assert {(defect["name"], defect["where"].rpartition("/")[2]) for defect in found["defects"]} == {("lost", stage)}
+
+
+def test_a_subject_with_a_run_path_is_not_had_in_a_secure_program(command: Command, tmp_path: Path) -> None:
+    require("secure")
+    subject = compile_subject(GOOD / "smallest.c", tmp_path, f"-Wl,-rpath,{tmp_path}")
+    (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), "host/*/*/secure/executable.main")
+    assert found["result"] == "UNSUPPORTED"
+    assert "run path" in found["phases"]["stages"]["reason"]
 
 
 def test_enter_says_what_it_cannot_do() -> None:

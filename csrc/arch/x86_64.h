@@ -27,6 +27,7 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_MMAP 9
 #define RSM_SYS_MUNMAP 11
 #define RSM_SYS_RT_SIGACTION 13
+#define RSM_SYS_MSYNC 26
 #define RSM_SYS_PAUSE 34
 #define RSM_SYS_GETPID 39
 #define RSM_SYS_CLONE 56
@@ -84,6 +85,17 @@ static inline void rsm_step_begin(uint32_t stage, uint64_t base)
 static inline void rsm_step_end(uint32_t stage)
 {
     __asm__ volatile("int3" : : "a"(RSM_TRAP_STEP_END), "D"((uint64_t)stage) : "memory");
+}
+
+/* Asks a tracer that single-steps everything to let this thread run free up to rsm_free_end(). */
+static inline void rsm_free_begin(uint32_t stage)
+{
+    __asm__ volatile("int3" : : "a"(RSM_TRAP_FREE), "D"((uint64_t)stage) : "memory");
+}
+
+static inline void rsm_free_end(uint32_t stage)
+{
+    __asm__ volatile("int3" : : "a"(RSM_TRAP_FREE_END), "D"((uint64_t)stage) : "memory");
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,

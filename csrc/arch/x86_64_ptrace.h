@@ -9,8 +9,7 @@
 
 #include "record.h"
 
-/* What a stopped task's breakpoint means: `magic` is RSM_TRAP_MAGIC, RSM_TRAP_STEP or RSM_TRAP_STEP_END, 0 where it is
- * none of the probe's. */
+/* What a stopped task's breakpoint means: `magic` is one of RSM_TRAP_*, 0 where it is none of the probe's. */
 struct rsm_trap {
     uint64_t magic;
     uint32_t stage;
@@ -23,9 +22,14 @@ static inline struct rsm_trap rsm_trap_read(pid_t tid)
     struct rsm_trap trap = {0, 0, 0};
     if (ptrace(PTRACE_GETREGS, tid, 0, &registers) != 0 || registers.rdi >= RSM_STAGE_MAX)
         return trap;
-    if (registers.rax != RSM_TRAP_MAGIC && registers.rax != RSM_TRAP_STEP && registers.rax != RSM_TRAP_STEP_END)
-        return trap;
-    trap.magic = registers.rax;
+    switch (registers.rax) {
+    case RSM_TRAP_MAGIC:
+    case RSM_TRAP_STEP:
+    case RSM_TRAP_STEP_END:
+    case RSM_TRAP_FREE:
+    case RSM_TRAP_FREE_END:
+        trap.magic = registers.rax;
+    }
     trap.stage = (uint32_t)registers.rdi;
     trap.base = registers.rsi;
     return trap;

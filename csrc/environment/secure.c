@@ -1,12 +1,13 @@
 /* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a
  * mount namespace of its own, so that nothing of the host is changed.
  *
- *   secure SCRATCH LIBRARIES DIRECTORY -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
+ *   secure SCRATCH LIBRARIES DIRECTORY SUBJECT -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
  * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: programs get another group and
  * the set-group-id bit; shared objects the set-user-id bit, without which ld.so preloads nothing in secure mode
  * (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. The program starts in DIRECTORY; "":
- * in that of the copied programs. Takes CAP_SYS_ADMIN. */
+ * in that of the copied programs. SUBJECT is the path of one more shared object, which is found under the name by which
+ * the scenarios' objects need it; "": none. Takes CAP_SYS_ADMIN. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -25,6 +26,7 @@
 #define OTHER_GROUP 65534
 #define PROGRAM_MODE 02755
 #define OBJECT_MODE 04755
+#define SUBJECT_NAME "rsm_subject.so"
 
 static int is_object(const char *name)
 {
@@ -32,12 +34,12 @@ static int is_object(const char *name)
 }
 
 /* Returns 0, or -1 with errno set. */
-static int copy(int from, const char *name, int to)
+static int copy(int from, const char *path, int to, const char *name)
 {
     struct stat about;
-    int in = openat(from, name, O_RDONLY | O_CLOEXEC), out = -1, failed = 1;
+    int in = openat(from, path, O_RDONLY | O_CLOEXEC), out = -1, failed = 1;
     if (in >= 0 && fstat(in, &about) == 0)
-        out = openat(to, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+        out = openat(to, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
     if (out >= 0) {
         off_t at = 0;
         while (at < about.st_size && sendfile(out, in, &at, (size_t)(about.st_size - at)) > 0)
@@ -58,7 +60,8 @@ static int copy_all(int programs, int objects)
     int failed = directory == NULL;
     while (!failed && (entry = readdir(directory)))
         if (entry->d_type == DT_REG)
-            failed = copy(dirfd(directory), entry->d_name, is_object(entry->d_name) ? objects : programs) != 0;
+            failed = copy(dirfd(directory), entry->d_name, is_object(entry->d_name) ? objects : programs,
+                          entry->d_name) != 0;
     if (directory)
         closedir(directory);
     return failed ? -1 : 0;
@@ -70,7 +73,7 @@ static int open_new_directory(const char *scratch, const char *name, char *path,
     return mkdir(path, 0755) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-static int prepare(const char *scratch, const char *libraries, const char *start)
+static int prepare(const char *scratch, const char *libraries, const char *start, const char *subject)
 {
     char programs[4096], objects[4096], layers[8300];
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
@@ -81,6 +84,8 @@ static int prepare(const char *scratch, const char *libraries, const char *start
     int to_objects = open_new_directory(scratch, "objects", objects, sizeof(objects));
     if (to_programs < 0 || to_objects < 0 || copy_all(to_programs, to_objects) != 0)
         return -1;
+    if (*subject && copy(AT_FDCWD, subject, to_objects, SUBJECT_NAME) != 0)
+        return -1;
     snprintf(layers, sizeof(layers), "lowerdir=%s:%s", objects, libraries);
     if (mount("overlay", libraries, "overlay", MS_RDONLY, layers) != 0)
         return -1;
@@ -89,11 +94,11 @@ static int prepare(const char *scratch, const char *libraries, const char *start
 
 int main(int argc, char **argv)
 {
-    if (argc < 5 || strcmp(argv[4], "--") != 0) {
+    if (argc < 6 || strcmp(argv[5], "--") != 0) {
         errno = EINVAL;
         return rsm_become_failed("arguments");
     }
-    if (prepare(argv[1], argv[2], argv[3]) != 0)
+    if (prepare(argv[1], argv[2], argv[3], argv[4]) != 0)
         return rsm_become_failed("a mount namespace with a set-group-id program");
-    return rsm_become(argc, argv, 5);
+    return rsm_become(argc, argv, 6);
 }

@@ -114,6 +114,7 @@ static int spawn_seized(struct rsm_job *job)
         job->reply.pid = child;
         job->reply.trace_error = rsm_trace_seize(child);
         job->log->traced = job->reply.trace_error == 0;
+        job->log->stepped = job->log->traced && job->request->traced == RSM_TRACED_STEPPED;
         error = let_go(job, gate[1], problem[0]);
     }
     close(gate[1]);

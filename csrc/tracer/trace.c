@@ -41,11 +41,16 @@ static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
     record->oracle_present = 1;
 }
 
+static int is_stepped(const struct rsm_job *job, pid_t tid)
+{
+    return job->step.tid == tid || (job->request->traced == RSM_TRACED_STEPPED && job->free != tid);
+}
+
 /* A single step, and not a breakpoint instruction: the latter's si_code is SI_KERNEL (arch/x86/kernel/traps.c). */
 static int is_step(const struct rsm_job *job, pid_t tid)
 {
     siginfo_t information = {0};
-    if (job->step.tid != tid && job->request->traced != RSM_TRACED_STEPPED)
+    if (!is_stepped(job, tid))
         return 0;
     if (job->step.tid != tid && !__atomic_load_n(&job->log->stopping, __ATOMIC_RELAXED))
         return 1; /* no probe has said that it is about to stop */
@@ -55,8 +60,7 @@ static int is_step(const struct rsm_job *job, pid_t tid)
 
 void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal)
 {
-    int stepped = job->step.tid == tid || job->request->traced == RSM_TRACED_STEPPED;
-    ptrace(stepped ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
+    ptrace(is_stepped(job, tid) ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
 }
 
 /* Returns whether the SIGTRAP was one of ours; then the task goes on. */
@@ -74,8 +78,11 @@ static int serve_trap(struct rsm_job *job, pid_t tid)
         rsm_step_start(job, tid, trap.stage, trap.base);
     } else if (trap.magic == RSM_TRAP_STEP_END) {
         rsm_step_stop(job, tid);
-    } else if (trap.magic == RSM_TRAP_MAGIC) {
-        look_at_registration(job, tid, trap.stage);
+    } else if (trap.magic) {
+        if (trap.magic == RSM_TRAP_MAGIC)
+            look_at_registration(job, tid, trap.stage);
+        else
+            job->free = trap.magic == RSM_TRAP_FREE ? tid : 0;
         rsm_trace_go_on(job, tid, 0);
     }
     return trap.magic != 0;

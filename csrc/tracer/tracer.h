@@ -28,6 +28,7 @@ struct rsm_job {
     int descriptor[RSM_DESCRIPTOR_COUNT];
     struct rsm_log *log;
     struct rsm_step_state step;
+    pid_t free; /* the one task that is not single-stepped though all are; 0: none is */
     struct rsm_reply reply;
 };
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from rseq_matrix.document import Document, cell_document, host_document, run_document, target_document
-from rseq_matrix.environments import ALL, ENVIRONMENTS, NOT_TRACED
+from rseq_matrix.environments import choose_environments
 from rseq_matrix.errors import UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import Identity, Judged, judge, unsupported
 from rseq_matrix.libcs.specs import Spec, choose
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import Cell, Process, all_cells, lacking, processes, select
-from rseq_matrix.readiness import Ready, ready
+from rseq_matrix.matrix import Cell, Process, all_cells, select
+from rseq_matrix.outlook import Outlook
 from rseq_matrix.registry import LINKS
 from rseq_matrix.run import Finding, Options, Runner
-from rseq_matrix.surroundings import Kernel, kernel, own_libc_version, require_platform, world
+from rseq_matrix.surroundings import Kernel, kernel, own_libc_version, require_platform
 from rseq_matrix.targets import Target, targets
-from rseq_matrix.timeline import Expectation, expectations
 
 DEFAULT_ENVIRONMENTS = ("default",)
 
@@ -40,22 +38,12 @@ class Wanted:
     """Use the build that obeys planted defects."""
 
 
-def _known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise UsageError(f"unknown {what} '{name}': known are {', '.join(known)}")
-
-
-def _axes(wanted: Wanted) -> tuple[list[str], list[str]]:
-    """Return the links and environments, in the order of the axes. A five-part glob may name another environment."""
-    _known("link", wanted.links, tuple(LINKS))
-    _known("environment", wanted.environments, (*ENVIRONMENTS, ALL))
-    named = [parts[3] for parts in (glob.split("/") for glob in wanted.globs) if len(parts) == 5]
-    named = [name for name in named if name in ENVIRONMENTS]
-    environments = wanted.environments or (*DEFAULT_ENVIRONMENTS, *named)
-    environments = tuple(ENVIRONMENTS) if ALL in environments else environments
-    links = wanted.links or tuple(LINKS)
-    return [link for link in LINKS if link in links], [name for name in ENVIRONMENTS if name in environments]
+def _links(wanted: Wanted) -> list[str]:
+    """Return the links, in the order of the axis."""
+    for name in wanted.links:
+        if name not in LINKS:
+            raise UsageError(f"unknown link '{name}': known are {', '.join(LINKS)}")
+    return [link for link in LINKS if not wanted.links or link in wanted.links]
 
 
 def _specs(wanted: Wanted) -> list[Spec]:
@@ -72,7 +60,8 @@ class Campaign:
     def __init__(self, wanted: Wanted, tell: Callable[[str], None] = _silent) -> None:
         """Make the libcs ready and select the cells. `tell` is told what is going on."""
         require_platform()
-        links, environments = _axes(wanted)
+        links = _links(wanted)
+        environments = choose_environments(wanted.environments, wanted.globs, DEFAULT_ENVIRONMENTS)
         self.wanted = wanted
         self.kernel: Kernel = kernel()
         self.targets: dict[str, Target] = {
@@ -81,46 +70,16 @@ class Campaign:
         possible = [cell for name in self.targets for cell in all_cells(name, links, environments)]
         self.cells: list[Cell] = select(possible, wanted.globs)
         tell("looking at the environments")
-        self._ready = {
-            where: self._look(*where) for where in dict.fromkeys((cell.libc, cell.environment) for cell in self.cells)
-        }
-        self.processes: list[Process] = [
-            process for name, target in self.targets.items() for process in self._processes_of(name, target)
-        ]
+        self._outlook = Outlook(self.targets, self.kernel, self.cells)
+        self.processes: list[Process] = self._outlook.processes(self.cells)
         self._done: dict[str, Document] = {}
         self._trace_errors: set[int] = set()
         self._oracle_errors: set[int] = set()
 
-    def _look(self, libc: str, environment: str) -> Ready:
-        build = self.targets[libc].build
-        links = [cell.link for cell in self.cells if (cell.libc, cell.environment) == (libc, environment)]
-        return ready(build, environment, [link for link in dict.fromkeys(links) if link not in build.unsupported])
-
-    def _lacking(self, cell: Cell) -> str:
-        """Say why the cell cannot be had here; empty if it can."""
-        environment = self._ready[cell.libc, cell.environment]
-        return environment.hindrance or lacking(cell.stage, self._absent(cell.libc, cell.environment))
-
-    def _absent(self, libc: str, environment: str) -> dict[str, str]:
-        return {**self.targets[libc].libc.absent, **self._ready[libc, environment].absent}
-
-    def _processes_of(self, name: str, target: Target) -> list[Process]:
-        found = []
-        for environment in dict.fromkeys(cell.environment for cell in self.cells if cell.libc == name):
-            if not self._ready[name, environment].hindrance:
-                own = (cell for cell in self.cells if (cell.libc, cell.environment) == (name, environment))
-                found += processes(own, self._absent(target.libc.id, environment))
-        return found
-
-    def _expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
-        there = self._ready[libc, environment]
-        surroundings = world(self.targets[libc].libc, link, environment, self.kernel, there.answer, there.after_exec)
-        return expectations(LIVES[scenario](surroundings), surroundings)
-
     def judge(self, finding: Finding) -> list[Judged]:
         """Judge the cells of one process."""
         process = finding.process
-        expected = self._expected(process.libc, process.scenario, process.link, process.environment)
+        expected = self._outlook.expected(process.libc, process.scenario, process.link, process.environment)
         order = {name: expectation.order for name, expectation in expected.items()}
         libc = self.targets[process.libc].libc
         identity = Identity(libc.version, libc.build_id)
@@ -134,10 +93,9 @@ class Campaign:
     def _unsupported(self) -> Iterator[Judged]:
         """Yield the cells that a libc or an environment cannot have."""
         for cell in self.cells:
-            reason = self._lacking(cell)
+            reason = self._outlook.lacking(cell)
             if reason:
-                expected = self._expected(cell.libc, cell.scenario, cell.link, cell.environment)
-                yield unsupported(cell, expected[cell.stage], reason)
+                yield unsupported(cell, self._outlook.of(cell), reason)
 
     def _observe_oracle(self, finding: Finding) -> None:
         for run in finding.runs.values():
@@ -201,11 +159,11 @@ class Campaign:
             )
 
     def _notes_on_environments(self) -> Iterator[str]:
-        names = dict.fromkeys(cell.environment for cell in self.cells)
-        apart = [name for name in names if ENVIRONMENTS[name].trace == NOT_TRACED]
-        if apart and self.wanted.options.traced:
-            yield f"{', '.join(apart)}: no tracer can look inside, so the in-process oracle alone was asked"
-        for name in dict.fromkeys(name for (_, name), there in self._ready.items() if there.answer == "success"):
+        if self._outlook.untraced and self.wanted.options.traced:
+            apart = ", ".join(self._outlook.untraced)
+            yield f"{apart}: no tracer can look inside, so the in-process oracle alone was asked"
+        fooled = (name for (_, name), there in self._outlook.ready.items() if there.answer == "success")
+        for name in dict.fromkeys(fooled):
             yield (
                 f"{name}: __rseq_size is positive though nothing is registered: who reads only the size is fooled; "
                 "cpu_id says the truth, and stays negative"

@@ -8,11 +8,12 @@ a program: it installs filters, and gives the program variables that the tool ar
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rseq_matrix._native import lib
+from rseq_matrix.errors import UsageError
 
 TUNABLE_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ALL = "all"
@@ -41,6 +42,8 @@ class Start:
     """What a debugger does with it."""
     directory: str = ""
     """Where a secure program starts; empty: where it lies."""
+    subject: str = ""
+    """The path of an object that ld.so shall find for a secure program, as rsm_subject.so."""
 
     def entered(self, *steps: str) -> list[str]:
         """Return the command that takes the last step."""
@@ -209,6 +212,25 @@ _ALL = (
 ENVIRONMENTS: dict[str, Environment] = {environment.name: environment for environment in _ALL}
 
 
+def environment_of(name: str) -> Environment:
+    """Return an environment by its name. An unknown one is a UsageError."""
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"unknown environment '{name}': known are {', '.join(ENVIRONMENTS)}")
+    return ENVIRONMENTS[name]
+
+
+def choose_environments(asked: Sequence[str], globs: Iterable[str], default: Sequence[str]) -> list[str]:
+    """Return the names of those that are meant, in the order of the axis.
+
+    asked: names, or "all"; empty: the default, and those that the globs of cell ids name.
+    """
+    if ALL in asked:
+        return list(ENVIRONMENTS)
+    named = (parts[3] for parts in (glob.split("/") for glob in globs) if len(parts) == 5)
+    meant = {environment_of(name).name for name in asked} or {*default, *named}
+    return [name for name in ENVIRONMENTS if name in meant]
+
+
 def system_libraries() -> Path:
     """Return the directory of the system's libc.so.6, where ld.so looks for a secure program's libraries."""
     mapped = (line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines())
@@ -222,5 +244,6 @@ def started(environment: Environment, tool: Path | None, start: Start) -> list[s
         return environment.tool.command(tool, start)
     if environment.secure:
         helper, scratch = Path(start.enter).with_name("secure"), Path(start.enter).with_name(SCRATCH)
-        return [str(helper), str(scratch), str(system_libraries()), start.directory, *start.entered()[1:]]
+        places = (str(scratch), str(system_libraries()), start.directory, start.subject)
+        return [str(helper), *places, *start.entered()[1:]]
     return start.entered(*environment.steps)

@@ -14,7 +14,7 @@ from rseq_matrix.matrix import SCENARIOS, Process, artifacts, command
 from rseq_matrix.readiness import BASE, ENTER, find_tool
 from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
-from rseq_matrix.trial import SubjectPlan
+from rseq_matrix.trial import NEEDED_NAME, SubjectPlan
 
 TIME_LIMIT = 20.0
 TRACER = "tracer"
@@ -114,13 +114,14 @@ class Runner:
 
     def _start(self, process: Process) -> Start:
         """Return the program that is to be started."""
+        environment, preload = ENVIRONMENTS[process.environment], self._options.preload
         arguments, variables = command(process)
         variables = {**variables, **self._build.environment, **self._options.extra_environment}
-        if self._options.preload and process.link.startswith("dynamic"):
-            objects = (variables.get("LD_PRELOAD"), self._options.preload)
+        if preload and process.link.startswith("dynamic"):
+            objects = (variables.get("LD_PRELOAD"), NEEDED_NAME if environment.secure else preload)
             variables["LD_PRELOAD"] = ":".join(filter(None, objects))
         debugger = SCENARIOS[process.scenario].debugger or ("run",)
-        return Start(arguments, variables, str(self._build.directory / ENTER), debugger=debugger)
+        return Start(arguments, variables, str(self._build.directory / ENTER), debugger=debugger, subject=preload)
 
     def _plan(self, process: Process, start: Start) -> Plan:
         """Return how it is started: as it is, or by what the environment is made of."""

@@ -9,19 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rseq_matrix.build import Build
-from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Environment, Start, started
-from rseq_matrix.errors import MissingError, UsageError
+from rseq_matrix.environments import SCRATCH, Environment, Start, started
+from rseq_matrix.errors import MissingError
 from rseq_matrix.readiness import ENTER, find_tool, missing
 
 SINGLE_STEP = "single_step"
 COPIES = "secure-programs"
-
-
-def environment_of(name: str) -> Environment:
-    """Return an environment by its name. An unknown one is a UsageError."""
-    if name not in ENVIRONMENTS:
-        raise UsageError(f"unknown environment '{name}': known are {', '.join(ENVIRONMENTS)}")
-    return ENVIRONMENTS[name]
 
 
 def needs_build(environment: Environment) -> bool:

@@ -242,11 +242,6 @@ def libc_of(build: Build, spec: str = "system") -> Libc:
     )
 
 
-def system_libc(build: Build) -> Libc:
-    """Find out what the system's libc is and does."""
-    return libc_of(build)
-
-
 def world(libc: Libc, link: str, environment: str, running: Kernel, answer: str = "", after_exec: str = "") -> World:
     """Tell the model what it needs to know.
 

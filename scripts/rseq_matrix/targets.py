@@ -61,10 +61,15 @@ def _require_own(spec: Spec, root: Root, libc: Libc) -> None:
         raise MissingError(f"programs for the libc '{spec.text}' run on {libc.id}, not on {written}")
 
 
+def system_target(sabotage: bool = False) -> Target:
+    """Make the system's libc ready."""
+    made = build(sabotage=sabotage)
+    return Target(libc_of(made), made)
+
+
 def _target(spec: Spec, root: Root | None, sabotage: bool) -> Target:
     if root is None:
-        made = build(sabotage=sabotage)
-        return Target(libc_of(made, spec.text), made)
+        return system_target(sabotage)
     tools = toolchain(root, find_compiler())
     made = build(sabotage=sabotage, tools=tools)
     try:

@@ -20,6 +20,8 @@ PROGRESS = {
     lib.RSM_TRIAL_DONE: "done",
 }
 RELOCATED = {0: False, 1: True, 2: None}
+NEEDED_NAME = "rsm_subject.so"
+"""By which objects in other namespaces need it (csrc/CMakeLists.txt), and ld.so finds it for a secure program."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.document import Document, to_json
+from rseq_matrix.environments import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
 from rseq_matrix.judge import PASS, UNSUPPORTED
 from rseq_matrix.report.verification import show_subject, show_verification
-from rseq_matrix.verify.stages import ADDS
+from rseq_matrix.verify.stages import ADDS, DEFAULT_ENVIRONMENTS
 from rseq_matrix.verify.verification import PHASES, SECONDS, Verification, Wanted
 
 
@@ -60,6 +61,13 @@ def _exit_code(document: Document) -> int:
     help="How long each subject is under stress.",
 )
 @click.option("--phase", "phases", multiple=True, metavar="NAME", help=f"Only these: {', '.join(PHASES)}.")
+@click.option(
+    "--environment",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help=f"Where the stages are: all, {', '.join(ENVIRONMENTS)}.  [default: {', '.join(DEFAULT_ENVIRONMENTS)}]",
+)
 @click.option("--adds", type=click.IntRange(min=2), default=ADDS, show_default=True, help="Operations at each stage.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the whole result; '-' is stdout.")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side in the stages.")
@@ -68,6 +76,7 @@ def verify(
     subjects: tuple[str, ...],
     seconds: float,
     phases: tuple[str, ...],
+    environments: tuple[str, ...],
     adds: int,
     json_path: Path | None,
     jobs: int | None,
@@ -83,7 +92,7 @@ def verify(
     console = report_console(stderr=check_outputs([json_path]))
     with ExitStack() as stack:
         with waiting_for("building the subjects"):
-            wanted = Wanted(subjects, globs, phases, seconds, adds, jobs or 0)
+            wanted = Wanted(subjects, globs, phases, environments, seconds, adds, jobs or 0)
             verification = Verification(wanted, stack)
         finished = _drive(verification, console)
         document = verification.document()

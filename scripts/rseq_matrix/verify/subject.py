@@ -19,6 +19,7 @@ from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
 from rseq_matrix.signals import signal_name
+from rseq_matrix.trial import NEEDED_NAME
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
 OPTIONAL = (
@@ -36,8 +37,6 @@ POINTER = "thread pointer"
 """In the words of what reads that itself, and no variable."""
 WATCHED = 64
 MACHINE = "x86-64"
-NEEDED_NAME = "rsm_subject.so"
-"""What objects in other namespaces need (csrc/CMakeLists.txt)."""
 SEPARATORS = " :"  # ld.so(8): what separates the entries of LD_PRELOAD
 LOADER_SAID = re.compile("^.*?(error while loading shared libraries|cannot be preloaded|symbol lookup error)")
 
@@ -59,6 +58,8 @@ class Subject:
     """What to put into LD_PRELOAD for it."""
     library_path: str
     """Directories that hold it under the name by which objects in other namespaces need it, and what it needs."""
+    run_path: tuple[str, ...] = ()
+    """Where it wants what it needs to be searched for."""
     number: int | None = None
     """Of a built-in subject: under which static programs hold it."""
 
@@ -170,5 +171,6 @@ def opened(path: Path, name: str | None = None, number: int | None = None) -> It
             code=looked.code,
             preload=preload,
             library_path=library_path,
+            run_path=looked.run_path,
             number=number,
         )

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix.build import Build, build
 from rseq_matrix.document import Document, host_document, libc_document
+from rseq_matrix.environments import choose_environments
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.judge import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
-from rseq_matrix.surroundings import Kernel, Libc, kernel, require_platform, system_libc
+from rseq_matrix.surroundings import Kernel, kernel, require_platform
+from rseq_matrix.targets import Target, system_target
 from rseq_matrix.verify import stages
 from rseq_matrix.verify.debugger import step_in_gdb
 from rseq_matrix.verify.defects import Defect
@@ -41,6 +42,8 @@ class Wanted:
     globs: tuple[str, ...] = ()
     """Of stages and cells, for the phase that goes through the matrix."""
     phases: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    """Of the same phase."""
     seconds: float = SECONDS
     adds: int = stages.ADDS
     jobs: int = 0
@@ -51,17 +54,17 @@ class Job:
     """One phase for one subject."""
 
     subject: Subject
-    build: Build
-    libc: Libc
+    target: Target
     wanted: Wanted
     progress: Callable[[float], None]
     """Told which part of the phase is done, 0 to 1."""
 
     def program(self, name: str) -> Path:
         """Return a program of verify's. Raises MissingError where it could not be built."""
-        if problem := self.build.failures.get(f"verify/{name}"):
+        build = self.target.build
+        if problem := build.failures.get(f"verify/{name}"):
             raise MissingError(f"verify/{name} could not be built: {problem}")
-        return self.build.directory / "verify" / name
+        return build.directory / "verify" / name
 
     def part(self, done: int, total: int) -> None:
         """Tell how many of how many are done."""
@@ -69,8 +72,9 @@ class Job:
 
 
 def _stages(job: Job) -> Result:
-    wanted = stages.Wanted(job.libc.id, job.wanted.globs, job.wanted.adds, job.wanted.jobs)
-    return stages.stages(job.subject, job.build, wanted, job.part)
+    asked = job.wanted
+    wanted = stages.Wanted(asked.globs, asked.adds, asked.jobs, environments=asked.environments)
+    return stages.stages(job.subject, job.target, wanted, job.part)
 
 
 def _interruptions(job: Job) -> Result:
@@ -157,10 +161,10 @@ class Verification:
         for name in wanted.phases:
             if name not in PHASES:
                 raise UsageError(f"unknown phase '{name}': known are {', '.join(PHASES)}")
+        choose_environments(wanted.environments, (), ())
         self.wanted = wanted
         self.kernel: Kernel = kernel()
-        self.build: Build = build()
-        self.libc: Libc = system_libc(self.build)
+        self.target = system_target()
         named = wanted.subjects or BUILT_IN
         self.subjects: list[Subject] = [stack.enter_context(self._open(name)) for name in dict.fromkeys(named)]
         self.judged: list[Judged] = []
@@ -172,9 +176,10 @@ class Verification:
                 raise UsageError(f"no subject '{name}': it is {', '.join(BUILT_IN)}, or the path of a shared object")
             return opened(Path(name))
         file = f"subjects/{name}.so"
-        if problem := self.build.failures.get(file):
+        build = self.target.build
+        if problem := build.failures.get(file):
             raise MissingError(f"{file} could not be built: {problem}")
-        return opened(self.build.directory / file, name, BUILT_IN.index(name))
+        return opened(build.directory / file, name, BUILT_IN.index(name))
 
     @property
     def phases(self) -> list[str]:
@@ -199,7 +204,7 @@ class Verification:
         started = time.monotonic()
         result, problem = None, ""
         try:
-            result = PHASES[name](Job(judged.subject, self.build, self.libc, self.wanted, tell))
+            result = PHASES[name](Job(judged.subject, self.target, self.wanted, tell))
         except MissingError as error:  # this phase's own want costs no other its result
             problem = str(error)
         judged.add(name, result, problem, time.monotonic() - started)
@@ -213,7 +218,7 @@ class Verification:
             "schema": SCHEMA,
             "complete": self.complete,
             "host": host_document(self.kernel),
-            "libc": libc_document(self.libc),
+            "libc": libc_document(self.target.libc),
             "wanted": asdict(self.wanted),
             "subjects": subjects,
             "summary": {word: counts.get(word, 0) for word in RESULTS},

@@ -1,0 +1,191 @@
+"""The judgement on what a subject did at one stage. It runs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.judge import (
+    ERROR,
+    FAIL,
+    PASS,
+    judge_ending,
+    kernel_registered,
+    observed_class,
+    speaks_for_bad_end,
+)
+from rseq_matrix.matrix import Cell
+from rseq_matrix.registry import STAGES
+from rseq_matrix.session import Run
+from rseq_matrix.timeline import Ending
+from rseq_matrix.trial import Trial
+from rseq_matrix.verify.defects import Defect
+from rseq_matrix.verify.subject import Subject
+
+PHASE = "stages"
+MAY_LIBC = "libc"
+TLS_TOUCHES = frozenset({"tls", "tls-get-addr"})
+RELOCATED_TOUCHES = frozenset({"plt-call", "got-load"})
+UNPROTECTED = {
+    "blind": "no thread pointer is set",
+    "unregistered": "no area is registered",
+    "stale": "the area looks registered and is not",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one cell."""
+
+    cell: Cell
+    observed: str | None
+    """The class."""
+    trial: Trial | None
+    result: str
+    reason: str = ""
+    defect: Defect | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the JSON document holds it."""
+        return {
+            "id": self.cell.id,
+            "stage": self.cell.stage,
+            "class": self.observed,
+            "trial": asdict(self.trial) if self.trial else None,
+            "result": self.result,
+            "defect": self.defect.name if self.defect else None,
+            "reason": self.reason,
+        }
+
+
+def _crash(subject: Subject, cell: Cell, trial: Trial, observed: str | None, ending: str) -> Defect:
+    """Name what is behind a call that did not return."""
+    where = "before its own relocations are done" if trial.relocated is False else ""
+    kinds = {touch.kind: touch for touch in subject.code.touches}
+    early = trial.relocated is False or observed == "blind" or STAGES[cell.stage].may != MAY_LIBC
+    name, because = "crash", ""
+    for candidate, wanted in (("needs-tls", TLS_TOUCHES), ("needs-relocation", RELOCATED_TOUCHES)):
+        touch = next((kinds[kind] for kind in kinds if kind in wanted), None)
+        if early and touch:
+            name = candidate
+            because = f": it uses {touch.what or touch.kind} ({touch.instruction})"
+            break
+    if "still running" in ending:
+        name, because = "hang", ""
+    said = f"{trial.progress}() did not return, {ending or 'the process ended'}"
+    return _defect(name, cell, ", ".join(filter(None, (said, where))) + because)
+
+
+def _defect(name: str, cell: Cell, sentence: str) -> Defect:
+    return Defect(name, PHASE, cell.id, f"{cell.stage}: {sentence}")
+
+
+def _amount(cell: Cell, of: str, got: int, want: int) -> Defect | None:
+    """Compare a sum with what was added."""
+    if got == want:
+        return None
+    what = f"{abs(want - got)} of {want} adds {'lost' if got < want else 'too many'}"
+    return _defect("lost" if got < want else "doubled", cell, f"{of}: got a sum of {got}, want {want}: {what}")
+
+
+def _tls_too_early(subject: Subject, cell: Cell, trial: Trial) -> Defect | None:
+    """Find an access to thread-local storage that was executed before the relocation that says where that is."""
+    executed = [touch for bit, touch in enumerate(subject.watched) if trial.stepped_watched >> bit & 1]
+    if trial.relocated is not False or not executed:
+        return None
+    touch = executed[0]
+    sentence = f"`{touch.instruction}` used {touch.what} before the subject's own relocations were done"
+    return _defect("needs-tls", cell, sentence)
+
+
+def _place(subject: Subject, trial: Trial) -> str:
+    """Name the section that was last entered, and the instruction."""
+    if trial.stepped_section >= len(subject.sections):
+        return "outside all critical sections"
+    section = subject.sections[trial.stepped_section]
+    code = next((insn for insn in section.code if insn.address == trial.stepped_at), None)
+    text = f" `{code.text}`" if code else ""
+    return f"section at {section.start:#x} of {section.function or 'its code'}, instruction {trial.stepped_at:#x}{text}"
+
+
+def _protection(subject: Subject, cell: Cell, trial: Trial, observed: str | None) -> Defect | None:
+    """Find a fast path where the kernel protects nothing: seen by the tracer, or said by the subject itself."""
+    why = UNPROTECTED.get(observed or "", "the kernel has registered nothing")
+    if trial.stepped_commits:
+        at = _place(subject, trial)
+        return _defect("unprotected-fast-path", cell, f"it committed in a critical section where {why} ({at})")
+    if trial.fast:
+        sentence = f"{trial.fast} of {trial.attempted} adds took the fast path where {why}"
+        return _defect("unprotected-fast-path", cell, sentence)
+    return None
+
+
+def _not_loaded(cell: Cell, trial: Trial, run: Run) -> Defect:
+    said = f": {run.complaints[:300]}" if run.complaints else ""
+    if trial.copies:
+        return _defect("not-loaded", cell, f"its functions are not found in the copy that is mapped{said}")
+    return _defect("not-loaded", cell, f"it is not mapped in this process{said}")
+
+
+def _blamed(run: Run, trial: Trial) -> bool:
+    """Return whether the wrong sum that was seen here is what the other stage itself has to answer for."""
+    other = run.trials.get(trial.wrong or "")
+    return other is not None and other.committed - other.attempted == trial.got - trial.want
+
+
+def _done(subject: Subject, cell: Cell, run: Run, protected: bool, observed: str | None) -> Defect | None:
+    """Judge a trial that came to its end."""
+    trial = run.trials[cell.stage]
+    unprotected = None if protected else _protection(subject, cell, trial, observed)
+    if early := unprotected or _tls_too_early(subject, cell, trial):
+        return early
+    if trial.stepped_limited:
+        at = _place(subject, trial)
+        sentence = f"an add did not end within {trial.stepped_most} single steps ({at})"
+        return _defect("livelock", cell, sentence)
+    own = _amount(cell, "its counter", trial.committed, trial.attempted)
+    if own or not trial.wrong or _blamed(run, trial):
+        return own
+    return _amount(cell, f"the counter of {trial.wrong}, checked here", trial.got, trial.want)
+
+
+def _ended(cell: Cell, ending: Ending, run: Run) -> Verdict:
+    """Judge a cell whose process has to end before its time: not by the subject, unless it ends in another way."""
+    result, reason = judge_ending(cell.stage, ending, run)
+    defect = _defect("crash", cell, reason.removeprefix(f"{cell.stage}: ")) if result == FAIL else None
+    return Verdict(cell, None, None, result, reason, defect)
+
+
+def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, obstacle: str = "") -> Verdict:
+    """Judge one cell by the run that speaks for it; None if there was none, for the reason in `obstacle`.
+
+    ending: how the environment ends the process before its time, if it does.
+    """
+    if run is None:
+        return Verdict(cell, None, None, ERROR, obstacle)
+    if ending:
+        return _ended(cell, ending, run)
+    record, trial = run.records.get(cell.stage), run.trials[cell.stage]
+    observed = observed_class(record) if record else None
+    defect = None
+    if record is None:
+        said = "; ".join(filter(None, (run.misbehaved or "the process did not get there", run.complaints[:300])))
+        defect = _defect("crash" if run.ending else "not-loaded", cell, f"this stage was not reached: {said}")
+    elif trial.progress == "not begun":
+        return Verdict(cell, observed, trial, ERROR, f"the probe did not come to its subject: {run.misbehaved}")
+    elif not trial.usable:
+        defect = _not_loaded(cell, trial, run)
+    elif trial.progress != "done":
+        defect = _crash(subject, cell, trial, observed, run.ending)
+    else:
+        defect = _done(subject, cell, run, bool(kernel_registered(record)), observed)
+        if not defect and speaks_for_bad_end(run, cell.stage):
+            defect = _defect("crash", cell, f"the process that had been there last: {run.misbehaved}")
+    if defect:
+        return Verdict(cell, observed, trial, FAIL, defect.sentence, defect)
+    want = trial.attempted if ENVIRONMENTS[cell.environment].stepped else 2
+    if run.traced and trial.stepped != want:
+        said = f"{trial.stepped} adds were single-stepped to their end, want {want}"
+        return Verdict(cell, observed, trial, ERROR, said)
+    return Verdict(cell, observed, trial, PASS)
