@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 from conftest import ROOT, Command, run_command
-from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, value_of
+from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strictness, value_of
 from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
 from rseq_matrix.doctor.lines import Spoken, parse
@@ -279,6 +279,83 @@ def test_a_library_whose_tls_will_not_fit(tmp_path: Path) -> None:
     assert document["libraries"][0]["fits"] is False
 
 
+FINISHED = {"moment": "end", "exit_status": 0, "killed_by": None}
+
+
+def facts(document: Document, *names: str) -> Document:
+    return {name: document["run"][name] for name in names}
+
+
+@pytest.mark.ptrace
+def test_a_program_that_waits_for_its_children_comes_to_its_end() -> None:
+    document = doctor("--run", "--time-limit", "5", "--", "sh", "-c", "/bin/true; /bin/true & wait; exit 0")
+    assert facts(document, *FINISHED, "children", "left") == FINISHED | {"children": 2, "left": 0}
+    assert named(document) == set()
+
+
+@pytest.mark.ptrace
+def test_a_child_that_glibc_ends_is_not_taken_for_the_program(planted: Callable[[str], str]) -> None:
+    document = doctor("--run", "--", "sh", "-c", f"{planted('late_filter')}; exit 0")
+    assert facts(document, *FINISHED) == FINISHED
+    assert named(document) == {"threads-killed"}
+    assert "A process that the program started" in document["findings"][0]["sentence"]
+    quoted = doctor("--run", "--", "echo", "Fatal glibc error: rseq registration failed")
+    assert named(quoted) == set()
+
+
+@pytest.mark.ptrace
+def test_a_program_that_goes_to_the_background_is_said_to() -> None:
+    document = doctor("--run", "--", "sh", "-c", "sleep 60 & exit 0")
+    assert facts(document, *FINISHED, "children", "left") == FINISHED | {"children": 1, "left": 1}
+    assert "left others behind" in document["verdict"]["sentence"]
+    shown = run_command("doctor", "--run", "--", "sh", "-c", "sleep 60 & exit 0", env=os.environ | {"COLUMNS": "200"})
+    assert "1 went on behind it" in shown.stdout
+    assert "--process" in shown.stdout
+
+
+@pytest.mark.ptrace
+def test_a_program_with_hundreds_of_threads(planted: Callable[[str], str]) -> None:
+    document = doctor("--run", "--time-limit", "8", "--", planted("many_threads"), "300")
+    assert facts(document, *FINISHED) == FINISHED
+    assert document["threads"][0]["name"] == "main"
+    assert len(document["threads"]) == 301
+    assert named(document) == set()
+
+
+@pytest.mark.ptrace
+def test_threads_that_end_before_they_have_begun_are_no_defect(planted: Callable[[str], str]) -> None:
+    for _ in range(3):
+        document = doctor("--run", "--", planted("many_threads"), "5", "leave")
+        assert facts(document, *FINISHED) == FINISHED
+        assert named(document) == set()
+
+
+@pytest.mark.ptrace
+def test_the_end_of_a_thread_is_not_the_end_of_its_program() -> None:
+    code = "import threading, time; threading.Thread(target=lambda: 0).start(); time.sleep(60)"
+    document = doctor("--run", "--time-limit", "1", "--", sys.executable, "-c", code)
+    assert facts(document, *FINISHED) == {"moment": "time limit", "exit_status": None, "killed_by": None}
+
+
+@pytest.mark.ptrace
+def test_a_script_is_followed(tmp_path: Path) -> None:
+    def script(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+        return str(tmp_path / name)
+
+    shell = script("shell", "#! /bin/sh -e\nexit 3\n")
+    document = doctor("--run", "--", shell)
+    assert facts(document, "program", "exit_status") == {"program": shell, "exit_status": 3}
+    assert document["threads"][0]["owner"] == "glibc"
+    assert doctor("--", script("second", f"#!{shell}\n"))["run"]["moment"] == "entry"
+    done = run_command("doctor", "--", script("orphan", "#!/nonexistent/shell\n"))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "a script for /nonexistent/shell, which is not here" in done.stderr
+    done = run_command("doctor", "--", script("circle", f"#!{tmp_path}/circle\n"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
+
+
 # --- a process
 
 
@@ -328,10 +405,22 @@ def test_a_process_whose_next_thread_is_its_last(planted: Callable[[str], str]) 
         document = doctor("--process", str(pid))
         if os.geteuid() == 0:
             assert named(document) == {"threads-will-be-killed"}
-            assert document["seccomp"] == {"filters": 1, "rseq": {"action": "errno", "errno": 1}, "unread": None}
+            answer = {"action": "errno", "errno": 1}
+            assert document["seccomp"] == {"filters": 1, "thread": None, "rseq": answer, "unread": None}
         else:
             assert named(document) == {"filter-unread"}
         assert state(pid) == "S"
+
+
+@pytest.mark.ptrace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's seccomp filters")
+def test_a_filter_of_one_thread_only(planted: Callable[[str], str]) -> None:
+    with waiting([planted("many_threads"), "2", "lock"]) as pid:
+        document = doctor("--process", str(pid))
+        assert named(document) == {"threads-will-be-killed"}
+        assert document["seccomp"]["thread"] == document["threads"][-1]["name"]
+        assert document["seccomp"]["thread"] in document["findings"][0]["sentence"]
+        assert "EPERM" in document["findings"][0]["sentence"]
 
 
 @pytest.mark.ptrace
@@ -423,6 +512,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
         (["--process", "me"], 2, "not a valid integer"),
         (["--loads", "/nonexistent.so", "--", "/bin/true"], 4, "/nonexistent.so"),
         (["--json", "/nonexistent/out.json"], 2, "/nonexistent"),
+        (["--run", "--time-limit", "nan", "--", "true"], 2, "no number of seconds"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], code: int, words: str) -> None:
@@ -514,6 +604,67 @@ def test_the_rules_about_libc_and_its_end() -> None:
     assert findings(healthy_document(kind="command", kernel=None, run=run | {"last_words": []})) == {"program-died"}
 
 
+@pytest.mark.parametrize(
+    ("action", "number", "id_", "words"),
+    [
+        ("errno", errno.EPERM, "threads-will-be-killed", "refuses the call (EPERM)"),
+        ("errno", 0, "threads-will-be-fooled", "answers 'success'"),
+        ("kill", None, "threads-will-be-killed", "starts will end it: "),
+        ("kill-thread", None, "threads-will-be-killed", "starts will be killed at once"),
+        ("trap", None, "threads-will-be-killed", "the signal SIGSYS"),
+        ("trace", None, "threads-will-be-killed", "no tracer decides"),
+        ("notify", None, "filter-unread", "a supervisor"),
+    ],
+)
+def test_what_a_filter_does_to_the_next_thread(action: str, number: int | None, id_: str, words: str) -> None:
+    answer = {"action": action, "errno": number}
+    seccomp = {"filters": 1, "thread": None, "rseq": answer, "unread": None}
+    (found,) = diagnose(healthy_document(seccomp=seccomp, kind="process", kernel=None))["findings"]
+    assert found["id"] == id_
+    assert words in found["sentence"]
+    assert ("'Fatal glibc error" in found["sentence"]) == (bool(number) or action == "trace")
+    assert "system calls that a program may make" in found["sentence"]
+    run: Document = {"moment": "end", "killed_by": None, "last_words": []}
+    (found, *_) = diagnose(healthy_document(seccomp=seccomp, kind="command", kernel=None, run=run | {"left": 0}))[
+        "findings"
+    ]
+    assert id_ == "filter-unread" or "had started would" in found["sentence"]
+
+
+def test_the_strictest_filters_of_the_threads_count() -> None:
+    def having(action: str | None) -> Document:
+        return {"filters": 1, "rseq": action and {"action": action, "errno": None}}
+
+    order = ["kill", "kill-thread", "trap", "errno", "notify", "trace"]
+    values = [strictness(having(action)) for action in order]
+    assert values == sorted(values, reverse=True)
+    assert min(values) > strictness(having("allow")) == strictness(having("log")) == strictness(having(None))
+
+
+def test_threads_that_differ_are_named_by_kind() -> None:
+    thread = healthy_document()["threads"][0]
+    alike = [thread | {"name": f"thread {i}", "signature": 0x53053053} for i in range(9)]
+    odd = thread | {"name": "odd", "owner": "none", "length": None, "believed": False, "cpu_id": -1}
+    other = alike[0] | {"name": "strange", "signature": 0x1}
+    found = diagnose(healthy_document(kind="process", kernel=None, threads=[*alike, odd, other]))["findings"]
+    (differ,) = [one["sentence"] for one in found if one["id"] == "threads-differ"]
+    assert "odd: not registered" in differ
+    assert "thread 0, thread 1, thread 2 and 6 more: registered by glibc, 32 bytes;" in differ
+    assert "strange: registered by glibc, 32 bytes, signature 0x1" in differ
+
+
+def test_another_owner_leaves_an_old_number_only_if_there_is_one() -> None:
+    thread = healthy_document()["threads"][0] | {"owner": "other", "object": "x.so"}
+    for believed in (True, False):
+        document = healthy_document(threads=[thread | {"believed": believed}], kind="process", kernel=None)
+        assert ("an old CPU number" in diagnose(document)["findings"][0]["sentence"]) == believed
+
+
+def test_an_area_that_was_unmapped() -> None:
+    thread = healthy_document()["threads"][0] | {"address": 4096, "cpu_id": None, "cpu_id_start": None}
+    assert findings(healthy_document(threads=[thread], kind="process", kernel=None)) == {"area-unmapped"}
+
+
 def test_an_at_secure_program_ignores_the_tunable() -> None:
     tunable = {"text": OFF["GLIBC_TUNABLES"], "asked": "0", "in_force": False}
     run = {"secure": True, "last_words": [], "killed_by": None, "moment": "entry"}
@@ -521,6 +672,7 @@ def test_an_at_secure_program_ignores_the_tunable() -> None:
     found = diagnose(healthy_document(kind="command", kernel=None, libc=libc, run=run))["findings"]
     assert [one["id"] for one in found] == ["tunable-ignored"]
     assert "set-user-ID" in found[0]["sentence"]
+    assert "spelling" not in found[0]["advice"]
 
 
 def test_the_last_tunable_counts() -> None:
@@ -533,7 +685,7 @@ def test_the_last_tunable_counts() -> None:
 
 
 LOAD_NUMBER, EQUALS, RETURN = 0x20, 0x15, 0x06
-ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+ALLOW, KILL, ERRNO, KILL_THREAD = 0x7FFF0000, 0x80000000, 0x00050000, 0
 
 
 def refusing(value: int) -> list[Instruction]:
@@ -551,6 +703,8 @@ def test_filters_are_walked_through() -> None:
     assert answer_of([refusing(ERRNO | 38)], data) == {"action": "errno", "errno": 38}
     assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == {"action": "kill", "errno": None}
     assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == {"action": "errno", "errno": 0}
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL_THREAD)], data) == {"action": "kill-thread", "errno": None}
+    assert answer_of([refusing(KILL_THREAD), refusing(KILL)], data) == {"action": "kill", "errno": None}
     assert answer_of([], data) is None
     assert value_of([Instruction(LOAD_NUMBER, 0, 0, 0)], data) is None
 

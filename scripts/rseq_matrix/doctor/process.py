@@ -12,6 +12,7 @@ from typing import Any
 
 from rseq_matrix._native import lib
 from rseq_matrix.doctor.command import seccomp_document
+from rseq_matrix.doctor.filters import strictness
 from rseq_matrix.doctor.thread import GLIBC, layout_of, libc_document, names_of, thread_document
 from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError
@@ -19,6 +20,7 @@ from rseq_matrix.layout.blocks import Layout
 from rseq_matrix.layout.memory import Memory
 from rseq_matrix.layout.picture import check_machine
 from rseq_matrix.layout.tracing import Held, Task, next_stop, pauses, standing_still, stat_fields
+from rseq_matrix.signals import undisturbed
 
 Document = dict[str, Any]
 
@@ -74,17 +76,17 @@ def _stop_again(held: Held, watch: Watch) -> None:
 def _watch(held: Held, threads: Sequence[Document], watch: Watch) -> None:
     """Let the process run for a moment and catch who stores into the ids."""
     areas = {t["tid"]: t["address"] for t in threads if t["address"] and t["tid"] in held.still}
-    for tid, area in list(areas.items())[:WATCHED_THREADS]:
-        watch.begin(tid, area)
-    if not areas or watch.error:
-        return
     try:
-        _resume(held, list(held.still))
-        _serve(held, watch, WATCH_TIME)
+        for tid, area in list(areas.items())[:WATCHED_THREADS]:
+            watch.begin(tid, area)
+        if areas and not watch.error:
+            _resume(held, list(held.still))
+            _serve(held, watch, WATCH_TIME)
     finally:
-        _stop_again(held, watch)
-        for tid in areas:
-            lib.rsm_trace_watch(tid, 0)
+        with undisturbed():  # a register that is left behind would kill the process at its next store
+            _stop_again(held, watch)
+            for tid in areas:
+                lib.rsm_trace_watch(tid, 0)
 
 
 def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
@@ -122,6 +124,14 @@ def _second_look(held: Held, layout: Layout, thread: Document, task: Task) -> Do
     return {**thread, "follows": follows}
 
 
+def _seccomp(threads: Sequence[Document]) -> Document:
+    """Return the strictest filters that a thread has: each can have its own (seccomp(2))."""
+    found = [seccomp_document(thread["tid"], thread["address"] or 0, thread["length"]) for thread in threads]
+    worst = max(range(len(found)), key=lambda i: (strictness(found[i]), -i))
+    alike = all((one["filters"], one["rseq"]) == (found[0]["filters"], found[0]["rseq"]) for one in found)
+    return found[worst] | {"thread": None if alike else threads[worst]["name"]}
+
+
 def look_at_process(pid: int) -> Document:
     """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
 
@@ -146,9 +156,11 @@ def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Doc
     tasks = {tid: held.look(tid) for tid in tids}
     names = names_of(tids, held.pid)
     threads = [thread_document(layout, tasks[tid], names[tid]) for tid in tids]
-    seccomp = seccomp_document(tids[0], threads[0]["address"] or 0)
+    seccomp = _seccomp(threads)
     if not stopped:  # one that a signal stopped goes on being stopped
         _watch(held, threads, watch)
+        if not held.owed and not watch.stores:
+            raise InputError(f"process {held.pid} ended while it was looked at")
         threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in threads]
     return {
         "process": {
