@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from conftest import ROOT, Command, run_command
+from conftest import COMMAND, ROOT, Command, run_command
 from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strictness, value_of
 from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
@@ -400,6 +400,33 @@ def test_a_busy_process_with_signals_survives() -> None:
 
 
 @pytest.mark.ptrace
+def test_a_process_that_overwrites_is_caught_in_the_act_and_goes_on_unharmed(
+    host: Document, planted: Callable[[str], str]
+) -> None:
+    if host["kernel"]["class"] == "v2":
+        pytest.skip("this kernel kills such a process")
+    with subprocess.Popen([planted("overwriting_often")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        command = [*COMMAND, "doctor", "--process", str(process.pid), "--json", "-"]
+        sent = 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as doctoring:
+            while doctoring.poll() is None:
+                os.kill(process.pid, signal.SIGRTMIN)
+                sent += 1
+                time.sleep(0.002)
+            assert doctoring.stdout is not None
+            document = json.load(doctoring.stdout)
+        time.sleep(0.05)  # it overwrites on: a debug register that was left behind would kill it
+        process.terminate()
+        assert int(process.stdout.read()) == sent
+        assert process.wait() == 0
+    assert document["writes"][0]["object"] == "overwriting_often"
+    assert document["writes"][0]["count"] > 1
+    assert named(document) == {"ids-overwritten"}
+
+
+@pytest.mark.ptrace
 def test_a_process_whose_next_thread_is_its_last(planted: Callable[[str], str]) -> None:
     with waiting([planted("late_filter"), "wait"]) as pid:
         document = doctor("--process", str(pid))
@@ -588,6 +615,41 @@ def test_the_rules_that_this_machine_cannot_show() -> None:
     assert findings(healthy_document(seccomp=unread, kind="process", kernel=None)) == {"filter-unread"}
     words = {"last_words": ["x.so: cannot allocate memory in static TLS block"], "killed_by": None, "moment": "end"}
     assert findings(healthy_document(run=words, kind="command", kernel=None)) == {"static-tls-full"}
+
+
+def test_what_is_healthy_is_said_as_it_is() -> None:
+    def sentence(**changes: Any) -> str:
+        verdict = diagnose(healthy_document(**changes))["verdict"]
+        assert verdict["healthy"]
+        return str(verdict["sentence"])
+
+    (thread,) = healthy_document()["threads"]
+    assert "glibc registers it in every thread, and the CPU numbers" in sentence(threads=[thread | {"follows": True}])
+    assert "CPU numbers" not in sentence(threads=[thread | {"follows": None}])
+    off = healthy_document()["libc"] | {"size": 0}
+    own = thread | {"owner": "other", "object": "x.so", "believed": False}
+    assert "glibc registers" not in sentence(libc=off, threads=[own])
+    assert "glibc registers" not in sentence(
+        libc=off | {"size": None}, threads=[thread | {"owner": "none", "believed": None}]
+    )
+
+
+def test_names_are_a_list_in_words() -> None:
+    def words(count: int) -> str:
+        threads = [healthy_document()["threads"][0] | {"name": f"t{i}", "owner": "other"} for i in range(count)]
+        found = diagnose(healthy_document(threads=threads, kind="process", kernel=None))["findings"][0]
+        return str(found["sentence"].partition(" but in ")[2].partition(" the kernel")[0])
+
+    assert [words(i) for i in (1, 2, 3)] == ["t0", "t0 and t1", "t0, t1 and t2"]
+    assert words(5) == "t0, t1, t2 and 2 more"
+
+
+def test_a_preloaded_library_is_suspected() -> None:
+    libc = healthy_document()["libc"] | {"preload": "/lib/strange.so"}
+    thread = healthy_document()["threads"][0] | {"follows": False}
+    kernel = healthy_document()["kernel"] | {"rseq": "EPERM"}
+    for changes in ({"threads": [thread]}, {"kernel": kernel}):
+        assert "/lib/strange.so" in diagnose(healthy_document(libc=libc, **changes))["findings"][0]["sentence"]
 
 
 def test_the_rules_about_libc_and_its_end() -> None:

@@ -69,8 +69,8 @@ def _refused(document: Document) -> Iterator[Found]:
         yield (
             "filter-refuses",
             WARNING,
-            f"A filter answers the system call rseq with {answer} in the kernel's place ({proof}). No program started "
-            f"here has rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
+            f"A filter answers the system call rseq with {answer} in the kernel's place ({proof})"
+            f"{_suspects(document)}. No program started here has rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
             "To have rseq, allow the call in the filter (container or service sandbox profile) before programs start",
             SECCOMP,
         )
@@ -293,8 +293,9 @@ def _no_support(document: Document) -> Iterator[Found]:
 
 def _names(threads: Sequence[Document]) -> str:
     names = [thread["name"] for thread in threads]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    if len(names) > 3:
+        names[3:] = [f"{len(names) - 3} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _other_owner(document: Document) -> Iterator[Found]:
@@ -348,7 +349,7 @@ def _dead(document: Document) -> Iterator[Found]:
             ERROR,
             f"rseq looks registered in {_names(dead)}: the call was answered with success. But the CPU number in its "
             "area stays the same, also when the thread moves to another CPU: whoever trusts it works on another CPU's "
-            "data, without any message",
+            f"data, without any message{_suspects(document)}",
             f"Find who fakes the registration (a preloaded library, a filter, an emulator); until then, {OFF}",
             f"{MANUAL}; rseq(2)",
         )
@@ -470,7 +471,8 @@ def _static_tls(document: Document) -> Iterator[Found]:
             yield (
                 "static-tls-full",
                 ERROR,
-                f"{library['path']} cannot be loaded later: {library['sentence']}",
+                f"{library['path']} cannot be loaded later, because its thread-local variables need room that every "
+                f"thread gets at its start (static TLS): {library['sentence']}",
                 "Preload or link it, or raise the tunable named here",
                 "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
             )
@@ -514,7 +516,11 @@ def _healthy_sentence(document: Document) -> str:
         return "Healthy, as far as it was followed: the program left others behind and ended."
     if document["kind"] == "command":
         return "Healthy: rseq worked in this program."
-    return "Healthy: the kernel has rseq, glibc registers it in every thread, and the CPU numbers are right."
+    threads = document["threads"]
+    if not threads or any(thread["owner"] != GLIBC for thread in threads):
+        return "Healthy: nothing is wrong with rseq here."
+    right = ", and the CPU numbers are right" if all(thread["follows"] for thread in threads) else ""
+    return f"Healthy: the kernel has rseq, glibc registers it in every thread{right}."
 
 
 def diagnose(document: Document) -> Document:
