@@ -590,7 +590,10 @@ def healthy_document(**changes: Any) -> Document:
 
 
 def findings(document: Document) -> set[str]:
-    return {found["id"] for found in diagnose(document)["findings"]}
+    found = diagnose(document)["findings"]
+    for one in found:
+        jsonschema.validate(one, SCHEMA["$defs"]["finding"])
+    return {one["id"] for one in found}
 
 
 def test_the_rules_that_this_machine_cannot_show() -> None:
@@ -626,6 +629,9 @@ def test_what_is_healthy_is_said_as_it_is() -> None:
     (thread,) = healthy_document()["threads"]
     assert "glibc registers it in every thread, and the CPU numbers" in sentence(threads=[thread | {"follows": True}])
     assert "CPU numbers" not in sentence(threads=[thread | {"follows": None}])
+    none = thread | {"owner": "none", "length": None, "believed": None}
+    assert "which has none" in sentence(kind="process", kernel=None, libc=None, threads=[none])
+    assert "which has none" not in sentence(kind="process", kernel=None)
     off = healthy_document()["libc"] | {"size": 0}
     own = thread | {"owner": "other", "object": "x.so", "believed": False}
     assert "glibc registers" not in sentence(libc=off, threads=[own])
@@ -681,8 +687,9 @@ def test_the_rules_about_libc_and_its_end() -> None:
 def test_what_a_filter_does_to_the_next_thread(action: str, number: int | None, id_: str, words: str) -> None:
     answer = {"action": action, "errno": number}
     seccomp = {"filters": 1, "thread": None, "rseq": answer, "unread": None}
-    (found,) = diagnose(healthy_document(seccomp=seccomp, kind="process", kernel=None))["findings"]
-    assert found["id"] == id_
+    document = healthy_document(seccomp=seccomp, kind="process", kernel=None)
+    assert findings(document) == {id_}
+    (found,) = diagnose(document)["findings"]
     assert words in found["sentence"]
     assert ("'Fatal glibc error" in found["sentence"]) == (bool(number) or action == "trace")
     assert "system calls that a program may make" in found["sentence"]
@@ -722,9 +729,19 @@ def test_another_owner_leaves_an_old_number_only_if_there_is_one() -> None:
         assert ("an old CPU number" in diagnose(document)["findings"][0]["sentence"]) == believed
 
 
-def test_an_area_that_was_unmapped() -> None:
-    thread = healthy_document()["threads"][0] | {"address": 4096, "cpu_id": None, "cpu_id_start": None}
-    assert findings(healthy_document(threads=[thread], kind="process", kernel=None)) == {"area-unmapped"}
+@pytest.mark.ptrace
+def test_an_area_that_was_unmapped(planted: Callable[[str], str]) -> None:
+    with waiting([planted("unmapped_area")]) as pid:
+        document = doctor("--process", str(pid))
+    assert document["findings"][0]["id"] == "area-unmapped"
+    assert document["threads"][1]["name"] in document["findings"][0]["sentence"]
+
+
+def test_an_unusual_signature_is_told_of() -> None:
+    thread = healthy_document()["threads"][0] | {"owner": "other", "believed": False}
+    for signature, told in ((0x12345678, True), (0x53053053, False)):
+        document = healthy_document(threads=[thread | {"signature": signature}], kind="process", kernel=None)
+        assert ("restartable code that was built" in diagnose(document)["findings"][0]["sentence"]) == told
 
 
 def test_an_at_secure_program_ignores_the_tunable() -> None:

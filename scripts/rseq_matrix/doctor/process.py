@@ -13,7 +13,7 @@ from typing import Any
 from rseq_matrix._native import lib
 from rseq_matrix.doctor.command import seccomp_document
 from rseq_matrix.doctor.filters import strictness
-from rseq_matrix.doctor.thread import GLIBC, layout_of, libc_document, names_of, thread_document
+from rseq_matrix.doctor.thread import GLIBC, layout_of, libc_document, lost_area, names_of, thread_document
 from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
@@ -159,7 +159,7 @@ def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Doc
     seccomp = _seccomp(threads)
     if not stopped:  # one that a signal stopped goes on being stopped
         _watch(held, threads, watch)
-        if not held.owed and not watch.stores:
+        if not held.owed and not watch.stores and not any(map(lost_area, threads)):
             raise InputError(f"process {held.pid} ended while it was looked at")
         threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in threads]
     return {

@@ -12,7 +12,7 @@ from typing import Any
 from rseq_matrix.doctor.filters import PASSING, SIGNATURE
 from rseq_matrix.doctor.kernel_behaviour import CHANGED_ONLY, LEGACY, V2
 from rseq_matrix.doctor.libc import TUNABLE, asked_for
-from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER
+from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, lost_area
 
 Document = dict[str, Any]
 Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
@@ -303,7 +303,7 @@ def _other_owner(document: Document) -> Iterator[Found]:
     if not others:
         return
     home = next((thread["object"] for thread in others if thread["object"]), None)
-    where = f" (its area lies in {home})" if home else ""
+    where = (f" (its area lies in {home})" if home else "") + _strange_signature(others)
     if _believing_size(document):
         old = any(thread["believed"] for thread in others)
         trust = (
@@ -328,6 +328,14 @@ def _other_owner(document: Document) -> Iterator[Found]:
             "Nothing to repair",
             f"{LIBRSEQ}; {TCMALLOC}",
         )
+
+
+def _strange_signature(threads: Sequence[Document]) -> str:
+    """Return what a signature does that code is not usually built for; nothing for the usual one."""
+    strange = next((t["signature"] for t in threads if t["signature"] not in (SIGNATURE, None)), None)
+    if strange is None:
+        return ""
+    return f", with the signature {strange:#x}: the kernel kills restartable code that was built for {SIGNATURE:#x}"
 
 
 def _dead_threads(document: Document) -> list[Document]:
@@ -426,7 +434,7 @@ def _kind(thread: Document) -> str:
 
 
 def _area_gone(document: Document) -> Iterator[Found]:
-    gone = [t for t in document["threads"] if t["address"] and t["owner"] != NONE and t["cpu_id"] is None]
+    gone = [thread for thread in document["threads"] if lost_area(thread)]
     if gone:
         yield (
             "area-unmapped",
@@ -508,19 +516,26 @@ RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
 
 
 def _healthy_sentence(document: Document) -> str:
-    if document["kind"] == "process":
-        return "Healthy: nothing is wrong with rseq in this process."
-    if document["kind"] == "command" and document["run"]["moment"] in ("entry", "tls"):
-        return "Healthy: rseq works in this program, up to where its own code begins."
-    if document["kind"] == "command" and document["run"]["left"]:
-        return "Healthy, as far as it was followed: the program left others behind and ended."
-    if document["kind"] == "command":
-        return "Healthy: rseq worked in this program."
     threads = document["threads"]
+    if document["kind"] != "host":
+        has_it = any(thread["length"] for thread in threads)
+        return f"Healthy{_healthy_program(document, '' if has_it else ', which has none')}."
     if not threads or any(thread["owner"] != GLIBC for thread in threads):
         return "Healthy: nothing is wrong with rseq here."
     right = ", and the CPU numbers are right" if all(thread["follows"] for thread in threads) else ""
     return f"Healthy: the kernel has rseq, glibc registers it in every thread{right}."
+
+
+def _healthy_program(document: Document, without: str) -> str:
+    """Say how far the health of a process or program goes; `without`: it does not use rseq at all."""
+    if document["kind"] == "process":
+        return f": nothing is wrong with rseq in this process{without}"
+    if document["run"]["moment"] in ("entry", "tls"):
+        works = "nothing is wrong with rseq" if without else "rseq works"
+        return f": {works} in this program{without}, up to where its own code begins"
+    if document["run"]["left"]:
+        return ", as far as it was followed: the program left others behind and ended"
+    return f": nothing is wrong with rseq in this program{without}" if without else ": rseq worked in this program"
 
 
 def diagnose(document: Document) -> Document:
