@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,10 @@ from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strict
 from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
 from rseq_matrix.doctor.lines import Spoken, parse
+from rseq_matrix.doctor.process import resume
 from rseq_matrix.doctor.thread import empty_thread
 from rseq_matrix.doctor.verdict import diagnose
+from rseq_matrix.layout.tracing import standing_still, status_field
 
 PLANTED = Path(__file__).resolve().parent / "planted"
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/doctor-1.json").read_text(encoding="utf-8"))
@@ -338,6 +341,40 @@ def test_the_end_of_a_thread_is_not_the_end_of_its_program() -> None:
 
 
 @pytest.mark.ptrace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a program of another user's")
+def test_a_set_user_id_program_ignores_the_tunable(tmp_path: Path) -> None:
+    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip("set-user-ID is switched off where the tests write")
+    program = tmp_path / "program"
+    shutil.copy("/bin/true", program)
+    os.chown(program, 65534, 65534)
+    program.chmod(0o4755)
+    document = doctor("--", str(program), environment=OFF)
+    assert document["run"]["secure"]
+    assert named(document) == {"tunable-ignored"}
+
+
+@pytest.mark.ptrace
+def test_all_threads_of_a_program_whose_time_is_up_are_looked_at(planted: Callable[[str], str]) -> None:
+    document = doctor("--run", "--time-limit", "1", "--", planted("many_threads"), "2", "lock")
+    assert [thread["owner"] for thread in document["threads"]] == ["glibc"] * 3
+    assert os.geteuid() != 0 or document["seccomp"]["rseq"] == {"action": "errno", "errno": errno.EPERM}
+
+
+@pytest.mark.ptrace
+def test_what_a_program_did_before_it_became_another_counts() -> None:
+    document = doctor("--run", "--", "sh", "-c", "/bin/true & exec /bin/true")
+    assert facts(document, *FINISHED, "children") == FINISHED | {"children": 1}
+
+
+@pytest.mark.ptrace
+def test_a_trap_of_the_programs_own_is_its_own() -> None:
+    document = doctor("--run", "--", "sh", "-c", "kill -TRAP $$; exit 0")
+    assert facts(document, "exit_status", "killed_by") == {"exit_status": None, "killed_by": "SIGTRAP"}
+    assert named(document) == {"program-died"}
+
+
+@pytest.mark.ptrace
 def test_a_script_is_followed(tmp_path: Path) -> None:
     def script(name: str, text: str) -> str:
         (tmp_path / name).write_text(text)
@@ -371,15 +408,27 @@ def test_a_healthy_process_goes_on() -> None:
 
 
 @pytest.mark.ptrace
-def test_a_stopped_process_stays_stopped() -> None:
-    with waiting(["sleep", "60"], ready=False) as pid:
-        time.sleep(0.2)
+def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
+    with waiting([planted("overwriting_often")]) as pid:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.1)
         document = doctor("--process", str(pid))
         assert document["threads"][0]["owner"] == "glibc"
-        assert not document["writes"]
+        assert not document["writes"]  # it did not run for a moment either
+        assert not document["watched"]
         assert state(pid) == "T"
+
+
+@pytest.mark.ptrace
+def test_a_signal_that_comes_while_a_process_is_held_is_handed_on() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        time.sleep(0.2)
+        with standing_still(process.pid) as held:
+            resume(held, [process.pid])
+            process.terminate()
+            assert held.wait_until_still(process.pid)
+            resume(held, [process.pid])
+        assert process.wait() == -signal.SIGTERM
 
 
 @pytest.mark.ptrace
@@ -448,6 +497,25 @@ def test_a_filter_of_one_thread_only(planted: Callable[[str], str]) -> None:
         assert document["seccomp"]["thread"] == document["threads"][-1]["name"]
         assert document["seccomp"]["thread"] in document["findings"][0]["sentence"]
         assert "EPERM" in document["findings"][0]["sentence"]
+
+
+@pytest.mark.ptrace
+def test_the_strict_mode_has_no_filter(planted: Callable[[str], str]) -> None:
+    with waiting([planted("strict_mode")]) as pid:
+        assert doctor("--process", str(pid))["seccomp"]["filters"] == 0
+
+
+@pytest.mark.ptrace
+def test_a_process_that_ends_while_it_is_looked_at() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        command = [*COMMAND, "doctor", "--process", str(process.pid)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as doctoring:
+            while status_field(Path(f"/proc/{process.pid}"), "TracerPid") == "0":
+                time.sleep(0.001)
+            time.sleep(0.03)
+            process.kill()
+            said, complaint = doctoring.communicate()
+    assert (doctoring.returncode, said, len(complaint.splitlines())) == (4, "", 1)
 
 
 @pytest.mark.ptrace

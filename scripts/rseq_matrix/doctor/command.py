@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.doctor.filters import ORIGINAL, answer_of, call_data, read_filters
+from rseq_matrix.doctor.filters import ORIGINAL, answer_of, call_data, read_filters, strictness
 from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, thread_document
 from rseq_matrix.doctor.writes import Watch, program_counter
 from rseq_matrix.errors import InputError
@@ -116,6 +116,10 @@ def seccomp_document(tid: int, area: int, length: int | None = None) -> Document
     programs, unread = read_filters(tid)
     answer = None if unread else answer_of(programs, call_data(area, length or ORIGINAL))
     return {"filters": count or len(programs) or 1, "thread": None, "rseq": answer, "unread": unread}
+
+
+def _known_strictness(seccomp: Document) -> tuple[tuple[int, int], bool]:
+    return strictness(seccomp), seccomp["rseq"] is not None
 
 
 def _is_process(tid: int) -> bool:
@@ -367,7 +371,7 @@ class _Journey:
         others = [old for old in self.found.threads if old["tid"] != tid]
         self.found.threads = sorted([*others, thread], key=lambda one: (one["name"] != "main", one["tid"]))
         seccomp = seccomp_document(tid, thread["address"] or 0, thread["length"])
-        if seccomp["rseq"] or not self.found.seccomp or not self.found.seccomp["rseq"]:
+        if not self.found.seccomp or _known_strictness(seccomp) >= _known_strictness(self.found.seccomp):
             self.found.seccomp = seccomp  # a task that a filter has killed does not hand it out any more
 
 

@@ -40,7 +40,7 @@ def tunables_of(pid: int) -> str | None:
     return values[0].decode("utf-8", "replace") if values else None
 
 
-def _resume(held: Held, tids: Sequence[int]) -> None:
+def resume(held: Held, tids: Sequence[int]) -> None:
     """Let still threads run on, still held, with the signals that they are owed."""
     for tid in tids:
         held.still.discard(tid)
@@ -80,7 +80,7 @@ def _watch(held: Held, threads: Sequence[Document], watch: Watch) -> None:
         for tid, area in list(areas.items())[:WATCHED_THREADS]:
             watch.begin(tid, area)
         if areas and not watch.error:
-            _resume(held, list(held.still))
+            resume(held, list(held.still))
             _serve(held, watch, WATCH_TIME)
     finally:
         with undisturbed():  # a register that is left behind would kill the process at its next store
@@ -98,7 +98,7 @@ def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
     try:
         for cpu in sorted(allowed)[:2]:
             os.sched_setaffinity(tid, {cpu})
-            _resume(held, [tid])
+            resume(held, [tid])
             time.sleep(FOLLOW_TIME)
             _stop_again(held, Watch())
             answers.append(tid in held.still and memory.word(area + 4, "i") == cpu)
@@ -172,5 +172,5 @@ def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Doc
         "threads": threads,
         "seccomp": seccomp,
         "writes": watch.documents(memory, layout.objects),
-        "watched": not watch.error and any(thread["address"] for thread in threads),
+        "watched": not stopped and not watch.error and any(thread["address"] for thread in threads),
     }
