@@ -856,6 +856,51 @@ def test_filters_are_walked_through() -> None:
     assert value_of([Instruction(LOAD_NUMBER, 0, 0, 0)], data) is None
 
 
+@pytest.mark.parametrize(
+    ("steps", "value"),
+    [
+        ([(0x04, 3)], 15),  # add
+        ([(0x14, 13)], 0xFFFFFFFF),  # subtract
+        ([(0x24, 3)], 36),  # multiply
+        ([(0x34, 5)], 2),  # divide
+        ([(0x44, 1)], 13),  # or
+        ([(0x54, 4)], 4),  # and
+        ([(0x64, 2)], 48),  # shift left
+        ([(0x74, 2)], 3),  # shift right
+        ([(0x84, 0)], 0xFFFFFFF4),  # negate
+        ([(0xA4, 4)], 8),  # exclusive or
+        ([(0x07, 0), (0x0C, 0)], 24),  # to the index; add the index
+        ([(0x01, 7), (0x87, 0)], 7),  # load the index; from the index
+        ([(0x02, 3), (0x00, 1), (0x60, 3)], 12),  # store, load, load what was stored
+        ([(0x07, 0), (0x03, 2), (0x01, 1), (0x61, 2), (0x87, 0)], 12),  # the same with the index
+        ([(0x80, 0)], 64),  # the length of struct seccomp_data
+        ([(0x05, 1), (0x00, 1)], 12),  # jump over
+        ([(0x20, 16 + 24)], 0x53053053),  # the fourth argument
+    ],
+)
+def test_the_instructions_of_a_filter(steps: list[tuple[int, int]], value: int) -> None:
+    program = [(0x00, 12), *steps, (0x16, 0)]  # load 12; return what comes out
+    assert value_of([Instruction(code, 0, 0, operand) for code, operand in program], call_data()) == value
+
+
+@pytest.mark.parametrize(
+    ("comparison", "operand", "holds"),
+    [
+        (0x15, 12, 1),
+        (0x15, 11, 0),
+        (0x25, 12, 0),
+        (0x25, 11, 1),
+        (0x35, 12, 1),
+        (0x35, 13, 0),
+        (0x45, 4, 1),
+        (0x45, 3, 0),
+    ],
+)
+def test_the_comparisons_of_a_filter(comparison: int, operand: int, holds: int) -> None:
+    program = [Instruction(0x00, 0, 0, 12), Instruction(comparison, 0, 1, operand)]
+    assert value_of([*program, Instruction(0x06, 0, 0, 1), Instruction(0x06, 0, 0, 0)], call_data()) == holds
+
+
 def test_a_filter_that_looks_at_an_argument() -> None:
     by_length = [
         Instruction(LOAD_NUMBER, 0, 0, 16 + 8),  # the low half of the second argument
