@@ -362,6 +362,15 @@ def test_all_threads_of_a_program_whose_time_is_up_are_looked_at(planted: Callab
 
 
 @pytest.mark.ptrace
+def test_a_shell_whose_time_is_up_between_its_children() -> None:
+    for _ in range(3):
+        begin = time.monotonic()
+        document = doctor("--run", "--time-limit", "0.5", "--", "sh", "-c", "while :; do /bin/true; done")
+        assert (document["run"]["moment"], named(document)) == ("time limit", set())
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.ptrace
 def test_what_a_program_did_before_it_became_another_counts() -> None:
     document = doctor("--run", "--", "sh", "-c", "/bin/true & exec /bin/true")
     assert facts(document, *FINISHED, "children") == FINISHED | {"children": 1}
@@ -516,6 +525,14 @@ def test_a_process_that_ends_while_it_is_looked_at() -> None:
             process.kill()
             said, complaint = doctoring.communicate()
     assert (doctoring.returncode, said, len(complaint.splitlines())) == (4, "", 1)
+
+
+@pytest.mark.ptrace
+def test_threads_and_programs_that_are_only_just_starting_are_no_defect(planted: Callable[[str], str]) -> None:
+    for mode in ("storm", "again"):
+        with waiting([planted("starting"), mode]) as pid:
+            for _ in range(4):
+                assert named(doctor("--process", str(pid))) == set()
 
 
 @pytest.mark.ptrace

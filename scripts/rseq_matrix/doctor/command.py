@@ -56,6 +56,8 @@ Document = dict[str, Any]
 
 START_LIMIT = 10.0
 """Seconds until the program's own code begins."""
+LAST_LOOK = 0.5
+"""Seconds in which threads stop, when the time is up; one that sleeps in the kernel does not."""
 ENTRY, EARLY, END, LATE = "entry", "tls", "end", "time limit"
 OUTPUT = 1 << 16
 LAST_LINES = 6
@@ -376,13 +378,21 @@ class _Journey:
 
 
 def _look_at_the_rest(journey: _Journey) -> None:
-    """Look at the threads of a program whose time is up."""
+    """Look at the threads of a program whose time is up. Its children go on meanwhile: vfork's hold their parent."""
     started = journey.started
-    for tid in living_tasks(started.pid):
-        if tid in started.owed and tid not in started.still:
-            lib.rsm_trace_interrupt(tid)
-            if started.wait_until_still(tid):
-                journey.look(tid)
+    wanted = set(living_tasks(started.pid)) - started.still
+    for tid in wanted:
+        lib.rsm_trace_interrupt(tid)
+    for tid, stop in journey.stops(LAST_LOOK):
+        if tid in wanted:
+            started.note_stop(tid, stop)
+            journey.look(tid)
+            wanted.discard(tid)
+        else:
+            journey.step(tid, stop)
+            journey.go_on(tid, stop)
+        if not wanted:
+            return
 
 
 def _travel(journey: _Journey, limit: float) -> None:

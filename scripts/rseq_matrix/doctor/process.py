@@ -13,7 +13,7 @@ from typing import Any
 from rseq_matrix._native import lib
 from rseq_matrix.doctor.command import seccomp_document
 from rseq_matrix.doctor.filters import strictness
-from rseq_matrix.doctor.thread import GLIBC, layout_of, libc_document, lost_area, names_of, thread_document
+from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
 from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
@@ -109,16 +109,17 @@ def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
 
 
 def _second_look(held: Held, layout: Layout, thread: Document, task: Task) -> Document:
-    """Look again at a thread of which libc believes what the kernel does not confirm, and try whether cpu_id is alive.
+    """Look again at a thread that glibc has not registered: one that was only just starting has its area by then.
 
-    One that was only just starting has its area by then.
+    Where libc believes what the kernel does not confirm, try whether cpu_id is alive.
     """
     said, tid = layout.libc.rseq, thread["tid"]
-    if not said or not thread["believed"] or thread["owner"] == GLIBC or tid not in held.still:
+    if not said or thread["owner"] == GLIBC or tid not in held.still:
         return thread
     follows = None
-    with contextlib.suppress(OSError, InputError):
-        follows = _follows(held, layout.memory, tid, task.thread_pointer + said.offset)
+    if thread["believed"]:
+        with contextlib.suppress(OSError, InputError):
+            follows = _follows(held, layout.memory, tid, task.thread_pointer + said.offset)
     if tid in held.still:
         thread = thread_document(layout, held.look(tid), thread["name"])
     return {**thread, "follows": follows}
@@ -132,12 +133,27 @@ def _seccomp(threads: Sequence[Document]) -> Document:
     return found[worst] | {"thread": None if alike else threads[worst]["name"]}
 
 
+def _lasting(held: Held, threads: Sequence[Document]) -> list[Document]:
+    """Return the threads but those that had no area yet when they were looked at, and have ended since."""
+    return [t for t in threads if t["owner"] != NONE or t["tid"] in held.owed] or list(threads)
+
+
 def look_at_process(pid: int) -> Document:
     """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
+
+    One that has no rseq may only just have been started: it is looked at twice.
 
     Raises InputError for a process that is gone, a zombie, the kernel's, 32-bit or not ours; MissingError where tracing
     is not allowed.
     """
+    found = _look_once(pid)
+    if found["libc"] and not found["libc"]["size"] and not any(thread["length"] for thread in found["threads"]):
+        time.sleep(WATCH_TIME)
+        found = _look_once(pid)
+    return found
+
+
+def _look_once(pid: int) -> Document:
     stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
     with standing_still(pid) as held:
         tids = sorted(held.still)
@@ -161,7 +177,7 @@ def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Doc
         _watch(held, threads, watch)
         if not held.owed and not watch.stores and not any(map(lost_area, threads)):
             raise InputError(f"process {held.pid} ended while it was looked at")
-        threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in threads]
+        threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in _lasting(held, threads)]
     return {
         "process": {
             "pid": held.pid,
