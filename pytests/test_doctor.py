@@ -147,8 +147,16 @@ def _timed() -> float:
 
 def test_verbose_shows_the_experiments() -> None:
     done = run_command("doctor", "--verbose")
-    for word in ("32 bytes", "overwritten, then: sleep", "__rseq_offset", "restartable sequences"):
+    for word in ("32 bytes", "registered; its CPU number overwritten, then: sleep", "__rseq_offset", "restartable seq"):
         assert word in done.stdout
+
+
+def test_verbose_says_what_was_not_registered(deny: Path) -> None:
+    options = {"env": os.environ | {"COLUMNS": "200"}}
+    refused = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, str(errno.EPERM)], **options)
+    assert "refused with EPERM; its CPU number overwritten, then: sleep not tried" in refused.stdout
+    faked = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, "0"], **options)
+    assert "answered 'success', and not done; its CPU number" in faked.stdout
 
 
 @pytest.mark.usefixtures("host")

@@ -62,7 +62,7 @@ def _kernel_lines(kernel: Document) -> Iterator[tuple[str, str]]:
     if kernel["class"]:
         yield "", f"{CLASSES[kernel['class']]} ({kernel['class']})"
     barrier = kernel["membarrier"]
-    aborts = {True: "works", False: "does NOT work", None: "is there" if barrier["offered"] else "is missing"}
+    aborts = {True: "works", False: "does NOT work", None: "is offered" if barrier["offered"] else "is missing"}
     slices = kernel["slice_extension"]["lengths"]
     more = f"for areas of {', '.join(map(str, slices))} bytes" if slices else "no"
     yield "", f"restarting code on other CPUs (membarrier) {aborts[barrier['aborts']]}; longer time slices: {more}"
@@ -144,9 +144,21 @@ def _children_lines(run: Document) -> Iterator[tuple[str, str]]:
 def _action(answer: Document) -> str:
     """Return what filters do with rseq(2)."""
     if answer["action"] == "errno":
-        refused = errno.errorcode.get(answer["errno"], f"error {answer['errno']}")
-        return f"refused with {refused}" if answer["errno"] else "answered 'success', and not done"
+        return f"refused with {_error(answer['errno'])}" if answer["errno"] else "answered 'success', and not done"
     return ACTIONS[answer["action"]]
+
+
+def _registration(found: Document) -> str:
+    """Return what became of the registration of a length in the experiment."""
+    if found["answer"] is None:
+        return "not tried"
+    if found["answer"]:
+        return f"refused with {_error(found['answer'])}"
+    return "registered" if found["registered"] else "answered 'success', and not done"
+
+
+def _error(number: int) -> str:
+    return errno.errorcode.get(number, f"error {number}")
 
 
 def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
@@ -156,8 +168,11 @@ def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
         yield "area", f"{where}, __rseq_size {libc['size']}, __rseq_flags {libc['flags']}"
     for found in (document["kernel"] or {}).get("registrations", []):
         events = ", ".join(f"{name} {what or 'not tried'}" for name, what in found["events"].items())
-        yield f"{found['length']} bytes", f"answer {found['answer']}; overwritten, then: {events}"
-    yield "watched", "yes" if document["watched"] else "no: nobody watched who writes to the ids"
+        yield f"{found['length']} bytes", f"{_registration(found)}; its CPU number overwritten, then: {events}"
+    watched = (
+        "yes: who but the kernel writes the CPU number" if document["watched"] else "no: a writer was not looked for"
+    )
+    yield "watched", watched
     if document["untraced"]:
         yield "", document["untraced"]
     for word in (document["run"] or {}).get("last_words", []) if document["kind"] != "host" else []:
