@@ -379,6 +379,14 @@ def test_a_shell_whose_time_is_up_between_its_children() -> None:
 
 
 @pytest.mark.ptrace
+def test_a_long_path_is_not_cut_on_a_narrow_screen(tmp_path: Path) -> None:
+    program = tmp_path / ("long" * 30)
+    shutil.copy("/bin/true", program)
+    done = run_command("doctor", "--", str(program), env=os.environ | {"COLUMNS": "40"})
+    assert str(program) in "".join(done.stdout.split()).removeprefix("program")
+
+
+@pytest.mark.ptrace
 def test_what_a_program_did_before_it_became_another_counts() -> None:
     document = doctor("--run", "--", "sh", "-c", "/bin/true & exec /bin/true")
     assert facts(document, *FINISHED, "children") == FINISHED | {"children": 1}

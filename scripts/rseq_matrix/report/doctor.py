@@ -200,7 +200,7 @@ def show_doctor(console: Console, document: Document, verbose: bool = False) -> 
         console.print(Text(INTRODUCTION, style="dim"), highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     lines = [*(_kernel_lines(document["kernel"]) if document["kernel"] else ())]
     lines += _run_lines(document)
     lines += _libc_lines(document["libc"]) if document["libc"] else ()
