@@ -393,6 +393,17 @@ def test_what_a_program_did_before_it_became_another_counts() -> None:
 
 
 @pytest.mark.ptrace
+@pytest.mark.libc_a
+def test_a_program_with_a_root_of_its_own_is_read_there(planted: Callable[..., str]) -> None:
+    program = planted("many_threads", "-static")
+    script = f"mount --bind {program} /bin/true && exec /bin/true 1"
+    if subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here, or not for this user")
+    document = doctor("--run", "--", "unshare", "-m", "sh", "-c", script)
+    assert facts(document, *FINISHED, "static") == FINISHED | {"static": True}
+
+
+@pytest.mark.ptrace
 def test_a_trap_of_the_programs_own_is_its_own() -> None:
     document = doctor("--run", "--", "sh", "-c", "kill -TRAP $$; exit 0")
     assert facts(document, "exit_status", "killed_by") == {"exit_status": None, "killed_by": "SIGTRAP"}

@@ -272,7 +272,12 @@ class _Journey:
 
     def _become_another(self) -> None:
         """Begin anew: the program has put another in its place, as env and sandboxes do."""
-        self.plan = plan(os.path.realpath(f"/proc/{self.started.pid}/exe"))
+        file = f"/proc/{self.started.pid}/exe"  # its path may mean another file here: it may have a root of its own
+        name = os.path.realpath(file)
+        try:
+            self.plan = replace(plan(file), path=name)
+        except InputError as error:
+            raise InputError(str(error).replace(file, name)) from error
         self.found = Followed(self.plan.path, static=not self.plan.dynamic, children=self.found.children)
         self.watch, self.target, self.passed = Watch(), None, False
         self.forget_layout()
