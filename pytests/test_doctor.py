@@ -21,7 +21,7 @@ import pytest
 
 from conftest import COMMAND, ROOT, Command, run_command
 from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strictness, value_of
-from rseq_matrix.doctor.kernel_behaviour import kernel_class, length_class, registration_document
+from rseq_matrix.doctor.kernel_behaviour import barrier_aborts, kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
 from rseq_matrix.doctor.lines import Spoken, parse
 from rseq_matrix.doctor.process import resume
@@ -690,6 +690,15 @@ def test_the_classes_of_kernels() -> None:
     assert kernel_class([LEGACY, refused]) == "legacy"
     faked = registration_document(32, spoken("control 0\nanswer 0\ncpu_id -1\ntrying sleep\nsleep kept\nsignal kept"))
     assert kernel_class([faked, faked]) is None
+
+
+@pytest.mark.parametrize(
+    ("hits", "chance", "rounds", "aborts"),
+    [(10, 0, 10, True), (10, 3, 10, True), (0, 0, 10, False), (3, 3, 10, None), (0, 0, 0, None), (2, 3, 10, None)],
+)
+def test_whether_a_barrier_aborts(hits: int, chance: int, rounds: int, aborts: bool | None) -> None:
+    said = {"aborted_with": str(hits), "aborted_without": str(chance), "rounds": str(rounds)}
+    assert barrier_aborts(Spoken({"barrier": said}, 0)) is aborts
 
 
 def healthy_document(**changes: Any) -> Document:
