@@ -200,6 +200,12 @@ def test_a_filter_that_refuses(deny: Path, answer: int) -> None:
     assert document["kernel"]["class"] is None
 
 
+def test_a_tunable_is_not_blamed_for_what_a_filter_does(deny: Path) -> None:
+    document = doctor(wrapper=[str(deny), RSEQ, str(errno.EPERM)], environment=OFF)
+    assert document["libc"]["tunable"]["in_force"] is False
+    assert named(document) == {"filter-refuses"}
+
+
 def test_a_filter_that_fakes_success(deny: Path) -> None:
     document = doctor(wrapper=[str(deny), RSEQ, "0"])
     assert named(document) == {"filter-fakes"}
