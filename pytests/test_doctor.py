@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from conftest import COMMAND, ROOT, Command, run_command
 from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strictness, value_of
@@ -28,6 +30,7 @@ from rseq_matrix.doctor.process import resume
 from rseq_matrix.doctor.thread import empty_thread
 from rseq_matrix.doctor.verdict import diagnose
 from rseq_matrix.layout.tracing import standing_still, status_field
+from rseq_matrix.report.doctor import show_doctor
 
 PLANTED = Path(__file__).resolve().parent / "planted"
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/doctor-1.json").read_text(encoding="utf-8"))
@@ -101,6 +104,25 @@ def test_a_host_without_a_defect_is_healthy(host: Document) -> None:
     assert host["kernel"]["class"] in ("legacy", "changed-only", "v2")
     assert host["libc"]["size"] >= 20
     assert host["libc"]["tunable"] == {"text": None, "asked": None, "in_force": None}
+
+
+def test_the_package_of_libc_is_named(host: Document) -> None:
+    loader = os.path.realpath("/lib64/ld-linux-x86-64.so.2")
+    query = ["dpkg-query", "-S", loader, loader.removeprefix("/usr")]
+    if not shutil.which(query[0]) or not subprocess.run(query, capture_output=True, check=False).stdout:
+        pytest.skip("no package manager of Debian's knows the dynamic linker")
+    assert host["libc"]["package"].startswith("libc6")
+
+
+def test_more_findings_than_fit_are_counted(host: Document) -> None:
+    finding = {"id": "tunable-off", "severity": "warning", "sentence": "Off", "advice": "None", "reference": "none"}
+    document = host | {"findings": [finding] * 5}
+    for verbose, shown in ((False, 3), (True, 5)):
+        written = io.StringIO()
+        show_doctor(Console(file=written, width=80), document, verbose)
+        text = written.getvalue()
+        assert text.count("Off.") == shown
+        assert ("and 2 more: --verbose" in text) != verbose
 
 
 @pytest.mark.ptrace
