@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -22,7 +23,8 @@ import pytest
 from rich.console import Console
 
 from conftest import COMMAND, ROOT, Command, run_command
-from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, strictness, value_of
+from rseq_matrix.doctor import filters
+from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, read_filters, strictness, value_of
 from rseq_matrix.doctor.kernel_behaviour import barrier_aborts, kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
 from rseq_matrix.doctor.lines import Spoken, parse
@@ -429,6 +431,15 @@ def test_a_program_with_a_root_of_its_own_is_read_there(planted: Callable[..., s
         pytest.skip("no mount namespaces here, or not for this user")
     document = doctor("--run", "--", "unshare", "-m", "sh", "-c", script)
     assert facts(document, *FINISHED, "static") == FINISHED | {"static": True}
+
+
+@pytest.mark.ptrace
+def test_what_a_program_says_does_not_reach_the_screen_raw(tmp_path: Path) -> None:
+    program = tmp_path / "strange\033[31m"
+    shutil.copy("/bin/sh", program)
+    done = run_command("doctor", "--verbose", "--run", "--", str(program), "-c", "printf '\\033[31m'; kill -ABRT $$")
+    assert "SIGABRT" in done.stdout
+    assert "\033" not in done.stdout
 
 
 @pytest.mark.ptrace
@@ -847,6 +858,17 @@ def test_what_a_filter_does_to_the_next_thread(action: str, number: int | None, 
         "findings"
     ]
     assert id_ == "filter-unread" or "had started would" in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(errno.EACCES, "only root"), (errno.EPERM, "only root"), (errno.EIO, "(EIO)"), (errno.ENOENT, "")],
+)
+def test_why_filters_cannot_be_read(monkeypatch: pytest.MonkeyPatch, error: int, why: str) -> None:
+    monkeypatch.setattr(filters, "lib", SimpleNamespace(rsm_trace_filter=lambda *_: error))
+    found, unread = read_filters(1)
+    assert found == []
+    assert (why in unread) if unread else not why
 
 
 def test_the_strictest_filters_of_the_threads_count() -> None:
