@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Request:
             raise UsageError("--process and a COMMAND cannot be asked for together")
         if (self.whole or self.libraries) and not self.command:
             raise UsageError(f"{'--run' if self.whole else '--loads'} needs a COMMAND: -- COMMAND [ARGUMENT]...")
+        if math.isnan(self.limit):
+            raise UsageError("--time-limit is no number of seconds")
 
     def examine(self) -> Document:
         """Return the document of what was asked for."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.doctor.filters import answer_of, call_data, read_filters
-from rseq_matrix.doctor.thread import layout_of, libc_document, thread_document
+from rseq_matrix.doctor.filters import ORIGINAL, answer_of, call_data, read_filters, strictness
+from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, thread_document
 from rseq_matrix.doctor.writes import Watch, program_counter
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
@@ -38,18 +39,35 @@ from rseq_matrix.layout.starting import (
     new_task,
     plan,
     start_traced,
-    stops,
 )
-from rseq_matrix.layout.tracing import living_tasks, status_field
+from rseq_matrix.layout.tracing import (
+    ALL_KINDS,
+    BRIEF,
+    GONE,
+    MOMENT,
+    Task,
+    living_tasks,
+    stat_fields,
+    status_field,
+)
 from rseq_matrix.signals import signal_name, undisturbed
 
 Document = dict[str, Any]
 
 START_LIMIT = 10.0
 """Seconds until the program's own code begins."""
+LAST_LOOK = 0.5
+"""Seconds in which threads stop, when the time is up; one that sleeps in the kernel does not."""
 ENTRY, EARLY, END, LATE = "entry", "tls", "end", "time limit"
 OUTPUT = 1 << 16
 LAST_LINES = 6
+SECCOMP_FILTER = "2"
+"""The mode with filters; 1 is the strict mode, which has none (proc_pid_status(5))."""
+STARTING_CALLS = frozenset({56, 435, 273, RSEQ_CALL})
+"""clone, clone3, set_robust_list: where a thread stands that glibc has not registered yet (start_thread)."""
+NO_CALL = -1
+INTERPRETERS = 4
+"""As many scripts may interpret each other (execve(2), "Interpreter scripts")."""
 
 
 @dataclass
@@ -70,6 +88,10 @@ class Followed:
     output: str = ""
     static: bool = False
     secure: bool = False
+    children: int = 0
+    """Other processes that it started; nobody looks at them."""
+    left: int = 0
+    """Those of them that still ran when it had ended."""
 
     def document(self) -> Document:
         """Return what is known of its end, and of what it said last."""
@@ -82,19 +104,75 @@ class Followed:
             "watched": self.watched,
             "exit_status": self.exit_status,
             "killed_by": self.killed_by,
+            "children": self.children,
+            "left": self.left,
             "last_words": lines[-LAST_LINES:] if self.moment in (END, LATE) else [],
         }
 
 
-def seccomp_document(tid: int, area: int) -> Document:
+def seccomp_document(tid: int, area: int, length: int | None = None) -> Document:
     """Return how many filters a stopped task has, and what they answer to the registration of an area."""
+    if status_field(Path(f"/proc/{tid}"), "Seccomp") != SECCOMP_FILTER:
+        return {"filters": 0, "thread": None, "rseq": None, "unread": None}
     count = int(status_field(Path(f"/proc/{tid}"), "Seccomp_filters") or 0)
-    mode = int(status_field(Path(f"/proc/{tid}"), "Seccomp") or 0)
-    if not mode:
-        return {"filters": 0, "rseq": None, "unread": None}
     programs, unread = read_filters(tid)
-    answer = None if unread else answer_of(programs, call_data(area))
-    return {"filters": count or len(programs) or 1, "rseq": answer, "unread": unread}
+    answer = None if unread else answer_of(programs, call_data(area, length or ORIGINAL))
+    return {"filters": count or len(programs) or 1, "thread": None, "rseq": answer, "unread": unread}
+
+
+def _known_strictness(seccomp: Document) -> tuple[tuple[int, int], bool]:
+    return strictness(seccomp), seccomp["rseq"] is not None
+
+
+def _is_process(tid: int) -> bool:
+    """Return whether a task is the first of a process that lives, and no thread."""
+    directory = Path(f"/proc/{tid}")
+    return status_field(directory, "Tgid") == str(tid) and (stat_fields(directory) or ["X"])[0] not in GONE
+
+
+def _lives(pid: int, without: int = 0) -> bool:
+    """Return whether a process has a living thread but one. It stops looking at the first."""
+    try:
+        tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != without]
+    except OSError:
+        return False
+    return any((stat_fields(task) or ["X"])[0] not in GONE for task in tasks)
+
+
+def _is_starting(tid: int, ending: bool) -> bool:
+    """Return whether a stopped thread has not come to its registration yet.
+
+    One that ends between two system calls, because its process does, counts, too: it may only just have begun.
+    """
+    try:
+        word = Path(f"/proc/{tid}/syscall").read_text(encoding="ascii").split()[0]
+    except (OSError, IndexError):
+        return False
+    number = int(word) if word.lstrip("-").isdigit() else NO_CALL
+    return number in STARTING_CALLS or (ending and number == NO_CALL)
+
+
+def _interpreter_line(path: str) -> bytes:
+    """Return the first line of a script without its #!; nothing of what is none, or cannot be read."""
+    if not Path(path).is_file():
+        return b""
+    try:
+        with Path(path).open("rb") as stream:
+            first = stream.read(256).partition(b"\n")[0]
+    except OSError:
+        return b""
+    return first[2:] if first.startswith(b"#!") else b""
+
+
+def _script_plan(path: str, depth: int = INTERPRETERS) -> Plan:
+    """Return how a program is followed; a script as the program that its first line names, which the kernel starts."""
+    words = _interpreter_line(path).split()
+    if not words or not depth:
+        return plan(path)
+    interpreter = os.fsdecode(words[0])
+    if not Path(interpreter).exists():
+        raise InputError(f"{path}: a script for {interpreter}, which is not here")
+    return replace(_script_plan(interpreter, depth - 1), path=path)
 
 
 class _Journey:
@@ -110,6 +188,38 @@ class _Journey:
         self.covered = 0
         self.by_calls = False
         self.passed = False
+        self.ending: set[int] = set()
+        self.layout: Layout | None = None
+
+    def stops(self, seconds: float) -> Iterator[tuple[int, int]]:
+        """Yield (task, stop) of whatever has stopped, until the time is up or the program has ended."""
+        until, idle = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | ALL_KINDS)
+            except ChildProcessError:
+                return
+            if found is not None:
+                idle = 0
+                self.started.owed.setdefault(found.si_pid, 0)
+                yield found.si_pid, found.si_status
+                continue
+            self._see_ends()
+            if not _lives(self.started.pid):
+                return
+            idle += 1
+            time.sleep(0 if idle < BRIEF else MOMENT)
+
+    def _see_ends(self) -> None:
+        """Wait for what has ended: before its tracer has, the parent of a child does not hear of it (ptrace(2))."""
+        for tid in list(self.ending):
+            try:
+                gone = os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | ALL_KINDS) is not None
+            except ChildProcessError:
+                gone = True
+            if gone:
+                self.ending.discard(tid)
+                self.started.owed.pop(tid, None)
 
     def step(self, tid: int, stop: int) -> str | None:
         """Look at one stop. Return the moment where the program is to be left."""
@@ -117,7 +227,7 @@ class _Journey:
         if event == EVENT_EXEC:
             self._after_exec(tid)
         elif event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
-            new_task(self.started, tid)
+            self._new_task(tid)
         elif event == EVENT_EXIT:
             return self._at_exit(tid)
         elif number == SYSTEM_CALL_STOP:
@@ -132,6 +242,11 @@ class _Journey:
         if owed == signal.SIGTRAP and self.passed:
             owed, self.passed = 0, False
         lib.rsm_trace_go_on(tid, owed, int(self.by_calls and tid == self.started.pid))
+
+    def _new_task(self, tid: int) -> None:
+        known = set(self.started.owed)
+        new_task(self.started, tid)
+        self.found.children += sum(map(_is_process, set(self.started.owed) - known))
 
     def _after_exec(self, tid: int) -> None:
         if tid != self.started.pid:
@@ -157,9 +272,15 @@ class _Journey:
 
     def _become_another(self) -> None:
         """Begin anew: the program has put another in its place, as env and sandboxes do."""
-        self.plan = plan(os.path.realpath(f"/proc/{self.started.pid}/exe"))
-        self.found = Followed(self.plan.path, static=not self.plan.dynamic)
+        file = f"/proc/{self.started.pid}/exe"  # its path may mean another file here: it may have a root of its own
+        name = os.path.realpath(file)
+        try:
+            self.plan = replace(plan(file), path=name)
+        except InputError as error:
+            raise InputError(str(error).replace(file, name)) from error
+        self.found = Followed(self.plan.path, static=not self.plan.dynamic, children=self.found.children)
         self.watch, self.target, self.passed = Watch(), None, False
+        self.forget_layout()
 
     def _at_call(self, tid: int) -> str | None:
         """Wait for the registration: from then on the ids are watched."""
@@ -206,63 +327,105 @@ class _Journey:
     def _at_exit(self, tid: int) -> str | None:
         """Look at a thread in the moment in which it ends."""
         pid = self.started.pid
-        if tid not in living_tasks(pid):
+        if tid != pid:
+            self.ending.add(tid)
+        if not Path(f"/proc/{pid}/task/{tid}").exists():
             return None
-        self.look(tid)
+        self.look(tid, ending=True)
         status = ffi.new("uint64_t *")
         if lib.rsm_trace_message(tid, status) == 0:
             code = int(status[0])
             self.found.killed_by = signal_name(code & 0x7F) if code & 0x7F else None
             self.found.exit_status = None if code & 0x7F else code >> 8 & 0xFF
-        return None if [other for other in living_tasks(pid) if other != tid] else END
+        return None if _lives(pid, without=tid) else END
 
-    def look(self, tid: int) -> None:
+    def look(self, tid: int, ending: bool = False) -> None:
         """Look at a thread that stands still."""
-        memory = Memory(self.started.pid, tid)
         try:
-            layout = layout_of(memory)
-            self._keep(layout, tid, "main" if tid == self.started.pid else f"thread {tid}")
-            self.found.writes = self.watch.documents(memory, layout.objects)
+            task = self.started.look(tid)
+            layout = self._layout(task)
+            self._keep(layout, task, ending)
+            if self.watch.stores:
+                self.found.writes = self.watch.documents(layout.memory, layout.objects)
         except InputError:
             return  # before its memory is set up, or when it is gone
-        finally:
-            memory.close()
 
-    def _keep(self, layout: Layout, tid: int, name: str) -> None:
-        task = self.started.look(tid)
+    def _layout(self, task: Task) -> Layout:
+        """Return what is loaded. It is read anew where it may matter: not for each of a thousand alike threads."""
+        if self.layout and not self.watch.stores and thread_document(self.layout, task, "")["owner"] == GLIBC:
+            return self.layout
+        self.forget_layout()
+        memory = Memory(self.started.pid, task.tid)
+        try:
+            self.layout = layout_of(memory)
+        finally:
+            if self.layout is None:
+                memory.close()
+        return self.layout
+
+    def forget_layout(self) -> None:
+        """Close the memory that was read."""
+        if self.layout:
+            self.layout.memory.close()
+        self.layout = None
+
+    def _keep(self, layout: Layout, task: Task, ending: bool) -> None:
         self.found.libc = libc_document(layout)
-        thread = thread_document(layout, task, name)
-        self.found.threads = [old for old in self.found.threads if old["tid"] != tid] + [thread]
-        seccomp = seccomp_document(tid, thread["address"] or 0)
-        if seccomp["rseq"] or not self.found.seccomp or not self.found.seccomp["rseq"]:
+        tid, main = task.tid, task.tid == self.started.pid
+        thread = thread_document(layout, task, "main" if main else f"thread {tid}")
+        if not main and thread["owner"] == NONE and _is_starting(tid, ending):
+            return
+        others = [old for old in self.found.threads if old["tid"] != tid]
+        self.found.threads = sorted([*others, thread], key=lambda one: (one["name"] != "main", one["tid"]))
+        seccomp = seccomp_document(tid, thread["address"] or 0, thread["length"])
+        if not self.found.seccomp or _known_strictness(seccomp) >= _known_strictness(self.found.seccomp):
             self.found.seccomp = seccomp  # a task that a filter has killed does not hand it out any more
 
 
 def _look_at_the_rest(journey: _Journey) -> None:
-    """Look at the threads of a program whose time is up."""
+    """Look at the threads of a program whose time is up. Its children go on meanwhile: vfork's hold their parent."""
     started = journey.started
-    for tid in living_tasks(started.pid):
-        if tid in started.owed and tid not in started.still:
-            lib.rsm_trace_interrupt(tid)
-            if started.wait_until_still(tid):
-                journey.look(tid)
+    wanted = set(living_tasks(started.pid)) - started.still
+    for tid in wanted:
+        lib.rsm_trace_interrupt(tid)
+    for tid, stop in journey.stops(LAST_LOOK):
+        if tid in wanted:
+            started.note_stop(tid, stop)
+            journey.look(tid)
+            wanted.discard(tid)
+        else:
+            journey.step(tid, stop)
+            journey.go_on(tid, stop)
+        if not wanted:
+            return
 
 
 def _travel(journey: _Journey, limit: float) -> None:
-    started = journey.started
-    for tid, stop in stops(started, limit):
+    started, found = journey.started, journey.found
+    for tid, stop in journey.stops(limit):
         moment = journey.step(tid, stop)
+        found = journey.found  # another, if the program has become another
         if moment:
-            journey.found.moment = moment
+            found.moment = moment
             started.note_stop(tid, stop)
-            return
+            break
         journey.go_on(tid, stop)
-    if not living_tasks(started.pid):
-        journey.found.moment = END
-    elif journey.found.moment == LATE:
+    else:
+        _when_nothing_stops(journey, limit)
+    if found.moment == END:
+        found.left = sum(map(_is_process, set(started.owed) - {started.pid}))
+
+
+def _when_nothing_stops(journey: _Journey, limit: float) -> None:
+    """Say why no stop comes any more: the program has ended, or the time is up."""
+    found = journey.found
+    if not _lives(journey.started.pid):
+        found.moment = END
+    elif found.moment == LATE:
+        found.exit_status = found.killed_by = None  # a thread's
         _look_at_the_rest(journey)
     else:
-        raise InputError(f"{journey.plan.path}: its own code has not begun within {limit:.0f} seconds")
+        raise InputError(f"{journey.plan.path}: its own code has not begun within {limit:g} seconds")
 
 
 def _text(output: IO[bytes]) -> str:
@@ -278,7 +441,7 @@ def follow(argv: Sequence[str], whole: bool = False, limit: float = START_LIMIT)
     """
     if not argv:
         raise InputError("no program was named")
-    the_plan = plan(find_program(argv[0]))
+    the_plan = _script_plan(find_program(argv[0]))
     with tempfile.TemporaryFile() as output:
         started = Started(0)
         journey = _Journey(started, the_plan, whole)
@@ -289,6 +452,7 @@ def follow(argv: Sequence[str], whole: bool = False, limit: float = START_LIMIT)
             _travel(journey, limit)
         finally:
             with undisturbed():
+                journey.forget_layout()
                 if started.pid:
                     end_program(started)
         journey.found.output = _text(output)

@@ -82,7 +82,7 @@ def _own_filters() -> Document:
     """Return how many seccomp filters this process, and so what it starts, is under."""
     me = Path("/proc/self")
     mode, count = status_field(me, "Seccomp") or "0", status_field(me, "Seccomp_filters")
-    return {"filters": int(count or 1) if mode != "0" else 0, "rseq": None, "unread": None}
+    return {"filters": int(count or 1) if mode != "0" else 0, "thread": None, "rseq": None, "unread": None}
 
 
 def examine_host(build: Build, with_answers: bool = False) -> Document:

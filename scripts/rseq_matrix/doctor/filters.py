@@ -23,7 +23,7 @@ ROOM = 4096  # BPF_MAXINSNS
 MOST_FILTERS = 64
 ACTIONS = {
     0x80000000: "kill",
-    0x00000000: "kill",
+    0x00000000: "kill-thread",
     0x00030000: "trap",
     0x00050000: "errno",
     0x7FC00000: "notify",
@@ -31,7 +31,8 @@ ACTIONS = {
     0x7FFC0000: "log",
     0x7FFF0000: "allow",
 }
-"""SECCOMP_RET_… by their upper half (<linux/seccomp.h>)."""
+"""SECCOMP_RET_… by their upper half, the strictest first (<linux/seccomp.h>)."""
+PASSING = frozenset({"allow", "log"})
 
 
 class Instruction(NamedTuple):
@@ -140,8 +141,16 @@ def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
     if len(known) < len(values) or not values:
         return None
     strictest = min(known, key=lambda value: (value & 0xFFFF0000) - (1 << 32 if value >> 31 else 0))
-    action = ACTIONS.get(strictest & 0xFFFF0000, "kill")
+    action = ACTIONS.get(strictest & 0xFFFF0000, "kill")  # the kernel takes what it does not know for that, too
     return {"action": action, "errno": strictest & 0xFFFF if action == "errno" else None}
+
+
+def strictness(seccomp: Document) -> tuple[int, int]:
+    """Return how little filters let rseq(2) pass, to compare: what is not known counts as no refusal."""
+    order = list(ACTIONS.values())[::-1]
+    answer = seccomp["rseq"]
+    passes = answer is None or answer["action"] in PASSING
+    return (0 if passes else 1 + order.index(answer["action"])), seccomp["filters"]
 
 
 def read_filters(tid: int) -> tuple[list[Filter], str | None]:

@@ -85,18 +85,21 @@ def kernel_class(registrations: Sequence[Document]) -> str | None:
     return classes[-1] if classes else None
 
 
+def barrier_aborts(spoken: Spoken) -> bool | None:
+    """Return whether sections were aborted by the command; None where not tried, or not more often than by chance."""
+    hit, chance = spoken.number("barrier", "aborted_with"), spoken.number("barrier", "aborted_without")
+    if not spoken.number("barrier", "rounds") or hit is None or chance is None:
+        return None
+    return hit > chance if hit > chance or not hit else None
+
+
 def _membarrier(build: Build, running: Kernel) -> Document:
     spoken = run([helper(build, "barrier")])
     query, command = spoken.number("barrier", "query"), spoken.number("barrier", "command")
-    rounds = spoken.number("barrier", "rounds")
-    hit, chance = spoken.number("barrier", "aborted_with"), spoken.number("barrier", "aborted_without")
-    aborts = None
-    if running.has_rseq and rounds and hit is not None and chance is not None and (hit > chance or not hit):
-        aborts = hit > chance
     return {
         "offered": query is not None and query > 0 and bool(query & MEMBARRIER_RSEQ),
         "answer": command,
-        "aborts": aborts,
+        "aborts": barrier_aborts(spoken) if running.has_rseq else None,
     }
 
 

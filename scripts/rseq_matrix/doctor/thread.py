@@ -92,6 +92,11 @@ def thread_document(layout: Layout, task: Task, name: str) -> Document:
     }
 
 
+def lost_area(thread: Document) -> bool:
+    """Return whether the memory of the area that is registered for a thread is not there: unmapped since."""
+    return bool(thread["address"]) and thread["cpu_id"] is None
+
+
 def libc_document(layout: Layout) -> Document | None:
     """Return what libc says about rseq in this process; None where it says nothing."""
     said = layout.libc.rseq

@@ -5,18 +5,21 @@ Pure: from a document to findings and a verdict.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rseq_matrix.doctor.filters import PASSING, SIGNATURE
 from rseq_matrix.doctor.kernel_behaviour import CHANGED_ONLY, LEGACY, V2
 from rseq_matrix.doctor.libc import TUNABLE, asked_for
-from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER
+from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, lost_area
 
 Document = dict[str, Any]
 Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 MESSAGE = "rseq registration failed"
+FATAL = f"Fatal glibc error: {MESSAGE}"
 TLS_MESSAGE = "cannot allocate memory in static TLS block"
 OFF = f"GLIBC_TUNABLES={TUNABLE}=0"
 
@@ -30,6 +33,7 @@ SECCOMP = "seccomp(2); rseq(2)"
 V2_RULES = "Linux Documentation/userspace-api/rseq.rst, Optimized RSEQ V2; commits 82f572449cfe, 99428157dcf3"
 CHANGED_RULES = "Linux commits 566d8015f7ee (6.19) and b9eac6a9d93c (which took it back)"
 
+WHAT_FILTER = "a list, set by a sandbox, container or service manager, of the system calls that a program may make"
 ALLOW = f"allow rseq(2) in the filter (or sandbox profile), or start the program with {OFF}"
 WHO_LOSES = (
     "Nothing breaks. glibc's sched_getcpu() gets slower, and libraries that use glibc's area take their slower way; "
@@ -65,8 +69,8 @@ def _refused(document: Document) -> Iterator[Found]:
         yield (
             "filter-refuses",
             WARNING,
-            f"A filter answers the system call rseq with {answer} in the kernel's place ({proof}). No program started "
-            f"here has rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
+            f"A filter answers the system call rseq with {answer} in the kernel's place ({proof})"
+            f"{_suspects(document)}. No program started here has rseq. {WHO_LOSES.split('; ', maxsplit=1)[0]}",
             "To have rseq, allow the call in the filter (container or service sandbox profile) before programs start",
             SECCOMP,
         )
@@ -87,7 +91,9 @@ def _faked(document: Document) -> Iterator[Found]:
         return
     faked = _is_faked(document)
     why = (
-        "a filter answers 'success' without asking the kernel" if faked else "somebody took the registration back since"
+        "a filter answers 'success' without asking the kernel"
+        if faked
+        else "somebody took the registration back since, or the thread was started by one that had lost its own"
     )
     yield (
         "filter-fakes" if faked else "registration-gone",
@@ -130,13 +136,14 @@ def _killed(document: Document) -> Iterator[Found]:
     run = document["run"] or {}
     words = "\n".join(run.get("last_words", []))
     who = "A small test program" if document["kind"] == "host" else "The program"
-    if MESSAGE in words:
+    if MESSAGE in words and (run.get("killed_by") or run.get("children")):
+        victim = who if run.get("killed_by") else "A process that the program started"
         yield (
             "threads-killed",
             ERROR,
-            f"{who} was ended by glibc with 'Fatal glibc error: rseq registration failed'. The main thread was "
-            "registered when the program started; then a filter was installed that refuses the call, and the next "
-            f"thread that started could not be registered{_suspects(document)}",
+            f"{victim} was ended by glibc with 'Fatal glibc error: rseq registration failed'. Its main thread was "
+            f"registered when it started; then {_obstacle(document)}, and the next thread that it started could not "
+            f"be registered{_suspects(document)}",
             ALLOW,
             PTHREAD_CREATE,
         )
@@ -144,8 +151,8 @@ def _killed(document: Document) -> Iterator[Found]:
         yield (
             "filter-kills",
             ERROR,
-            f"{who} was killed by SIGSYS: a seccomp filter kills whoever makes a system call that it does not know; "
-            f"rseq {'is' if _stopped_by_filter(document) else 'may be'} such a one{_suspects(document)}",
+            f"{who} was killed by SIGSYS: a seccomp filter ({WHAT_FILTER}) kills who makes a call that it does not "
+            f"allow; rseq {'is' if _stopped_by_filter(document) else 'may be'} such a one{_suspects(document)}",
             ALLOW,
             SECCOMP,
         )
@@ -161,6 +168,18 @@ def _killed(document: Document) -> Iterator[Found]:
         )
 
 
+def _obstacle(document: Document) -> str:
+    """Return what has come between the main thread's registration and the next one."""
+    answer = (document["seccomp"] or {}).get("rseq") or {}
+    if answer.get("errno"):
+        return f"a seccomp filter ({WHAT_FILTER}) was installed that answers the call with {_errno(answer)}"
+    return f"the call was refused, most likely by a seccomp filter ({WHAT_FILTER})"
+
+
+def _errno(answer: Document) -> str:
+    return errno.errorcode.get(answer["errno"], f"error {answer['errno']}")
+
+
 def _suspects(document: Document) -> str:
     preload = (document["libc"] or {}).get("preload")
     return f" (LD_PRELOAD names {preload})" if preload else ""
@@ -172,27 +191,43 @@ def _filter_ahead(document: Document) -> Iterator[Found]:
     registered = [t for t in document["threads"] if t["owner"] == GLIBC]
     if not seccomp.get("filters") or not registered or document["kind"] == "host" or _was_killed(document):
         return
-    if seccomp.get("unread"):
+    unknown = "it asks another process, a supervisor" if answer.get("action") == "notify" else seccomp.get("unread")
+    if unknown:
         yield (
             "filter-unread",
             NOTE,
-            f"A seccomp filter is in force, and what it says of rseq is not known: {seccomp['unread']}. If it came "
-            "after the start and refuses the call, the next thread is fatal",
-            "Ask again as root",
+            f"A seccomp filter ({WHAT_FILTER}) is in force, and what it says of rseq is not known: {unknown}. If it "
+            "came after the start and refuses the call, the next thread is fatal",
+            "Ask who runs the supervisor" if answer else "Ask again as root",
             SECCOMP,
         )
-    elif answer.get("action") not in ("allow", "log", None):
-        how = {"errno": f"refuses it (errno {answer['errno']})", "kill": "kills who makes it"}.get(
-            answer["action"], f"does not let it pass ({answer['action']})"
-        )
-        yield (
-            "threads-will-be-killed",
+    elif answer.get("action") not in (*PASSING, None):
+        yield _next_thread(document, seccomp)
+
+
+def _next_thread(document: Document, seccomp: Document) -> Found:
+    """Say what happens to the next thread, whose registration a filter does not let pass."""
+    who = "this program" if seccomp["thread"] is None else f"{seccomp['thread']} of this program"
+    ended = (document["run"] or {}).get("moment") == "end"
+    head = f"The next thread that {who} {'had started would' if ended else 'starts will'}"
+    came = f"its threads have rseq, and a seccomp filter ({WHAT_FILTER}) that came after its start"
+    answer = seccomp["rseq"]
+    if answer["action"] == "errno" and not answer["errno"]:
+        return (
+            "threads-will-be-fooled",
             ERROR,
-            "The next thread that this program starts will end it: its threads have rseq, and a seccomp filter that "
-            f"was installed later {how}. glibc then says 'Fatal glibc error: rseq registration failed'",
+            f"{head} believe that it has rseq, and have none: {came} answers 'success' without asking the kernel. The "
+            "CPU number of such a thread stands still, and who trusts it works on another CPU's data",
             ALLOW,
             PTHREAD_CREATE,
         )
+    fate, how = {
+        "kill": ("end it", "kills who makes the call (SIGSYS)"),
+        "kill-thread": ("be killed at once, without a message", "kills who makes the call (SIGSYS)"),
+        "trap": ("end it", "answers the call with the signal SIGSYS, which kills"),
+        "trace": (f"end it with '{FATAL}'", "refuses the call where no tracer decides (ENOSYS)"),
+    }.get(answer["action"]) or (f"end it with '{FATAL}'", f"refuses the call ({_errno(answer)})")
+    return ("threads-will-be-killed", ERROR, f"{head} {fate}: {came} {how}", ALLOW, PTHREAD_CREATE)
 
 
 # --- libc
@@ -215,13 +250,9 @@ def _tunable(document: Document) -> Iterator[Found]:
             f"{TUNABLES}; {GETCPU}; {TCMALLOC}; {LIBRSEQ}",
         )
     elif size > 0 and asked == "0":
-        yield (
-            "tunable-ignored",
-            WARNING,
-            f"GLIBC_TUNABLES says {TUNABLE}=0, but rseq is on all the same{_why_ignored(document)}",
-            "Check the spelling of the whole variable: glibc passes over what it does not know",
-            TUNABLES,
-        )
+        why, cure = _why_ignored(document)
+        sentence = f"GLIBC_TUNABLES says {TUNABLE}=0, but rseq is on all the same{why}"
+        yield ("tunable-ignored", WARNING, sentence, cure, TUNABLES)
     elif size == 0 and not own and not _was_killed(document) and not _stopped_by_filter(document):
         yield (
             "off-unexplained",
@@ -235,13 +266,14 @@ def _tunable(document: Document) -> Iterator[Found]:
 
 def _stopped_by_filter(document: Document) -> bool:
     answer = (document["seccomp"] or {}).get("rseq") or {}
-    return answer.get("action") not in ("allow", "log", None)
+    return answer.get("action") not in (*PASSING, None)
 
 
-def _why_ignored(document: Document) -> str:
+def _why_ignored(document: Document) -> tuple[str, str]:
     if (document["run"] or {}).get("secure"):
-        return ": a program with more rights than who starts it (set-user-ID, file capabilities) ignores tunables"
-    return ""
+        why = ": a program with more rights than who starts it (set-user-ID, file capabilities) ignores tunables"
+        return why, "Start it as the user whose rights it takes on; the environment cannot switch rseq off otherwise"
+    return "", "Check the spelling of the whole variable: glibc passes over what it does not know"
 
 
 def _no_support(document: Document) -> Iterator[Found]:
@@ -261,8 +293,9 @@ def _no_support(document: Document) -> Iterator[Found]:
 
 def _names(threads: Sequence[Document]) -> str:
     names = [thread["name"] for thread in threads]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    if len(names) > 3:
+        names[3:] = [f"{len(names) - 3} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _other_owner(document: Document) -> Iterator[Found]:
@@ -270,13 +303,19 @@ def _other_owner(document: Document) -> Iterator[Found]:
     if not others:
         return
     home = next((thread["object"] for thread in others if thread["object"]), None)
-    where = f" (its area lies in {home})" if home else ""
+    where = (f" (its area lies in {home})" if home else "") + _strange_signature(others)
     if _believing_size(document):
+        old = any(thread["believed"] for thread in others)
+        trust = (
+            "Who trusts glibc's area, as sched_getcpu() does, reads an old CPU number"
+            if old
+            else "Who looks only at glibc's __rseq_size takes its area, which is switched off there, for a live one"
+        )
         yield (
             "owner-disagrees",
             ERROR,
-            f"Two claim rseq: glibc says that it has registered its area, but the kernel serves another{where}, in "
-            f"{_names(others)}. Who trusts glibc's area, as sched_getcpu() does, reads an old CPU number",
+            f"Two claim rseq: glibc says that it registers an area in every thread, but in {_names(others)} the kernel "
+            f"serves another one{where}. {trust}",
             f"Start the program with {OFF}, so that only the other one registers",
             f"{MANUAL}; rseq(2)",
         )
@@ -289,6 +328,14 @@ def _other_owner(document: Document) -> Iterator[Found]:
             "Nothing to repair",
             f"{LIBRSEQ}; {TCMALLOC}",
         )
+
+
+def _strange_signature(threads: Sequence[Document]) -> str:
+    """Return what a signature does that code is not usually built for; nothing for the usual one."""
+    strange = next((t["signature"] for t in threads if t["signature"] not in (SIGNATURE, None)), None)
+    if strange is None:
+        return ""
+    return f", with the signature {strange:#x}: the kernel kills restartable code that was built for {SIGNATURE:#x}"
 
 
 def _dead_threads(document: Document) -> list[Document]:
@@ -310,7 +357,7 @@ def _dead(document: Document) -> Iterator[Found]:
             ERROR,
             f"rseq looks registered in {_names(dead)}: the call was answered with success. But the CPU number in its "
             "area stays the same, also when the thread moves to another CPU: whoever trusts it works on another CPU's "
-            "data, without any message",
+            f"data, without any message{_suspects(document)}",
             f"Find who fakes the registration (a preloaded library, a filter, an emulator); until then, {OFF}",
             f"{MANUAL}; rseq(2)",
         )
@@ -338,11 +385,16 @@ def _overwritten(document: Document) -> Iterator[Found]:
         "wrong, and from 7.0.10 the program is killed (SIGSEGV) if its area is longer than 32 bytes",
         CHANGED_ONLY: "This kernel does not repair it before the thread moves: until then everybody reads a wrong CPU",
         V2: "This kernel kills the program for it (SIGSEGV) if its area is longer than 32 bytes",
-    }.get(class_ or "", "Since Linux 6.19 that is not repaired, or even kills the program (see `rseq-matrix doctor`)")
+    }.get(
+        class_ or "",
+        "Linux before 6.19 repairs that, later ones do not, or even kill the program for it: `rseq-matrix doctor` says "
+        "what this kernel does",
+    )
     yield (
         "ids-overwritten",
         ERROR,
-        f"The CPU number that only the kernel may write (cpu_id_start in the rseq area) is overwritten {who}. {after}",
+        f"The CPU number that only the kernel may write (cpu_id_start and cpu_id in the rseq area) is overwritten "
+        f"{who}. {after}",
         f"Update that library; if it must do so (tcmalloc's caches do), start with {OFF} so that it has its own area",
         f"{V2_RULES}; {CHANGED_RULES}; {TCMALLOC}",
     )
@@ -354,18 +406,44 @@ def _ids_differ(thread: Document) -> bool:
 
 
 def _differ(document: Document) -> Iterator[Found]:
-    kinds = {(t["owner"], t["length"], t["signature"]) for t in document["threads"] if t["owner"] != "unknown"}
+    kinds: dict[tuple[Any, ...], list[Document]] = {}
+    for thread in document["threads"]:
+        if thread["owner"] != "unknown":
+            kinds.setdefault((thread["owner"], thread["length"], thread["signature"]), []).append(thread)
     if len(kinds) < 2 or document["kind"] == "host" or _was_killed(document):
         return
-    words = [f"{_names([t])}: {t['owner']}, {t['length'] or 'no'} bytes" for t in document["threads"]]
+    words = [f"{_names(alike)}: {_kind(alike[0])}" for alike in kinds.values()]
+    more = f"; and {len(words) - 4} other kinds" if len(words) > 4 else ""
     yield (
         "threads-differ",
         WARNING,
-        f"The threads are not registered alike ({'; '.join(words[:4])}): a library that looked at one thread only is "
-        "wrong about others",
+        f"The threads are not registered alike ({'; '.join(words[:4])}{more}): a library that looked at one thread "
+        "only is wrong about others",
         "A library must look in each thread; raw threads (clone(2)) are registered by nobody",
         "rseq(2)",
     )
+
+
+def _kind(thread: Document) -> str:
+    """Return how a thread is registered."""
+    if thread["owner"] == NONE:
+        return "not registered"
+    by = "by glibc" if thread["owner"] == GLIBC else "by other code"
+    signature = "" if thread["signature"] in (SIGNATURE, None) else f", signature {thread['signature']:#x}"
+    return f"registered {by}, {thread['length']} bytes{signature}"
+
+
+def _area_gone(document: Document) -> Iterator[Found]:
+    gone = [thread for thread in document["threads"] if lost_area(thread)]
+    if gone:
+        yield (
+            "area-unmapped",
+            ERROR,
+            f"The memory that is registered as the rseq area of {_names(gone)} is not there any more: the kernel "
+            "writes the CPU number into it, and kills the program (SIGSEGV) as soon as the thread runs on",
+            "Who registers an area must unregister it before freeing it, or before its thread ends",
+            "rseq(2)",
+        )
 
 
 # --- kernel classes, membarrier, static TLS
@@ -401,7 +479,8 @@ def _static_tls(document: Document) -> Iterator[Found]:
             yield (
                 "static-tls-full",
                 ERROR,
-                f"{library['path']} cannot be loaded later: {library['sentence']}",
+                f"{library['path']} cannot be loaded later, because its thread-local variables need room that every "
+                f"thread gets at its start (static TLS): {library['sentence']}",
                 "Preload or link it, or raise the tunable named here",
                 "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
             )
@@ -420,6 +499,7 @@ def _static_tls(document: Document) -> Iterator[Found]:
 
 RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
     _refused_after_start,
+    _area_gone,
     _killed,
     _filter_ahead,
     _dead,
@@ -436,13 +516,26 @@ RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
 
 
 def _healthy_sentence(document: Document) -> str:
+    threads = document["threads"]
+    if document["kind"] != "host":
+        has_it = any(thread["length"] for thread in threads)
+        return f"Healthy{_healthy_program(document, '' if has_it else ', which has none')}."
+    if not threads or any(thread["owner"] != GLIBC for thread in threads):
+        return "Healthy: nothing is wrong with rseq here."
+    right = ", and the CPU numbers are right" if all(thread["follows"] for thread in threads) else ""
+    return f"Healthy: the kernel has rseq, glibc registers it in every thread{right}."
+
+
+def _healthy_program(document: Document, without: str) -> str:
+    """Say how far the health of a process or program goes; `without`: it does not use rseq at all."""
     if document["kind"] == "process":
-        return "Healthy: nothing is wrong with rseq in this process."
-    if document["kind"] == "command" and document["run"]["moment"] in ("entry", "tls"):
-        return "Healthy: rseq works in this program, up to where its own code begins."
-    if document["kind"] == "command":
-        return "Healthy: rseq worked in this program."
-    return "Healthy: the kernel has rseq, glibc registers it in every thread, and the CPU numbers are right."
+        return f": nothing is wrong with rseq in this process{without}"
+    if document["run"]["moment"] in ("entry", "tls"):
+        works = "nothing is wrong with rseq" if without else "rseq works"
+        return f": {works} in this program{without}, up to where its own code begins"
+    if document["run"]["left"]:
+        return ", as far as it was followed: the program left others behind and ended"
+    return f": nothing is wrong with rseq in this program{without}" if without else ": rseq worked in this program"
 
 
 def diagnose(document: Document) -> Document:

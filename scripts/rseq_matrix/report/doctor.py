@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rseq_matrix.doctor.libc import TUNABLE
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
 from rseq_matrix.report.kernel import show_kernel_table
 
@@ -22,11 +24,26 @@ CLASSES = {
     "v2": "writes a thread's CPU number only when it changes, and kills a program that overwrites it (in areas longer "
     "than 32 bytes)",
 }
-OWNERS = {"glibc": "glibc", "other": "another", "none": "nobody", "unknown": "not known"}
+OWNERS = {
+    "glibc": "registered by glibc",
+    "other": "registered by other code",
+    "none": "registered by nobody",
+    "unknown": "registered, by whom is not known",
+}
 INTRODUCTION = (
     "rseq (restartable sequences): the kernel keeps the number of the CPU that a thread runs on in a small area of the "
     "thread's memory, and restarts short pieces of code that are interrupted there."
 )
+ACTIONS = {
+    "kill": "answered by killing the program",
+    "kill-thread": "answered by killing the thread",
+    "trap": "answered with the signal SIGSYS",
+    "notify": "for another process, a supervisor, to decide",
+    "trace": "refused, unless a tracer decides",
+    "log": "allowed and logged",
+    "allow": "allowed",
+}
+"""What filters do with rseq(2), by seccomp(2)'s SECCOMP_RET_…; errno is worded with its number."""
 MOMENTS = {
     "entry": "held before its own code; --run follows it to its end",
     "tls": "held early in its start; --run follows it to its end",
@@ -38,14 +55,14 @@ MOMENTS = {
 def _kernel_lines(kernel: Document) -> Iterator[tuple[str, str]]:
     present = kernel["rseq"] == "present"
     rseq = "has rseq" if present else f"the call of rseq is answered with {kernel['rseq']}"
-    size = f", areas of {kernel['feature_size']} bytes" if kernel["feature_size"] and present else ""
+    size = f", uses {kernel['feature_size']} bytes of an area" if kernel["feature_size"] and present else ""
     yield "kernel", f"Linux {kernel['release']}: {rseq}{size}"
     if not present:
         return
     if kernel["class"]:
         yield "", f"{CLASSES[kernel['class']]} ({kernel['class']})"
     barrier = kernel["membarrier"]
-    aborts = {True: "works", False: "does NOT work", None: "is there" if barrier["offered"] else "is missing"}
+    aborts = {True: "works", False: "does NOT work", None: "is offered" if barrier["offered"] else "is missing"}
     slices = kernel["slice_extension"]["lengths"]
     more = f"for areas of {', '.join(map(str, slices))} bytes" if slices else "no"
     yield "", f"restarting code on other CPUs (membarrier) {aborts[barrier['aborts']]}; longer time slices: {more}"
@@ -58,7 +75,7 @@ def _libc_lines(libc: Document) -> Iterator[tuple[str, str]]:
     if libc["size"] is None:
         yield "" if libc["version"] else "libc", "does not know rseq"
         return
-    state = f"registers it ({libc['size']} bytes of it in use)" if libc["size"] else "does not register it"
+    state = f"registers rseq areas, with {libc['size']} bytes for use" if libc["size"] else "does not register rseq"
     yield "" if libc["version"] else "libc", state
     tunable = libc["tunable"]
     if tunable:
@@ -68,16 +85,18 @@ def _libc_lines(libc: Document) -> Iterator[tuple[str, str]]:
 def _tunable(tunable: Document) -> str:
     if not tunable["text"]:
         return "none"
-    force = {True: "in force", False: "without effect on rseq", None: "says nothing of rseq"}[tunable["in_force"]]
+    force = {True: "in force", False: "without effect on rseq", None: f"does not set {TUNABLE}"}[tunable["in_force"]]
     return f"'{tunable['text']}', {force}"
 
 
 def _thread_line(thread: Document, where: bool) -> str:
     if thread["created"] is False:
         return "could not be started"
-    words = f"registered by {OWNERS[thread['owner']]}"
+    words = OWNERS[thread["owner"]]
+    if thread["owner"] == "unknown" and not thread["length"]:
+        return "whether it is registered is not known"
     if thread["owner"] == "other" and thread["object"]:
-        words += f" (in {thread['object']})"
+        words += f" (area in {thread['object']})"
     if thread["length"]:
         words += f", {thread['length']} bytes"
     if thread["address"] and where:
@@ -105,11 +124,41 @@ def _run_lines(document: Document) -> Iterator[tuple[str, str]]:
         end = f" ({run['killed_by']})" if run["killed_by"] else ""
         status = f", exit status {run['exit_status']}" if run["exit_status"] is not None else ""
         yield "", f"{MOMENTS[run['moment']]}{end}{status}"
+        yield from _children_lines(run)
     seccomp = document["seccomp"]
     if seccomp and seccomp["filters"]:
-        answer = seccomp["rseq"]
-        says = f"; of rseq they say: {answer['action']}" if answer else ""
-        yield "filters", f"{seccomp['filters']} seccomp filter{'s' * (seccomp['filters'] != 1)} in force{says}"
+        where = f" for {seccomp['thread']}" if seccomp["thread"] else ""
+        says = f"; rseq is {_action(seccomp['rseq'])}" if seccomp["rseq"] else ""
+        yield "filters", f"{seccomp['filters']} seccomp filter{'s' * (seccomp['filters'] != 1)} in force{where}{says}"
+
+
+def _children_lines(run: Document) -> Iterator[tuple[str, str]]:
+    if run["children"]:
+        count = f"{run['children']} other process{'es' * (run['children'] != 1)}"
+        left = f"; {run['left']} went on behind it, and ended with this" if run["left"] else ""
+        yield "", f"it started {count}, not looked at{left}"
+    if run["left"]:
+        yield "", "start it in the foreground, or look at what goes on with --process"
+
+
+def _action(answer: Document) -> str:
+    """Return what filters do with rseq(2)."""
+    if answer["action"] == "errno":
+        return f"refused with {_error(answer['errno'])}" if answer["errno"] else "answered 'success', and not done"
+    return ACTIONS[answer["action"]]
+
+
+def _registration(found: Document) -> str:
+    """Return what became of the registration of a length in the experiment."""
+    if found["answer"] is None:
+        return "not tried"
+    if found["answer"]:
+        return f"refused with {_error(found['answer'])}"
+    return "registered" if found["registered"] else "answered 'success', and not done"
+
+
+def _error(number: int) -> str:
+    return errno.errorcode.get(number, f"error {number}")
 
 
 def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
@@ -119,8 +168,11 @@ def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:
         yield "area", f"{where}, __rseq_size {libc['size']}, __rseq_flags {libc['flags']}"
     for found in (document["kernel"] or {}).get("registrations", []):
         events = ", ".join(f"{name} {what or 'not tried'}" for name, what in found["events"].items())
-        yield f"{found['length']} bytes", f"answer {found['answer']}; overwritten, then: {events}"
-    yield "watched", "yes" if document["watched"] else "no: nobody watched who writes to the ids"
+        yield f"{found['length']} bytes", f"{_registration(found)}; its CPU number overwritten, then: {events}"
+    watched = (
+        "yes: who but the kernel writes the CPU number" if document["watched"] else "no: a writer was not looked for"
+    )
+    yield "watched", watched
     if document["untraced"]:
         yield "", document["untraced"]
     for word in (document["run"] or {}).get("last_words", []) if document["kind"] != "host" else []:
@@ -148,7 +200,7 @@ def show_doctor(console: Console, document: Document, verbose: bool = False) -> 
         console.print(Text(INTRODUCTION, style="dim"), highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     lines = [*(_kernel_lines(document["kernel"]) if document["kernel"] else ())]
     lines += _run_lines(document)
     lines += _libc_lines(document["libc"]) if document["libc"] else ()
