@@ -263,6 +263,9 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["rseq(0x10, 32, 0, 1) = -1 EFOO (what)"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = 7"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = ?"], 4, "did not return: give also the next line"),
+        (["rseq(0x10, 32, 0, 1) = " + "9" * 5000], 4, "has no answer"),
+        (["rseq(0x1" + "0" * 16 + ", 32, 0, 1) = 0"], 4, "has more than 64 bits"),
+        (["rseq(0x10, " + "9" * 30 + ", 0, 1) = 0"], 4, "has more than 64 bits"),
         (["rseq(0x10, 32, 0, 1 <unfinished ...>"], 4, "is the beginning of a call"),
         (["<... rseq resumed>) = 0"], 4, "is the end of a call"),
         (["rseq(" + "{" * 9000], 4, "has no answer"),
@@ -646,9 +649,12 @@ WRONG = "rseq(0x7f0000002000, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument
         ([AGAIN, WRONG], "other"),
         ([REGISTERS, REMOVES, WRONG], "none"),
         ([REGISTERS, 'execve("/bin/true", ["true"], 0x1 /* 3 vars */) = 0', WRONG], "none"),
+        ([REGISTERS, 'execve("/bin/t", ["t"], 0x1) = -1 ENOENT (No such file or directory)', WRONG], "other"),
         ([f"[pid 7] {REGISTERS}", f"[pid 8] {WRONG}"], None),
         ([f"[pid 7] {REGISTERS}", f"[pid 7] {WRONG}"], "other"),
         ([f"7 {REGISTERS}", f"8     {WRONG}"], None),
+        ([f"[pid 7<a b>] {REGISTERS}", f"[pid 8<a b>] {WRONG}"], None),
+        ([f"7<a> {REGISTERS}", f"8<a> {WRONG}"], None),
         ([f"7 1.000 {REGISTERS}", f"7     {WRONG}"], "other"),
         ([REGISTERS, "strace: Process 8 attached", f"[pid 8] {WRONG}"], None),
         ([REGISTERS, "strace: Process 8 attached", f"[pid 7] {WRONG}"], "other"),
@@ -677,6 +683,46 @@ def test_a_call_in_two_pieces_is_put_together() -> None:
     )
     trace = strace.read(text)
     assert (trace.explained.pid, trace.facts.answer) == ("7", "EBUSY")
+
+
+UNANSWERED = "rseq(0x7f0000001000, 0x20, 0, 0x53053053"
+ANY_FAULT = "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=NULL} ---"
+BY_KERNEL = "--- SIGSEGV {si_signo=SIGSEGV, si_code=SI_KERNEL, si_addr=NULL} ---"
+TRAPPED = "--- SIGSYS {si_signo=SIGSYS, si_code=SYS_SECCOMP, si_call_addr=0x7f, si_syscall=__NR_rseq} ---"
+
+
+@pytest.mark.parametrize(
+    ("lines", "answer"),
+    [
+        ([f"{UNANSWERED}) = ?", "+++ killed by SIGSYS (core dumped) +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED} <unfinished ...>) = ?", "[pid 7] +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED} <unfinished ...>", "[pid 7] +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"7 {UNANSWERED}) = ?", "8 read(0,  <unfinished ...>) = ?", "7 +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED}) = 334", "[pid 8] +++ killed by SIGSYS +++", "+++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"{UNANSWERED}) = 0x14e", TRAPPED, "+++ exited with 1 +++"], "SIGSYS"),
+        ([REGISTERS, BY_KERNEL, "+++ killed by SIGSEGV +++"], "SIGSEGV"),
+        ([REGISTERS, ANY_FAULT, "+++ killed by SIGSEGV +++"], "0"),
+        ([f"7 {REGISTERS}", f"8 {REGISTERS}", f"8 {ANY_FAULT}", "7 +++ killed by SIGSEGV +++"], "0"),
+    ],
+)
+def test_whose_end_a_signal_is(lines: list[str], answer: str) -> None:
+    assert strace.read("\n".join(lines)).facts.answer == answer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = -1 EINVAL (Invalid argument)",
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = -22",
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = 0xffffffffffffffea",
+        "syscall_334(0x1004, 0x20, 0x1, 0x53053053, 0x7f01, 0) = -1 EINVAL (Invalid argument)",
+        "syscall_0x14e(0x1004, 0x20, 0x1|0x1, 0x53053053, 0x7f01, 0) = -1 (errno 22)",
+    ],
+)
+def test_a_call_and_its_answer_as_straces_show_them(line: str) -> None:
+    facts = strace.read(line).facts
+    assert (facts.address, facts.length, facts.flags, facts.signature) == (0x1004, 32, 1, 0x53053053)
+    assert facts.answer == "EINVAL"
 
 
 def test_text_that_others_chose_is_made_harmless(host: Host) -> None:

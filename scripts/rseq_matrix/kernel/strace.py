@@ -11,16 +11,22 @@ from rseq_matrix.errors import InputError
 from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
 from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
 
-PID = re.compile(r"^\s*(?:\[pid\s+(\d+)\]|(\d+)(?=\s+[^\s:.]))")
+PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
 RESUMED = re.compile(r"<\.\.\. ([a-z_0-9]+) resumed>\s*,?\s*")
 UNFINISHED = re.compile(r"\s*<unfinished \.\.\.>\s*$")
+ENDED = re.compile(r"\s*<unfinished \.\.\.>(?=\)\s*=\s*\?\s*$)")
+"""What strace puts into the line of a call that its thread's end came between."""
 RESULT = re.compile(
-    r"\)\s*=\s*(?P<value>\?|-?\d+|0x[0-9a-f]+)(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
+    r"\)\s*=\s*(?P<value>\?|0x[0-9a-f]{1,16}|-?\d{1,20})(?![0-9A-Za-z])(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
 )
 KILLED = re.compile(r"\+\+\+ killed by (SIG[A-Z0-9+]+)")
 ATTACHED = re.compile(r"^strace: Process (\d+) attached")
-BY_KERNEL = re.compile(r"--- SIGSEGV \{.*si_code=SI_KERNEL")
+SIGNAL = re.compile(r"--- (SIGSEGV|SIGSYS) \{(.*)\} ---")
+BY_RSEQ = {"SIGSEGV": "si_code=SI_KERNEL", "SIGSYS": "si_syscall=__NR_rseq"}
+"""What strace shows of such a signal if it can have come from rseq(2)."""
+OLDER = re.compile(r"\bsyscall_(?:334|0x14e)\(((?:[^,()]+, ){3}[^,()]+)(?:, [^,()]+){2}\)")
+"""How a strace that does not know rseq(2) by name shows it: with all six registers."""
 COMMENT = re.compile(r"/\*.*?\*/")
 DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
@@ -29,6 +35,7 @@ UNANSWERED = ("?", "334", "0x14e")
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 STARTS = ("clone", "clone3", "fork", "vfork")
 SHOWN = 60
+ADDRESSES = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -92,19 +99,25 @@ def _split(arguments: str) -> list[str]:
 
 def _number(word: str, what: str, line: str) -> int:
     try:
-        return int(word, 0)
+        number = int(word, 0)
     except ValueError:
         raise InputError(f"the {what} in '{shown(line)}' is no number: '{shown(word)}'") from None
+    if not -1 << 63 <= number < 1 << 64:
+        raise InputError(f"the {what} in '{shown(line)}' has more than 64 bits: '{shown(word)}'")
+    return number
 
 
 def _address(word: str, line: str) -> int | None:
     if word.startswith("{"):
         return None
-    return 0 if word == "NULL" else _number(word, "address", line)
+    return 0 if word == "NULL" else _number(word, "address", line) & ADDRESSES
 
 
 def _flags(word: str, line: str) -> int:
-    return sum({FLAGS.get(part) or _number(part, "flags", line) for part in word.split("|")})
+    flags = 0
+    for part in word.split("|"):
+        flags |= FLAGS.get(part) or _number(part, "flags", line)
+    return flags
 
 
 def _answer(found: re.Match[str], line: str) -> str:
@@ -114,6 +127,8 @@ def _answer(found: re.Match[str], line: str) -> str:
     if value in ("0", "0x0"):
         return SUCCESS
     number = int(value, 0)
+    if number >= 1 << 63:
+        number -= 1 << 64
     by_number = re.match(r"errno (\d+)", found["words"] or "")
     if not name:
         name = errno.errorcode.get(int(by_number[1]) if by_number else -number, "")
@@ -150,9 +165,12 @@ def _finished(line: str, pid: str) -> Seen:
 def _whole(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield each thread's lines, those together again that another thread's line came between."""
     begun: dict[str, str] = {}
-    for line in lines:
+    for shown_line in lines:
+        line = ENDED.sub("", shown_line)
         pid = _pid(line)
         resumed = RESUMED.search(line)
+        if KILLED.search(line) and pid in begun:
+            yield pid, f"{begun.pop(pid)}) = ?"
         if UNFINISHED.search(line):
             begun[pid] = UNFINISHED.sub("", line)
         elif not resumed:
@@ -180,6 +198,10 @@ class Reader:
         self.threads: dict[str, Thread] = {}
         self.calls: list[tuple[Seen, Thread]] = []
         self._attached: set[str] = set()
+        self._last: dict[str, str] = {}
+        """The last call of each thread, as long as no signal came since."""
+        self._latest = ""
+        """The thread whose call was seen last."""
 
     def _thread(self, pid: str) -> Thread:
         """Return a thread's state. The first thread has no number until there is another."""
@@ -205,6 +227,17 @@ class Reader:
                     self.calls[number] = (replace(seen, answer=word), state)
                 return
 
+    def _signalled(self, pid: str, line: str) -> None:
+        """Note a signal. What ends a program after it is not what rseq(2) was called with."""
+        killed, signal = KILLED.search(line), SIGNAL.search(line)
+        if killed and pid not in self._last:  # strace leaves the number away where one thread is left
+            pid = "" if pid else self._latest
+        word = killed[1] if killed else signal[1] if signal and BY_RSEQ[signal[1]] in signal[2] else ""
+        if word and self._last.get(pid) == "rseq":
+            self._ended(pid, word)
+        if signal:
+            self._last.clear()
+
     def _called(self, seen: Seen) -> None:
         thread = self._thread(seen.pid)
         self.calls.append((seen, replace(thread)))
@@ -218,22 +251,21 @@ class Reader:
 
     def read(self, lines: Iterable[str]) -> None:
         """Read all lines."""
-        last = ("", "")
         for pid, line in _whole(lines):
-            name, killed, attached = _syscall(line), KILLED.search(line), ATTACHED.match(line)
+            name, attached = _syscall(line), ATTACHED.match(line)
             if attached:
                 self._attached.add(attached[1])
-            if killed and last[1] == "rseq":
-                self._ended(last[0], killed[1])
-            elif BY_KERNEL.search(line) and last == (pid, "rseq"):
-                self._ended(pid, "SIGSEGV")
+            if KILLED.search(line) or SIGNAL.search(line):
+                self._signalled(pid, line)
             elif name == "rseq":
                 self._called(_finished(line, pid))
             elif name in STARTS:
                 self._started(pid, line, name)
-            elif name in ("execve", "execveat") and RESULT.search(line):
+            elif name in ("execve", "execveat") and (found := RESULT.search(line)) and found["value"] == "0":
                 self.threads[pid] = Thread(True, None)
-            last = (pid, name) if name else last
+            if name and not SIGNAL.search(line):
+                self._last[pid] = name
+                self._latest = pid
 
 
 def is_trace(text: str) -> bool:
@@ -268,7 +300,7 @@ def _facts(seen: Seen, thread: Thread) -> Facts:
 
 def read(text: str) -> Trace:
     """Read a trace. The call that is explained is the last that failed; if none did, the last."""
-    text = COLOURS.sub("", text)
+    text = OLDER.sub(r"rseq(\1)", COLOURS.sub("", text))
     reader = Reader()
     reader.read(line for line in text.splitlines() if line.strip())
     if not reader.calls:
