@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,25 @@ PROVOKED: Mapping[str, tuple[str, Features, tuple[Step, ...]]] = {
 """For every rule a kernel and a sequence in whose last step it strikes."""
 
 
+UN = UNREGISTER
+SEVERAL_WRONGS: Mapping[str, tuple[Features, tuple[Step, ...]]] = {
+    "unregister-flags": (MIDDLE, (call(length=64, flags=UN | 4, signature=7),)),
+    "unregister-nothing": (MIDDLE, (call(ELSEWHERE, 64, UN, 7),)),
+    "unregister-address": (MIDDLE, (FIRST, call(ELSEWHERE, 64, UN, 7))),
+    "unregister-length": (MIDDLE, (FIRST, call(length=64, flags=UN, signature=7))),
+    "unregister-signature": (MIDDLE, (FIRST, becomes(READ_ONLY), call(flags=UN, signature=7))),
+    "register-flags": (MIDDLE, (FIRST, call(ELSEWHERE + 8, 20, 4, 7))),
+    "registered-address": (MIDDLE, (FIRST, call(ELSEWHERE + 8, 20, 0, 7))),
+    "registered-length": (MIDDLE, (FIRST, call(length=20, signature=7))),
+    "length-short": (OLD, (call(KERNEL_ADDRESS + 8, 20),)),
+    "length-not-original": (OLD, (call(KERNEL_ADDRESS + 8, 64),)),
+    "length-feature-size": (LARGE, (call(KERNEL_ADDRESS + 8, 39),)),
+    "alignment-original": (MIDDLE, (call(KERNEL_ADDRESS + 8),)),
+    "alignment-extended": (MIDDLE, (call(KERNEL_ADDRESS + 8, 64),)),
+}
+"""Calls with all that can be wrong from one check of the kernel's on: that check decides."""
+
+
 @pytest.fixture(scope="module")
 def host() -> Host:
     found = here()
@@ -103,6 +123,24 @@ def test_a_rule_strikes_where_it_should_and_is_missed_where_it_is_not(name: str)
     except (StopIteration, AssertionError):
         return  # nothing is left that could answer
     assert (found.word, found.rule) != (last.word, last.rule)
+
+
+@pytest.mark.parametrize("name", SEVERAL_WRONGS)
+def test_of_several_wrongs_the_first_check_decides(name: str) -> None:
+    features, steps = SEVERAL_WRONGS[name]
+    rule = predict(steps, features)[-1].rule
+    assert rule is not None
+    assert rule.id == name
+
+
+def test_this_kernel_checks_in_the_order_of_the_model(host: Host, player: Player) -> None:
+    """Every combination of what can be wrong, where nothing and where an area is registered."""
+    addresses = (WELL_ALIGNED, ELSEWHERE, PLACE + 8, 0, KERNEL_ADDRESS, BASES[UNMAPPED])
+    wrongs = itertools.product(addresses, (32, 20, 64), (0, 4, UN, UN | 4), (SIGNATURE, 7))
+    calls = [call(*values) for values in wrongs]
+    sequences = [[step] for step in calls] + [[FIRST, step] for step in calls]
+    want = [[prediction.word for prediction in predict(steps, host.features)] for steps in sequences]
+    assert [words(seen) for seen in player.play(sequences)] == want
 
 
 @pytest.mark.parametrize("name", RULES)
