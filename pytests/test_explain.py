@@ -23,7 +23,7 @@ from rseq_matrix.errors import InputError
 from rseq_matrix.kernel import explanation, messages, strace
 from rseq_matrix.kernel.calls import Player, Seen, plain_environment
 from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.explanation import explain_facts, explain_text
+from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import Facts, causes, scenarios
 from rseq_matrix.kernel.features import Host, here
 from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
@@ -222,6 +222,30 @@ def test_an_errno_by_name_and_number(word: str, command: Command) -> None:
     assert json.loads(done.stdout)["call"]["answer"] == "EINVAL", done.stderr
 
 
+def test_several_errnos_are_explained_in_turn(command: Command, tmp_path: Path) -> None:
+    """As if each were given alone, the options with it."""
+    path = tmp_path / "out.json"
+    done = command("explain", "EINVAL", "1", "--length", "64", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    document = checked(json.loads(path.read_text()))
+    assert [one["call"]["answer"] for one in document["explanations"]] == ["EINVAL", "EPERM"]
+    assert document["agrees"] is True
+    for word, one in zip(("EINVAL", "EPERM"), document["explanations"], strict=True):
+        alone = json.loads(command("explain", word, "--length", "64", "--json", "-").stdout)
+        assert (ids(one), one["call"]) == (ids(alone), alone["call"])
+        assert command("explain", word, "--length", "64").stdout in done.stdout
+
+
+def test_of_several_one_that_contradicts_is_enough(host: Host) -> None:
+    assert host.player is not None
+    lying = replace(host, player=Lying(host.player, Seen("EBUSY")))
+    documents = [explain_facts(Facts("EBUSY"), lying), explain_facts(Facts("EFAULT"), lying)]
+    document = checked(together(documents))
+    assert [one["agrees"] for one in documents] == [True, False]
+    assert document["agrees"] is False
+    assert shown(document).count("CONTRADICTED") == len(documents[1]["causes"])
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("word", [*ERRNOS, "0"])
 def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, host: Host) -> None:
@@ -237,6 +261,12 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
     [
         ([], 2, "say what to explain"),
         (["EFOO"], 2, "'EFOO' is the name of no errno"),
+        (["EINVAL", "EFOO"], 2, "'EFOO' is the name of no errno"),
+        (["EINVAL", "hello"], 4, "'EINVAL hello' is no line of strace"),
+        (["Error", "in", "rseq"], 4, "'Error in rseq' is no line of strace"),
+        (["EINVAL", "EPERM", "--registered-length", "-1"], 2, "--registered-length is a number of 32 bits"),
+        (["\u00b2"], 4, "is no line of strace"),
+        (["9" * 5000], 4, "is no line of strace"),
         (["4711"], 4, "is no line of strace"),
         (["EINVAL", "--length", "many"], 2, "'many' is no number"),
         (["EINVAL", "--length", "-1"], 2, "--length is a number of 32 bits"),
@@ -758,5 +788,7 @@ def test_garbage_never_escapes() -> None:
 def test_schema_names_every_key(host: Host) -> None:
     documents: list[dict[str, Any]] = [explain_facts(Facts("EINVAL"), host), explain_text(FATAL, host)]
     for document in documents:
-        assert document.keys() == SCHEMA["properties"].keys()
-    assert SCHEMA["properties"]["schema"]["const"] == explanation.SCHEMA
+        assert document.keys() == SCHEMA["$defs"]["explanation"]["properties"].keys()
+    assert together(documents).keys() == SCHEMA["$defs"]["explanations"]["properties"].keys()
+    for name in ("explanation", "explanations"):
+        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == explanation.SCHEMA

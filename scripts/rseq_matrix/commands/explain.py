@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text
+from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import REGISTERED, Facts
 from rseq_matrix.kernel.features import Host, here
 from rseq_matrix.report.kernel import show_explanation
@@ -22,6 +23,8 @@ from rseq_matrix.report.kernel import show_explanation
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
 INPUT_LIMIT = 16 << 20
+NUMBERED = re.compile(r"-?[0-9]{1,9}")
+"""An errno as a number, or as the kernel returns it."""
 LIMITS = {
     "address": 64,
     "length": 32,
@@ -83,21 +86,28 @@ class Given:
 
 
 def _answer(word: str) -> str | None:
-    """Return what a word calls an answer of rseq(2); None if it is none."""
+    """Return what a word that looks like an answer of rseq(2) calls; None if it does not look so."""
     name = word.upper()
     if word in SUCCESSES:
         return "0"
-    if name in SIGNALS:
-        return name
-    if word.lstrip("-").isdigit():
+    if NUMBERED.fullmatch(word):
         name = errno.errorcode.get(abs(int(word)), word)
-    if not name.startswith("E") or not name.isalnum():
-        return None
-    if not hasattr(errno, name):
-        raise UsageError(
-            f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
-        )
-    return name
+    looks = name in SIGNALS or (name.startswith("E") and name.isalnum())
+    return name if looks else None
+
+
+def _answers(words: tuple[str, ...]) -> list[str]:
+    """Return the answers that are to be explained; none if the words are a line or a message."""
+    names = [_answer(word) for word in words]
+    found = [name for name in names if name is not None]
+    if len(found) < len(names):
+        return []
+    for name, word in zip(found, words, strict=True):
+        if name not in ("0", *SIGNALS) and not hasattr(errno, name):
+            raise UsageError(
+                f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
+            )
+    return found
 
 
 def _read(words: tuple[str, ...]) -> str:
@@ -115,9 +125,9 @@ def _read(words: tuple[str, ...]) -> str:
 def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
     if not words:
         raise UsageError("say what to explain: an ERRNO, a line of 'strace -e trace=rseq', a message, or - for lines")
-    answer = _answer(words[0]) if len(words) == 1 else None
-    if answer is not None:
-        return explain_facts(given.facts(answer), host)
+    answers = _answers(words)
+    if answers:
+        return together([explain_facts(given.facts(answer), host) for answer in answers])
     if given.names:
         raise UsageError(
             f"{given.names[0]} describes the call of an ERRNO: a line of strace or a message says it itself"
@@ -135,7 +145,7 @@ def _finish(document: Document, host: Host) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="ERRNO|LINE|MESSAGE|-")
+@click.argument("words", nargs=-1, metavar="ERRNO...|LINE|MESSAGE|-")
 @click.option("--length", type=NUMBER, metavar="N", help="The length that the call gave.")
 @click.option("--address", type=NUMBER, metavar="N", help="The address of the area, as 0x….")
 @click.option("--align", type=NUMBER, metavar="N", help="Or only what power of two it is a multiple of.")
@@ -152,9 +162,10 @@ def _finish(document: Document, host: Host) -> None:
 def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
     """Explain what rseq(2) answered, and check the explanation by doing the same in a child process.
 
-    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; LINE what 'strace -f -e trace=rseq'
-    printed, in quotation marks; - reads lines, of which the last that failed is explained and the others say what was
-    registered; MESSAGE is what a program printed, as 'Fatal glibc error: rseq registration failed'.
+    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; several are explained in turn, and
+    the options describe the call of each. LINE is what 'strace -f -e trace=rseq' printed, in quotation marks; - reads
+    lines, of which the last that failed is explained and the others say what was registered. MESSAGE is what a program
+    printed, as 'Fatal glibc error: rseq registration failed'.
 
     Exit status: 0 explained, and the replay agrees; 1 the replay contradicts; 4 the line cannot be read.
     """

@@ -154,8 +154,20 @@ def _document(form: str, text: str, facts: Facts | None, host: Host, **rest: Any
     }
     replays = [cause["replay"] for cause in document["causes"]] + [cure["trial"] for cure in document["cures"]]
     made = [replay["agrees"] for replay in replays if replay]
-    document["agrees"] = all(made) if made else None
+    document["agrees"] = _agree(made)
     return document
+
+
+def _agree(made: Sequence[bool]) -> bool | None:
+    return all(made) if made else None
+
+
+def together(documents: Sequence[Document]) -> Document:
+    """Return one document of several explanations; one alone is what it is."""
+    if len(documents) == 1:
+        return documents[0]
+    made = [document["agrees"] for document in documents if document["agrees"] is not None]
+    return {"schema": SCHEMA, "kind": "explanations", "explanations": list(documents), "agrees": _agree(made)}
 
 
 def explain_facts(facts: Facts, host: Host, form: str = "errno", text: str = "", tampered: bool = False) -> Document:

@@ -125,7 +125,12 @@ def _cures(console: Console, cures: Sequence[Document]) -> None:
 
 
 def show_explanation(console: Console, document: Document) -> None:
-    """Print an explanation."""
+    """Print an explanation, or several."""
+    if document["kind"] == "explanations":
+        for number, explanation in enumerate(document["explanations"]):
+            console.print("\n" if number else "", end="")
+            show_explanation(console, explanation)
+        return
     if document["text"]:
         console.print(Text(clean(document["text"])), soft_wrap=True)
     console.print(Text(clean(_heading(document))))
