@@ -26,7 +26,7 @@ from rseq_matrix.kernel.elsewhere import KERNELS
 from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import Facts, causes, scenarios
 from rseq_matrix.kernel.features import Host, here
-from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
 from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
 from rseq_matrix.report.kernel import show_explanation
 from test_kernel_rules import PROVOKED
@@ -141,6 +141,44 @@ def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
     text = shown(document)
     assert "1. The address 0x… is a multiple of 16 only, and an area of 32 bytes must lie at a multiple of 32." in text
     assert text.count("look at: ") == text.count("checked: replayed in a child, the answer was EINVAL") == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "first"),
+    [
+        (Facts("EINVAL"), ["registered-address", "length-short", "alignment-original"]),
+        (Facts("EINVAL", flags=1), ["unregister-nothing"]),
+        (Facts("EINVAL", length=64), ["registered-address"]),
+        (Facts("EPERM"), ["filter", "registered-signature"]),
+        (Facts("EPERM", flags=0, registered="same"), ["registered-signature", "filter"]),
+        (Facts("EPERM", flags=1), ["unregister-signature", "filter"]),
+    ],
+)
+def test_what_is_likely_comes_before_what_is_rare(facts: Facts, first: list[str], host: Host) -> None:
+    assert ids(explain_facts(facts, host))[: len(first)] == first
+
+
+@pytest.mark.parametrize("word", ["EBUSY", "EPERM"])
+def test_nobody_is_registered_at_null(word: str, host: Host) -> None:
+    document = explain_facts(Facts(word, address=0, length=32, flags=0), host)
+    assert ids(document) == ["filter"]
+    assert document["agrees"] is True
+
+
+def test_another_kernel_s_rule_stands_beside_a_filter(host: Host) -> None:
+    if host.features.touches == LEAVES:
+        pytest.skip("it is this kernel's rule")
+    document = checked(explain_facts(Facts("0", address=0, length=32, flags=0), host))
+    assert ids(document) == ["null-ignored", "filter-success"]
+    assert document["causes"][0]["by"].startswith("Linux")
+
+
+def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
+    document = checked(explain_facts(Facts("0", flags=1), host))
+    assert ids(document) == ["unregistered", "filter-success"]
+    assert document["causes"][1]["replay"]["cpu_id"] >= 0
+    assert "registered still" in document["causes"][1]["sentence"]
+    assert document["agrees"] is True
 
 
 def test_a_made_up_value_is_called_an_example(host: Host) -> None:
@@ -276,6 +314,8 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["EINVAL", "--align", "32", "--address", "0x1010"], 2, "is no multiple of 32"),
         (["EINVAL", "--registered", "none", "--registered-length", "32"], 2, "--registered none nothing has"),
         (["EINVAL", "--registered", "same", "--address", "0"], 2, "no area can be registered at NULL"),
+        (["EINVAL", "--registered-length", "20"], 2, "no kernel registers an area as it is given"),
+        (["EINVAL", "--registered", "same", "--align", "8"], 2, "no kernel registers an area as it is given"),
         (["EINVAL", "--registered", "maybe"], 2, "maybe"),
         (["rseq(0x10, 32, 0, 1) = 0", "--length", "32"], 2, "--length describes the call of an ERRNO"),
         ([FATAL, "--align", "32"], 2, "--align describes the call of an ERRNO"),

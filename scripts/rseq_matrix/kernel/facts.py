@@ -68,6 +68,11 @@ class Facts:
             raise UsageError("no area can be registered at NULL, so --registered same contradicts --address 0")
 
     @property
+    def says_what_is_registered(self) -> bool:
+        """Return whether anything is known of an earlier registration."""
+        return (self.registered, self.registered_length, self.registered_signature) != (None, None, None)
+
+    @property
     def is_complete(self) -> bool:
         """Return whether the call and what was registered are known, so that nothing is left to guess."""
         call = (self.address, self.length, self.flags, self.signature)
@@ -101,7 +106,7 @@ def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
     blocks: dict[tuple[int, str], int] = {}
 
     def moved(address: int, length: int, memory: str) -> int:
-        if address == 0 or address + length > USER_END:
+        if _is_outside(address, length):
             return address
         key = (address // BLOCK, memory)
         slot = blocks.setdefault(key, len(blocks) + 1)
@@ -142,15 +147,21 @@ def _flags(facts: Facts, features: Features) -> list[int]:
     return [0, UNREGISTER, unknown, unknown | UNREGISTER]
 
 
+def _is_outside(address: int, length: int) -> bool:
+    """Return whether no program can have memory there."""
+    return address == 0 or address + length > USER_END
+
+
 def _memories(facts: Facts, address: int, length: int) -> list[str]:
-    if address == 0 or address + length > USER_END:
+    if _is_outside(address, length):
         return [UNMAPPED]
     return [WRITABLE, READ_ONLY] if facts.readable else [WRITABLE, READ_ONLY, UNMAPPED]
 
 
 def _fits(area: Area, features: Features) -> bool:
     """Return whether the kernel would have registered it."""
-    call = Call(area.address, area.length, 0, area.signature)
+    memory = UNMAPPED if _is_outside(area.address, area.length) else WRITABLE
+    call = Call(area.address, area.length, 0, area.signature, memory)
     got = answer(Moment(call, None, features))
     return got.word == SUCCESS and got.after is not None
 
@@ -173,7 +184,9 @@ def _areas(facts: Facts, call: Call, features: Features) -> list[Area | None]:
     word = facts.registered
     if word is None and (facts.registered_length is not None or given is not None):
         nothing = []
-    chosen: list[Area | None] = [*same, *other, *nothing] if call.unregisters else [*nothing, *same, *other]
+    chosen: list[Area | None] = [*nothing, *other, *same]
+    if call.unregisters:
+        chosen = [same[0], *nothing, *other, *same[1:]]
     if word is not None:
         chosen = [*same] if word == SAME else [*other] if word == OTHER else [*nothing]
     return [area for area in chosen if area is None or _fits(area, features)]
@@ -193,7 +206,7 @@ def _calls(facts: Facts, features: Features) -> Iterator[tuple[int, Call]]:
             for odd, flags in enumerate(_flags(facts, features)):
                 memories = [WRITABLE] if flags & UNREGISTER else _memories(facts, address, length)
                 for bad, memory in enumerate(memories):
-                    yield sum(map(bool, (far, long, odd, bad))), Call(address, length, flags, signature, memory)
+                    yield odd + sum(map(bool, (far, long, bad))), Call(address, length, flags, signature, memory)
 
 
 def scenarios(facts: Facts, features: Features) -> list[Scenario]:
@@ -203,7 +216,7 @@ def scenarios(facts: Facts, features: Features) -> list[Scenario]:
         for rank, area in enumerate(_areas(facts, call, features)):
             for damaged, state in enumerate(_damages(call, area)):
                 got = answer(Moment(call, state, features))
-                found.append(Scenario(call, state, got, departures + bool(rank) + damaged))
+                found.append(Scenario(call, state, got, departures + min(rank, 2) + damaged))
     return sorted(found, key=lambda scenario: scenario.guesses)
 
 

@@ -244,8 +244,7 @@ REGISTRATION: Sequence[Rule] = (
         EINVAL,
         lambda m: m.area is not None and m.area.address != m.call.address,
         "an area is registered for this thread already, at another address than {address}{where}, and a thread has "
-        "only one "
-        "(glibc 2.35 and later registers its own before any other code runs)",
+        "only one (glibc 2.35 and later registers one for each thread as it starts)",
         "__rseq_size: if it is not 0, libc has registered an area; strace shows the earlier call",
         HOW_TO_USE_LIBC,
         f"{FIRST}; {MANUAL}",
