@@ -26,7 +26,7 @@ from rseq_matrix.kernel.elsewhere import KERNELS
 from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import Facts, causes, scenarios
 from rseq_matrix.kernel.features import Host, here
-from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
 from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
 from rseq_matrix.report.kernel import show_explanation
 from test_kernel_rules import PROVOKED
@@ -158,6 +158,18 @@ def test_what_is_likely_comes_before_what_is_rare(facts: Facts, first: list[str]
     assert ids(explain_facts(facts, host))[: len(first)] == first
 
 
+@pytest.mark.parametrize("rseq_cs", ["0x1234", "{version=0, flags=0, start_ip=0x1}"])
+def test_a_pointer_in_read_only_memory_is_read_from_the_line(rseq_cs: str, host: Host) -> None:
+    if host.features.touches != READS:
+        pytest.skip("this kernel has another rule there")
+    line = f"rseq({{cpu_id_start=0, cpu_id=0, rseq_cs={rseq_cs}, flags=0}}, 32, 0, 1) = -1 EFAULT (Bad address)"
+    document = checked(explain_text(line, host))
+    assert ids(document) == ["read-only-pointer"]
+    assert document["causes"][0]["replay"]["got"] == "EFAULT"
+    document = explain_text(line.replace(rseq_cs, "NULL"), host)
+    assert "read-only-pointer" not in ids(document)
+
+
 @pytest.mark.parametrize("word", ["EBUSY", "EPERM"])
 def test_nobody_is_registered_at_null(word: str, host: Host) -> None:
     document = explain_facts(Facts(word, address=0, length=32, flags=0), host)
@@ -183,7 +195,9 @@ def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
 
 def test_a_made_up_value_is_called_an_example(host: Host) -> None:
     sentences = [cause["sentence"] for cause in explain_facts(Facts("EINVAL"), host)["causes"]]
+    sentences += [cause["sentence"] for cause in explain_facts(Facts("EFAULT"), host)["causes"]]
     assert any("a length of 20 (say) is too short" in sentence for sentence in sentences)
+    assert any("the area at 0xffff800000000000 (say) with" in sentence for sentence in sentences)
     assert not any(f"{BASES[WRITABLE]:#x}"[:6] in sentence for sentence in sentences)
 
 

@@ -23,7 +23,7 @@ from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.elsewhere import KERNELS
 from rseq_matrix.kernel.features import SIGNATURE, Host, call_at, here
 from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, UNREGISTER, WRITABLE, Call, Features, Rule
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, predict
+from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, points, predict
 from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
 from rseq_matrix.report.kernel import show_kernel_table
 
@@ -61,6 +61,8 @@ PROVOKED: Mapping[str, tuple[str, Features, tuple[Step, ...]]] = {
     "unmapped-refused": ("EFAULT", MIDDLE, (call(BASES[UNMAPPED]),)),
     "unmapped-fatal": ("SIGSEGV", OLD, (call(BASES[UNMAPPED]),)),
     "read-only-refused": ("EFAULT", NEW, (call(BASES[READ_ONLY]),)),
+    "read-only-pointer": ("EFAULT", MIDDLE, (points(WELL_ALIGNED), becomes(READ_ONLY), FIRST)),
+    "pointer-fatal": ("SIGSEGV", OLD, (points(WELL_ALIGNED), FIRST)),
     "read-only-fatal": ("SIGSEGV", MIDDLE, (call(BASES[READ_ONLY]),)),
     "registered": ("0", MIDDLE, (FIRST,)),
 }

@@ -51,6 +51,8 @@ class Call:
     signature: int
     memory: str = WRITABLE
     """What is at the address."""
+    points: bool = False
+    """The area's rseq_cs is not NULL, and leads to no critical section."""
 
     @property
     def unregisters(self) -> bool:
@@ -382,6 +384,16 @@ REGISTRATION: Sequence[Rule] = (
         f"{SYS_RSEQ}, commit 067b3b41b4dd",
     ),
     Rule(
+        "read-only-pointer",
+        EFAULT,
+        lambda m: m.call.memory == READ_ONLY and m.features.touches == READS and m.call.points,
+        "the memory at {address} can be read but not written, and the field rseq_cs in it is not NULL: the kernel sets "
+        "that field to NULL when it registers an area, and cannot",
+        "/proc/PID/maps: is the address in a writable mapping?",
+        "register writable memory",
+        f"{SYS_RSEQ}, commit fd881d0a085f",
+    ),
+    Rule(
         "read-only-fatal",
         SIGSEGV,
         lambda m: m.call.memory == READ_ONLY,
@@ -390,6 +402,16 @@ REGISTRATION: Sequence[Rule] = (
         "/proc/PID/maps: is the address in a writable mapping?",
         "register writable memory",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
+    ),
+    Rule(
+        "pointer-fatal",
+        SIGSEGV,
+        lambda m: m.call.points and m.features.touches == LEAVES,
+        "the field rseq_cs of the area at {address} is not NULL and leads to no critical section: the kernel accepts "
+        "the area without a look, and kills the program when it comes to follow that pointer",
+        "the bytes 8 to 15 of the area before the call",
+        "set the area to zeros before it is registered",
+        f"{SYS_RSEQ}, as of fd881d0a085f",
     ),
     Rule(
         "registered",

@@ -27,6 +27,7 @@ BY_RSEQ = {"SIGSEGV": "si_code=SI_KERNEL", "SIGSYS": "si_syscall=__NR_rseq"}
 """What strace shows of such a signal if it can have come from rseq(2)."""
 OLDER = re.compile(r"\bsyscall_(?:334|0x14e)\(((?:[^,()]+, ){3}[^,()]+)(?:, [^,()]+){2}\)")
 """How a strace that does not know rseq(2) by name shows it: with all six registers."""
+POINTER = re.compile(r"rseq_cs=(\w+|\{)")
 COMMENT = re.compile(r"/\*.*?\*/")
 DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
@@ -52,6 +53,8 @@ class Seen:
     answer: str
     """As the model has it; "?" where the call did not return."""
     injected: bool = False
+    points: bool | None = None
+    """Whether the area's rseq_cs is not NULL, where strace shows it."""
 
 
 @dataclass
@@ -113,6 +116,11 @@ def _address(word: str, line: str) -> int | None:
     return 0 if word == "NULL" else _number(word, "address", line) & ADDRESSES
 
 
+def _points(word: str) -> bool | None:
+    found = POINTER.search(word)
+    return found[1] not in ("NULL", "0") if found else None
+
+
 def _flags(word: str, line: str) -> int:
     flags = 0
     for part in word.split("|"):
@@ -159,6 +167,7 @@ def _finished(line: str, pid: str) -> Seen:
         0x53053053 if words[3] == "RSEQ_SIG" else _number(words[3], "signature", line) & 0xFFFFFFFF,
         _answer(found, line),
         "(INJECTED)" in line,
+        _points(words[0]),
     )
 
 
@@ -295,6 +304,7 @@ def _facts(seen: Seen, thread: Thread) -> Facts:
         registered=registered,
         area=area,
         readable=seen.address is None,
+        points=seen.points,
     )
 
 
