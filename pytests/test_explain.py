@@ -274,6 +274,12 @@ def test_an_errno_by_name_and_number(word: str, command: Command) -> None:
     assert json.loads(done.stdout)["call"]["answer"] == "EINVAL", done.stderr
 
 
+def test_numbers_may_have_their_names(command: Command) -> None:
+    flags = ("--flags", "RSEQ_FLAG_UNREGISTER|0x4", "--signature", "RSEQ_SIG", "--address", "NULL")
+    call = json.loads(command("explain", "EINVAL", *flags, "--json", "-").stdout)["call"]
+    assert (call["flags"], call["signature"], call["address"]) == ("0x5", 0x53053053, 0)
+
+
 def test_several_errnos_are_explained_in_turn(command: Command, tmp_path: Path) -> None:
     """As if each were given alone, the options with it."""
     path = tmp_path / "out.json"
@@ -474,6 +480,9 @@ def test_a_spoilt_area_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatc
         "Fatal glibc error: rseq registration failed\nAborted (core dumped)",
         "rseq registration failed",
         "myprogram: Fatal glibc error: rseq registration failed",
+        "Fatal glibc error: rseq\n registration failed",
+        'writev(2, [{iov_base="Fatal glibc error: rseq registration failed\\n", iov_len=44}], 1) = 44',
+        "after rseq(2): Fatal glibc error: rseq registration failed",
     ],
 )
 def test_glibc_s_message_gets_its_cause_and_cures(text: str, host: Host) -> None:
@@ -540,6 +549,22 @@ def test_messages_of_the_development_of_2020(text: str, name: str, answer: str, 
     assert document["call"]["answer"] == answer
     assert document["agrees"] is True
     assert "never released" in document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type=SECCOMP msg=audit(1700000000.123:99): pid=7 comm="a" sig=31 arch=c000003e syscall=334 compat=0 ip=0x7f',
+        '[1.2] audit: type=1326 audit(1.2:9): pid=7 comm="a" exe="/a" sig=31 arch=c000003e syscall=334 code=0x80000000',
+    ],
+)
+def test_a_line_of_the_kernel_s_log_is_a_filter_s_end(text: str, host: Host) -> None:
+    document = checked(explain_text(text, host))
+    assert ids(document) == ["filter-kills"]
+    assert document["message"]["id"] == "kernel-log"
+    assert document["agrees"] is True
+    with pytest.raises(InputError, match="what is explained is an errno"):
+        explain_text(text.replace("syscall=334", "syscall=435"), host)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
 from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import REGISTERED, Facts
-from rseq_matrix.kernel.features import Host, here
+from rseq_matrix.kernel.features import SIGNATURE, Host, here
+from rseq_matrix.kernel.strace import FLAGS
 from rseq_matrix.report.kernel import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
+NAMES = {**FLAGS, "RSEQ_SIG": SIGNATURE, "NULL": 0}
 INPUT_LIMIT = 16 << 20
 NUMBERED = re.compile(r"-?[0-9]{1,9}")
 """An errno as a number, or as the kernel returns it."""
@@ -41,12 +43,14 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return it; flags may have the names of rseq(2)."""
-        text = str(value).replace("RSEQ_FLAG_UNREGISTER", "1")
+        """Return it; what C has names for may be called by them, and flags be joined with |."""
+        found = 0
         try:
-            return int(text, 0)
+            for part in str(value).split("|"):
+                found |= NAMES[part] if part in NAMES else int(part, 0)
         except ValueError:
             self.fail(f"'{value}' is no number", param, ctx)
+        return found
 
 
 NUMBER = Number()

@@ -113,7 +113,7 @@ def _development(name: str, words: str, answer: str) -> Message:
 MESSAGES: Sequence[Message] = (
     Message(
         "glibc-registration-failed",
-        re.compile(r"(fatal glibc error:\s*)?rseq registration failed", re.IGNORECASE),
+        re.compile(r"rseq\s+registration\s+failed", re.IGNORECASE),
         "glibc's, 2.35 and later",
         "the program was allowed to call rseq(2) when it started, so glibc registered its main thread, and was "
         "refused it when it created another thread, because a seccomp filter (a list of allowed system calls) "
@@ -123,6 +123,15 @@ MESSAGES: Sequence[Message] = (
         "glibc nptl/pthread_create.c start_thread, commit a41c8e9235",
         cures=CURES,
         trial=FILTER_LATE,
+    ),
+    Message(
+        "kernel-log",
+        re.compile(r"type=(1326|SECCOMP)\b.*\bsig=31\b.*\bsyscall=(334|rseq)\b"),
+        "the kernel's, in its log",
+        "the line says that a seccomp filter ended the program pid=… for the system call 334, rseq(2) on x86-64",
+        "",
+        "Linux kernel/auditsc.c, audit_seccomp",
+        "SIGSYS",
     ),
     _development("glibc-2020-busy", "rseq already registered for this thread", "EBUSY"),
     _development("glibc-2020-address", "rseq parameter is an invalid address", "EFAULT"),

@@ -29,7 +29,6 @@ OLDER = re.compile(r"\bsyscall_(?:334|0x14e)\(((?:[^,()]+, ){3}[^,()]+)(?:, [^,(
 """How a strace that does not know rseq(2) by name shows it: with all six registers."""
 POINTER = re.compile(r"rseq_cs=(\w+|\{)")
 COMMENT = re.compile(r"/\*.*?\*/")
-DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
 UNANSWERED = ("?", "334", "0x14e")
 """What strace shows of a call that a signal ended: nothing, or the number of rseq(2), where a filter kills."""
@@ -278,16 +277,9 @@ class Reader:
 
 
 def is_trace(text: str) -> bool:
-    """Return whether a text looks like what strace prints."""
-    return any(RESUMED.search(line) or _looks_like_call(line) for line in text.splitlines())
-
-
-def _looks_like_call(line: str) -> bool:
-    found = SYSCALL.search(line)
-    if not found:
-        return False
-    before = DECORATION.sub("", line[: found.start()])
-    return not before and ("=" in line or "<unfinished" in line or found[1] == "rseq")
+    """Return whether a text has what strace prints of rseq(2)."""
+    lines = OLDER.sub(r"rseq(\1)", text).splitlines()
+    return any(_syscall(line) == "rseq" and (RESULT.search(line) or "<unfinished" in line) for line in lines)
 
 
 def _facts(seen: Seen, thread: Thread) -> Facts:
@@ -316,7 +308,10 @@ def read(text: str) -> Trace:
     if not reader.calls:
         names = [name for line in text.splitlines() if (name := _syscall(line))]
         what = f"is a call of {names[0]}" if names else "is no line of strace"
-        raise InputError(f"'{shown(text)}' {what}: what is explained is a line of 'strace -f -e trace=rseq'")
+        raise InputError(
+            f"'{shown(text)}' {what}: what is explained is an errno (EINVAL), a line of 'strace -f -e trace=rseq' or "
+            "glibc's message"
+        )
     failed = [number for number, (seen, _) in enumerate(reader.calls) if seen.answer != SUCCESS]
     chosen = failed[-1] if failed else len(reader.calls) - 1
     seen, thread = reader.calls[chosen]
