@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -267,7 +268,7 @@ def test_lines_of_standard_input(command: Command) -> None:
     assert document["call"]["area"]["address"] == 0x7F87F0621060
 
 
-@pytest.mark.parametrize("word", ["EINVAL", "einval", "22", "-22"])
+@pytest.mark.parametrize("word", ["EINVAL", " einval\n", "22", "-22"])
 def test_an_errno_by_name_and_number(word: str, command: Command) -> None:
     arguments = ["--", word] if word.startswith("-") else [word]
     done = command("explain", "--json", "-", *arguments)
@@ -376,6 +377,32 @@ def test_standard_input_without_a_call_is_one_sentence(text: str, command: Comma
     assert done.returncode == 4
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_input_is_one_sentence() -> None:
+    program = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
+    arguments = ["rseq_matrix", "explain", "-"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr == "rseq-matrix: standard input is closed: there is nothing to read\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pid  " + " " * 1_000_000,
+        "rseq(1, 2, 3, 4)" + " " * 1_000_000 + "= x",
+        "rseq(" + "/*" * 500_000 + ") = 0",
+        "type=1326 sig=31 " * 100_000,
+        "CHECK " * 200_000,
+        "--- SIGSEGV {" * 100_000,
+    ],
+)
+def test_a_huge_line_takes_no_time(text: str, host: Host) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError):
+        explain_text(text, host)
+    assert time.monotonic() - begun < 10
 
 
 # --- what stands before the kernel, and what is missing

@@ -91,6 +91,7 @@ class Given:
 
 def _answer(word: str) -> str | None:
     """Return what a word that looks like an answer of rseq(2) calls; None if it does not look so."""
+    word = word.strip()
     name = word.upper()
     if word in SUCCESSES:
         return "0"
@@ -117,6 +118,8 @@ def _answers(words: tuple[str, ...]) -> list[str]:
 def _read(words: tuple[str, ...]) -> str:
     if words != ("-",):
         return " ".join(words)
+    if sys.stdin is None:  # the caller closed it
+        raise InputError("standard input is closed: there is nothing to read")
     try:
         text = sys.stdin.buffer.read(INPUT_LIMIT + 1)
     except OSError as error:

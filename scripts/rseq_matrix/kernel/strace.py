@@ -14,15 +14,15 @@ from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
 PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
 RESUMED = re.compile(r"<\.\.\. ([a-z_0-9]+) resumed>\s*,?\s*")
-UNFINISHED = re.compile(r"\s*<unfinished \.\.\.>\s*$")
-ENDED = re.compile(r"\s*<unfinished \.\.\.>(?=\)\s*=\s*\?\s*$)")
+UNFINISHED = re.compile(r"(?<!\s)\s*<unfinished \.\.\.>\s*$")
+ENDED = re.compile(r"(?<!\s)\s*<unfinished \.\.\.>(?=\)\s*=\s*\?\s*$)")
 """What strace puts into the line of a call that its thread's end came between."""
 RESULT = re.compile(
     r"\)\s*=\s*(?P<value>\?|0x[0-9a-f]{1,16}|-?\d{1,20})(?![0-9A-Za-z])(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
 )
 KILLED = re.compile(r"\+\+\+ killed by (SIG[A-Z0-9+]+)")
 ATTACHED = re.compile(r"^strace: Process (\d+) attached")
-SIGNAL = re.compile(r"--- (SIGSEGV|SIGSYS) \{(.*)\} ---")
+SIGNAL = re.compile(r"--- (SIGSEGV|SIGSYS) \{([^{}]*)\} ---")
 BY_RSEQ = {"SIGSEGV": "si_code=SI_KERNEL", "SIGSYS": "si_syscall=__NR_rseq"}
 """What strace shows of such a signal if it can have come from rseq(2)."""
 OLDER = re.compile(r"\bsyscall_(?:334|0x14e)\(((?:[^,()]+, ){3}[^,()]+)(?:, [^,()]+){2}\)")
@@ -35,6 +35,9 @@ UNANSWERED = ("?", "334", "0x14e")
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 STARTS = ("clone", "clone3", "fork", "vfork")
 SHOWN = 60
+LINE_LIMIT = 1 << 16
+ARGUMENTS_LIMIT = 1 << 12
+"""What is longer is no line about rseq(2), and would only take time."""
 ADDRESSES = (1 << 64) - 1
 
 
@@ -152,6 +155,8 @@ def _finished(line: str, pid: str) -> Seen:
     start = line.index("rseq(") + len("rseq(")
     if not found or found.start() < start:
         raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
+    if found.start() - start > ARGUMENTS_LIMIT:
+        raise InputError(f"'{shown(line)}' has more between its brackets than the arguments of rseq(2)")
     words = _split(line[start : found.start()])
     if len(words) != 4:
         raise InputError(
@@ -304,7 +309,7 @@ def read(text: str) -> Trace:
     """Read a trace. The call that is explained is the last that failed; if none did, the last."""
     text = OLDER.sub(r"rseq(\1)", COLOURS.sub("", text))
     reader = Reader()
-    reader.read(line for line in text.splitlines() if line.strip())
+    reader.read(line[:LINE_LIMIT] for line in text.splitlines() if line.strip())
     if not reader.calls:
         names = [name for line in text.splitlines() if (name := _syscall(line))]
         what = f"is a call of {names[0]}" if names else "is no line of strace"
