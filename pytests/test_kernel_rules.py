@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,18 @@ from rseq_matrix.kernel import table
 from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.elsewhere import KERNELS
 from rseq_matrix.kernel.features import SIGNATURE, Host, call_at, here
-from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, UNREGISTER, WRITABLE, Call, Features, Rule
+from rseq_matrix.kernel.rules import (
+    KERNEL_HALF,
+    READ_ONLY,
+    RULES,
+    UNMAPPED,
+    UNREGISTER,
+    USER_END,
+    WRITABLE,
+    Call,
+    Features,
+    Rule,
+)
 from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, points, predict
 from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
 from rseq_matrix.report.kernel import show_kernel_table
@@ -125,6 +137,29 @@ def test_a_rule_strikes_where_it_should_and_is_missed_where_it_is_not(name: str)
     except (StopIteration, AssertionError):
         return  # nothing is left that could answer
     assert (found.word, found.rule) != (last.word, last.rule)
+
+
+@pytest.mark.parametrize(("length", "answer"), [(32, "0"), (64, "EFAULT")])
+def test_memory_ends_where_the_model_says(length: int, answer: str, host: Host, tmp_path: Path) -> None:
+    """An area of 32 bytes at the very end of a program's memory is registered; one that reaches beyond is not."""
+    if host.features.end != USER_END:
+        pytest.skip("this kernel looks at the sign of the address only")
+    rule = predict([call(USER_END - 32, length)], host.features)[-1].rule
+    assert (rule is not None and rule.id == "address-kernel") == (answer == "EFAULT")
+    program = tmp_path / "end"
+    source = tmp_path / "end.c"
+    source.write_text(
+        "#include <sys/mman.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n#include <stdlib.h>\n"
+        f"int main(int c, char **v) {{ void *page = (void *){USER_END - 4096:#x};\n"
+        "  if (mmap(page, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != page) return 99;\n"
+        "  return c > 1 && syscall(334, (char *)page + 4096 - 32, atoi(v[1]), 0, 7) ? 14 : 0; }\n"
+    )
+    subprocess.run(["cc", "-o", program, source], check=True)
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
+    done = subprocess.run([program, str(length)], env=environment, check=False)
+    if done.returncode == 99:
+        pytest.skip("memory ends elsewhere here")
+    assert done.returncode == {"0": 0, "EFAULT": 14}[answer]
 
 
 @pytest.mark.parametrize("name", SEVERAL_WRONGS)
@@ -344,7 +379,7 @@ def test_features_are_what_trying_shows(host: Host, player: Player) -> None:
 
     found = kernel_features.find_features(Other())
     assert found.flags == host.features.flags | 1 << 5
-    assert (found.touches, found.reset_error) == ("leaves", "SIGSEGV")
+    assert (found.touches, found.reset_error, found.end) == ("leaves", "SIGSEGV", KERNEL_HALF)
 
 
 def test_a_rule_is_one_sentence_with_its_source() -> None:

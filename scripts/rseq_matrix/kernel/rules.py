@@ -15,6 +15,8 @@ ORIGINAL_LENGTH = 32
 """The length that every kernel accepts: struct rseq, as it was in the beginning, with its padding."""
 USER_END = (1 << 47) - 4096
 """Where the addresses of programs end on x86-64 with page tables of four levels (TASK_SIZE_MAX)."""
+KERNEL_HALF = 1 << 63
+"""The first address that access_ok() refuses on kernels that look at the sign only (since 6014bc27561f, for a time)."""
 
 SUCCESS = "0"
 EINVAL, EBUSY, EPERM, EFAULT, SIGSEGV = "EINVAL", "EBUSY", "EPERM", "EFAULT", "SIGSEGV"
@@ -39,6 +41,8 @@ class Features:
     touches: str = READS
     reset_error: str = EFAULT
     """What becomes of an unregistration whose area cannot be written: the call fails, or the program is killed."""
+    end: int = USER_END
+    """From where on an address is refused without a look at the memory."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def _struck_by_length(moment: Moment) -> bool:
 
 
 def _past_the_end(moment: Moment) -> bool:
-    return moment.call.address + moment.call.length > USER_END
+    return moment.call.address + moment.call.length > moment.features.end
 
 
 UNREGISTRATION: Sequence[Rule] = (
