@@ -134,6 +134,8 @@ def test_with_all_facts_there_is_one_cause(host: Host) -> None:
     assert ids(document) == ["registered-address"]
     assert "(it lies at 0x7f0000002000)" in document["causes"][0]["sentence"]
     assert "can have" not in shown(document)
+    denied = replace(known, answer="EPERM", address=area.address, registered="same", signature=7)
+    assert ids(explain_facts(denied, host)) == ["registered-signature"]
 
 
 def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
@@ -219,6 +221,13 @@ def test_an_answer_of_another_kernel_is_said_to_be_one(host: Host) -> None:
     assert document["causes"][0]["replay"]["got"] == "0"
     assert document["agrees"] is True
     assert any("another machine" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize("line", ["EWOULDBLOCK", "rseq(0x40, 32, 0, 1) = -1 EWOULDBLOCK (Would block)"])
+def test_an_errno_with_two_names_is_one(line: str, command: Command) -> None:
+    done = command("explain", line, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["call"]["answer"] == "EAGAIN"
 
 
 def test_an_errno_that_no_kernel_answers_is_a_filter_s(host: Host) -> None:
@@ -354,6 +363,7 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["rseq(0x10, 32, 0, 1) = -1 EFOO (what)"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = 7"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = ?"], 4, "did not return: give also the next line"),
+        (["rseq(0x10, 32, 0, 1) = ?\n+++ killed by SIGKILL +++"], 4, "was ended by SIGKILL, a signal that does not"),
         (["rseq(0x10, 32, 0, 1) = " + "9" * 5000], 4, "has no answer"),
         (["rseq(0x1" + "0" * 16 + ", 32, 0, 1) = 0"], 4, "has more than 64 bits"),
         (["rseq(0x10, " + "9" * 30 + ", 0, 1) = 0"], 4, "has more than 64 bits"),

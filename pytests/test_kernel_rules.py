@@ -173,7 +173,7 @@ def test_of_several_wrongs_the_first_check_decides(name: str) -> None:
 def test_this_kernel_checks_in_the_order_of_the_model(host: Host, player: Player) -> None:
     """Every combination of what can be wrong, where nothing and where an area is registered."""
     addresses = (WELL_ALIGNED, ELSEWHERE, PLACE + 8, 0, KERNEL_ADDRESS, BASES[UNMAPPED])
-    wrongs = itertools.product(addresses, (32, 20, 64), (0, 4, UN, UN | 4), (SIGNATURE, 7))
+    wrongs = itertools.product(addresses, (32, 20, 64), (0, 4, UN, UN | 4, UN | 1 << 31), (SIGNATURE, 7))
     calls = [call(*values) for values in wrongs]
     sequences = [[step] for step in calls] + [[FIRST, step] for step in calls]
     want = [[prediction.word for prediction in predict(steps, host.features)] for steps in sequences]

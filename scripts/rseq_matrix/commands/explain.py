@@ -18,6 +18,7 @@ from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, Mis
 from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import REGISTERED, Facts
 from rseq_matrix.kernel.features import SIGNATURE, Host, here
+from rseq_matrix.kernel.steps import plain_name
 from rseq_matrix.kernel.strace import FLAGS
 from rseq_matrix.report.kernel import show_explanation
 
@@ -112,7 +113,7 @@ def _answers(words: tuple[str, ...]) -> list[str]:
             raise UsageError(
                 f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
             )
-    return found
+    return [plain_name(name) if name.startswith("E") else name for name in found]
 
 
 def _read(words: tuple[str, ...]) -> str:

@@ -19,7 +19,8 @@ SECCOMP_STATUS = (
     "(Docker, podman) or systemd (SystemCallFilter=) did"
 )
 ALLOW = (
-    "let the filter allow rseq(2): it gives a program nothing but its own CPU number, and glibc 2.35 and later calls it"
+    "let the filter allow rseq(2): it tells a program only where it runs, as getcpu(2) does, and glibc 2.35 and later "
+    "calls it"
 )
 
 

@@ -81,7 +81,7 @@ CURES = (
     Cure(
         "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
         "updated for that, and a seccomp profile of your own needs the one more line",
-        "loses nothing: rseq gives a program nothing but its own CPU number",
+        "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
         Trial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
@@ -148,7 +148,10 @@ MESSAGES: Sequence[Message] = (
         SECCOMP_STATUS + "; strace -f -e trace=rseq shows the errno, which can be given to explain",
         "tcmalloc tcmalloc/internal/percpu.cc, InitFastPerCpu",
         cures=(
-            Cure("let the filter allow rseq(2)", "loses nothing: rseq gives a program nothing but its own CPU number"),
+            Cure(
+                "let the filter allow rseq(2)",
+                "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
+            ),
             Cure(
                 "if the other library is glibc, start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0",
                 "loses glibc's use of rseq: sched_getcpu() becomes slower; libraries that look for glibc's area "

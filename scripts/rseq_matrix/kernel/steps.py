@@ -97,6 +97,11 @@ def moves() -> Step:
     return Step("move")
 
 
+def plain_name(name: str) -> str:
+    """Return the name by which an errno is seen that has two, as EWOULDBLOCK."""
+    return errno.errorcode[getattr(errno, name)]
+
+
 def filter_number(word: str) -> int:
     """Return a filter's answer as the child is told it."""
     return KILLS if word == SIGSYS else 0 if word == "0" else int(getattr(errno, word))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.errors import InputError
 from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
 from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
+from rseq_matrix.kernel.steps import plain_name
 
 PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
@@ -146,7 +147,7 @@ def _answer(found: re.Match[str], line: str) -> str:
         raise InputError(
             f"'{shown(line)}' ends with no answer that rseq(2) can have: 0, or -1 and the name of an errno"
         )
-    return name
+    return plain_name(name)
 
 
 def _finished(line: str, pid: str) -> Seen:
@@ -324,6 +325,8 @@ def read(text: str) -> Trace:
         raise InputError(
             f"'{shown(seen.text)}' did not return: give also the next line, '+++ killed by …', which says what ended it"
         )
+    if seen.answer.startswith("SIG") and seen.answer not in BY_RSEQ:
+        raise InputError(f"'{shown(seen.text)}' was ended by {seen.answer}, a signal that does not come from rseq(2)")
     calls = [call for call, _ in reader.calls]
     earlier = sum(call.pid == seen.pid for call in calls[:chosen])
     return Trace(seen, _facts(seen, thread), calls, earlier)
