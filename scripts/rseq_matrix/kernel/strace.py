@@ -33,6 +33,7 @@ COMMENT = re.compile(r"/\*.*?\*/")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
 UNANSWERED = ("?", "334", "0x14e")
 """What strace shows of a call that a signal ended: nothing, or the number of rseq(2), where a filter kills."""
+NAMED = re.compile(r"\w+: ")
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 STARTS = ("clone", "clone3", "fork", "vfork")
 SHOWN = 60
@@ -158,6 +159,10 @@ def _finished(line: str, pid: str) -> Seen:
         raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
     if found.start() - start > ARGUMENTS_LIMIT:
         raise InputError(f"'{shown(line)}' has more between its brackets than the arguments of rseq(2)")
+    if NAMED.match(line[start:]):
+        raise InputError(
+            f"'{shown(line)}' names its arguments, as perf trace does: give what strace prints of the call"
+        )
     words = _split(line[start : found.start()])
     if len(words) != 4:
         raise InputError(
