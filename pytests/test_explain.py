@@ -534,6 +534,14 @@ def test_glibc_s_message_gets_its_cause_and_cures(text: str, host: Host) -> None
     assert all(cure["loses"] for cure in document["cures"])
 
 
+def test_a_trace_that_holds_the_message_is_explained_as_a_trace(host: Host) -> None:
+    """It says more: which call was refused, and what was registered."""
+    lines = [REGISTERS, 'writev(2, [{iov_base="Fatal glibc error: rseq registration failed\\n"}], 1) = 44']
+    refused = "rseq(0x7f0000009000, 0x20, 0, 0x53053053) = -1 EPERM (Operation not permitted)"
+    document = checked(explain_text("\n".join([*lines, refused]), host))
+    assert (document["form"], ids(document)) == ("strace", ["filter"])
+
+
 def test_glibc_s_message_is_seen_and_each_cure_works(host: Host) -> None:
     document = explain_text(FATAL, host)
     if document["notes"]:
