@@ -77,8 +77,6 @@ class Trace:
     explained: Seen
     facts: Facts
     calls: list[Seen] = field(default_factory=list)
-    earlier: int = 0
-    """Lines of this thread's that were read before the one that is explained."""
 
 
 def shown(text: str) -> str:
@@ -333,5 +331,4 @@ def read(text: str) -> Trace:
     if seen.answer.startswith("SIG") and seen.answer not in BY_RSEQ:
         raise InputError(f"'{shown(seen.text)}' was ended by {seen.answer}, a signal that does not come from rseq(2)")
     calls = [call for call, _ in reader.calls]
-    earlier = sum(call.pid == seen.pid for call in calls[:chosen])
-    return Trace(seen, _facts(seen, thread), calls, earlier)
+    return Trace(seen, _facts(seen, thread), calls)
