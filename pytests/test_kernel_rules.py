@@ -319,6 +319,26 @@ def test_a_kernel_with_other_rules_is_marked(word: str, lie: Seen, what: str, ho
     assert "does not answer as the model of its rules says" in out.getvalue()
 
 
+class Interrupted(Player):
+    """Stands for an interruption while an area is spoilt, at the first attempt: it kills the child."""
+
+    def __init__(self, real: Player) -> None:
+        self._real, self.killed = real, 0
+
+    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        found = self._real.play(sequences)
+        for number, steps in enumerate(sequences):
+            if not self.killed and any(step.name == "protect" for step in steps):
+                self.killed, found[number] = 1, [Seen("SIGSEGV")]
+        return found
+
+
+def test_a_spoilt_row_is_tried_again(host: Host, player: Player) -> None:
+    interrupted = Interrupted(player)
+    assert table_document(replace(host, player=interrupted))["agrees"]
+    assert interrupted.killed
+
+
 def test_the_table_is_readable(host: Host) -> None:
     out = io.StringIO()
     show_kernel_table(Console(file=out, width=100), table_document(host))
