@@ -428,6 +428,14 @@ def test_behind_a_filter_the_explanation_says_that_it_is_not_checked(command: Co
     assert "checked: replayed" not in text
 
 
+def test_behind_a_filter_another_filter_is_replayed(command: Command, deny: Path) -> None:
+    done = command("explain", "EPERM", "--json", "-", wrapper=[deny, str(RSEQ), str(ENOSYS)])
+    assert done.returncode == 0, done.stderr
+    replays = {cause["id"]: cause["replay"] for cause in json.loads(done.stdout)["causes"]}
+    assert replays["filter"]["got"] == "EPERM"
+    assert replays["registered-signature"] is None
+
+
 def test_behind_a_filter_the_message_is_explained_and_not_tried(command: Command, deny: Path) -> None:
     done = command("explain", FATAL, "--json", "-", wrapper=[deny, str(RSEQ), str(ENOSYS)])
     assert done.returncode == 0, done.stderr

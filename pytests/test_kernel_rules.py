@@ -319,6 +319,22 @@ def test_a_kernel_with_other_rules_is_marked(word: str, lie: Seen, what: str, ho
     assert "does not answer as the model of its rules says" in out.getvalue()
 
 
+class Early(Player):
+    """Stands for a kernel that refuses the first of several calls, and answers the last as the model says."""
+
+    def __init__(self, real: Player) -> None:
+        self._real = real
+
+    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        return [[Seen("EFAULT"), *seen[1:]] if len(seen) > 1 else seen for seen in self._real.play(sequences)]
+
+
+def test_a_row_agrees_only_if_what_came_before_does(host: Host, player: Player) -> None:
+    found = {row["what"]: row["agrees"] for row in rows(replace(host, player=Early(player)))}
+    assert not found["unregister another address"]
+    assert found["register 32 bytes at a multiple of 32"]
+
+
 class Interrupted(Player):
     """Stands for an interruption while an area is spoilt, at the first attempt: it kills the child."""
 
