@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,10 @@ from rseq_matrix.errors import InputError
 from rseq_matrix.kernel import explanation, messages, strace
 from rseq_matrix.kernel.calls import Player, Seen, plain_environment
 from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.explanation import explain_facts, explain_text
+from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import Facts, causes, scenarios
 from rseq_matrix.kernel.features import Host, here
-from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
 from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
 from rseq_matrix.report.kernel import show_explanation
 from test_kernel_rules import PROVOKED
@@ -133,6 +134,8 @@ def test_with_all_facts_there_is_one_cause(host: Host) -> None:
     assert ids(document) == ["registered-address"]
     assert "(it lies at 0x7f0000002000)" in document["causes"][0]["sentence"]
     assert "can have" not in shown(document)
+    denied = replace(known, answer="EPERM", address=area.address, registered="same", signature=7)
+    assert ids(explain_facts(denied, host)) == ["registered-signature"]
 
 
 def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
@@ -143,9 +146,61 @@ def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
     assert text.count("look at: ") == text.count("checked: replayed in a child, the answer was EINVAL") == 2
 
 
+@pytest.mark.parametrize(
+    ("facts", "first"),
+    [
+        (Facts("EINVAL"), ["registered-address", "length-short", "alignment-original"]),
+        (Facts("EINVAL", flags=1), ["unregister-nothing"]),
+        (Facts("EINVAL", length=64), ["registered-address"]),
+        (Facts("EPERM"), ["filter", "registered-signature"]),
+        (Facts("EPERM", flags=0, registered="same"), ["registered-signature", "filter"]),
+        (Facts("EPERM", flags=1), ["unregister-signature", "filter"]),
+    ],
+)
+def test_what_is_likely_comes_before_what_is_rare(facts: Facts, first: list[str], host: Host) -> None:
+    assert ids(explain_facts(facts, host))[: len(first)] == first
+
+
+@pytest.mark.parametrize("rseq_cs", ["0x1234", "{version=0, flags=0, start_ip=0x1}"])
+def test_a_pointer_in_read_only_memory_is_read_from_the_line(rseq_cs: str, host: Host) -> None:
+    if host.features.touches != READS:
+        pytest.skip("this kernel has another rule there")
+    line = f"rseq({{cpu_id_start=0, cpu_id=0, rseq_cs={rseq_cs}, flags=0}}, 32, 0, 1) = -1 EFAULT (Bad address)"
+    document = checked(explain_text(line, host))
+    assert ids(document) == ["read-only-pointer"]
+    assert document["causes"][0]["replay"]["got"] == "EFAULT"
+    document = explain_text(line.replace(rseq_cs, "NULL"), host)
+    assert "read-only-pointer" not in ids(document)
+
+
+@pytest.mark.parametrize("word", ["EBUSY", "EPERM"])
+def test_nobody_is_registered_at_null(word: str, host: Host) -> None:
+    document = explain_facts(Facts(word, address=0, length=32, flags=0), host)
+    assert ids(document) == ["filter"]
+    assert document["agrees"] is True
+
+
+def test_another_kernel_s_rule_stands_beside_a_filter(host: Host) -> None:
+    if host.features.touches == LEAVES:
+        pytest.skip("it is this kernel's rule")
+    document = checked(explain_facts(Facts("0", address=0, length=32, flags=0), host))
+    assert ids(document) == ["null-ignored", "filter-success"]
+    assert document["causes"][0]["by"].startswith("Linux")
+
+
+def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
+    document = checked(explain_facts(Facts("0", flags=1), host))
+    assert ids(document) == ["unregistered", "filter-success"]
+    assert document["causes"][1]["replay"]["cpu_id"] >= 0
+    assert "registered still" in document["causes"][1]["sentence"]
+    assert document["agrees"] is True
+
+
 def test_a_made_up_value_is_called_an_example(host: Host) -> None:
     sentences = [cause["sentence"] for cause in explain_facts(Facts("EINVAL"), host)["causes"]]
+    sentences += [cause["sentence"] for cause in explain_facts(Facts("EFAULT"), host)["causes"]]
     assert any("a length of 20 (say) is too short" in sentence for sentence in sentences)
+    assert any("the area at 0xffff800000000000 (say) with" in sentence for sentence in sentences)
     assert not any(f"{BASES[WRITABLE]:#x}"[:6] in sentence for sentence in sentences)
 
 
@@ -166,6 +221,13 @@ def test_an_answer_of_another_kernel_is_said_to_be_one(host: Host) -> None:
     assert document["causes"][0]["replay"]["got"] == "0"
     assert document["agrees"] is True
     assert any("another machine" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize("line", ["EWOULDBLOCK", "rseq(0x40, 32, 0, 1) = -1 EWOULDBLOCK (Would block)"])
+def test_an_errno_with_two_names_is_one(line: str, command: Command) -> None:
+    done = command("explain", line, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["call"]["answer"] == "EAGAIN"
 
 
 def test_an_errno_that_no_kernel_answers_is_a_filter_s(host: Host) -> None:
@@ -215,11 +277,41 @@ def test_lines_of_standard_input(command: Command) -> None:
     assert document["call"]["area"]["address"] == 0x7F87F0621060
 
 
-@pytest.mark.parametrize("word", ["EINVAL", "einval", "22", "-22"])
+@pytest.mark.parametrize("word", ["EINVAL", " einval\n", "22", "-22"])
 def test_an_errno_by_name_and_number(word: str, command: Command) -> None:
     arguments = ["--", word] if word.startswith("-") else [word]
     done = command("explain", "--json", "-", *arguments)
     assert json.loads(done.stdout)["call"]["answer"] == "EINVAL", done.stderr
+
+
+def test_numbers_may_have_their_names(command: Command) -> None:
+    flags = ("--flags", "RSEQ_FLAG_UNREGISTER|0x4", "--signature", "RSEQ_SIG", "--address", "NULL")
+    call = json.loads(command("explain", "EINVAL", *flags, "--json", "-").stdout)["call"]
+    assert (call["flags"], call["signature"], call["address"]) == ("0x5", 0x53053053, 0)
+
+
+def test_several_errnos_are_explained_in_turn(command: Command, tmp_path: Path) -> None:
+    """As if each were given alone, the options with it."""
+    path = tmp_path / "out.json"
+    done = command("explain", "EINVAL", "1", "--length", "64", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    document = checked(json.loads(path.read_text()))
+    assert [one["call"]["answer"] for one in document["explanations"]] == ["EINVAL", "EPERM"]
+    assert document["agrees"] is True
+    for word, one in zip(("EINVAL", "EPERM"), document["explanations"], strict=True):
+        alone = json.loads(command("explain", word, "--length", "64", "--json", "-").stdout)
+        assert (ids(one), one["call"]) == (ids(alone), alone["call"])
+        assert command("explain", word, "--length", "64").stdout in done.stdout
+
+
+def test_of_several_one_that_contradicts_is_enough(host: Host) -> None:
+    assert host.player is not None
+    lying = replace(host, player=Lying(host.player, Seen("EBUSY")))
+    documents = [explain_facts(Facts("EBUSY"), lying), explain_facts(Facts("EFAULT"), lying)]
+    document = checked(together(documents))
+    assert [one["agrees"] for one in documents] == [True, False]
+    assert document["agrees"] is False
+    assert shown(document).count("CONTRADICTED") == len(documents[1]["causes"])
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -237,6 +329,12 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
     [
         ([], 2, "say what to explain"),
         (["EFOO"], 2, "'EFOO' is the name of no errno"),
+        (["EINVAL", "EFOO"], 2, "'EFOO' is the name of no errno"),
+        (["EINVAL", "hello"], 4, "'EINVAL hello' is no line of strace"),
+        (["Error", "in", "rseq"], 4, "'Error in rseq' is no line of strace"),
+        (["EINVAL", "EPERM", "--registered-length", "-1"], 2, "--registered-length is a number of 32 bits"),
+        (["\u00b2"], 4, "is no line of strace"),
+        (["9" * 5000], 4, "is no line of strace"),
         (["4711"], 4, "is no line of strace"),
         (["EINVAL", "--length", "many"], 2, "'many' is no number"),
         (["EINVAL", "--length", "-1"], 2, "--length is a number of 32 bits"),
@@ -246,6 +344,8 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["EINVAL", "--align", "32", "--address", "0x1010"], 2, "is no multiple of 32"),
         (["EINVAL", "--registered", "none", "--registered-length", "32"], 2, "--registered none nothing has"),
         (["EINVAL", "--registered", "same", "--address", "0"], 2, "no area can be registered at NULL"),
+        (["EINVAL", "--registered-length", "20"], 2, "no kernel registers an area as it is given"),
+        (["EINVAL", "--registered", "same", "--align", "8"], 2, "no kernel registers an area as it is given"),
         (["EINVAL", "--registered", "maybe"], 2, "maybe"),
         (["rseq(0x10, 32, 0, 1) = 0", "--length", "32"], 2, "--length describes the call of an ERRNO"),
         ([FATAL, "--align", "32"], 2, "--align describes the call of an ERRNO"),
@@ -255,6 +355,7 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (['openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3'], 4, "is a call of openat"),
         (["prseq(0x10, 32, 0, 1) = 0"], 4, "is a call of prseq"),
         (["rseq(0x10, 32, 0) = 0"], 4, "has 3 arguments"),
+        (["0.0 ( 0.1 ms): a/7 rseq(rseq: 0x10, rseq_len: 32, sig: 1) = -1 EINVAL (x)"], 4, "as perf trace does"),
         (["rseq(0x10, 32, 0, 1, 2) = 0"], 4, "has 5 arguments"),
         (["rseq(zebra, 32, 0, 1) = 0"], 4, "the address in"),
         (["rseq(0x10, long, 0, 1) = 0"], 4, "the length in"),
@@ -263,6 +364,10 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["rseq(0x10, 32, 0, 1) = -1 EFOO (what)"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = 7"], 4, "ends with no answer that rseq(2) can have"),
         (["rseq(0x10, 32, 0, 1) = ?"], 4, "did not return: give also the next line"),
+        (["rseq(0x10, 32, 0, 1) = ?\n+++ killed by SIGKILL +++"], 4, "was ended by SIGKILL, a signal that does not"),
+        (["rseq(0x10, 32, 0, 1) = " + "9" * 5000], 4, "has no answer"),
+        (["rseq(0x1" + "0" * 16 + ", 32, 0, 1) = 0"], 4, "has more than 64 bits"),
+        (["rseq(0x10, " + "9" * 30 + ", 0, 1) = 0"], 4, "has more than 64 bits"),
         (["rseq(0x10, 32, 0, 1 <unfinished ...>"], 4, "is the beginning of a call"),
         (["<... rseq resumed>) = 0"], 4, "is the end of a call"),
         (["rseq(" + "{" * 9000], 4, "has no answer"),
@@ -285,6 +390,32 @@ def test_standard_input_without_a_call_is_one_sentence(text: str, command: Comma
     assert "Traceback" not in done.stderr
 
 
+def test_a_closed_standard_input_is_one_sentence() -> None:
+    program = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
+    arguments = ["rseq_matrix", "explain", "-"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr == "rseq-matrix: standard input is closed: there is nothing to read\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pid  " + " " * 1_000_000,
+        "rseq(1, 2, 3, 4)" + " " * 1_000_000 + "= x",
+        "rseq(" + "/*" * 500_000 + ") = 0",
+        "type=1326 sig=31 " * 100_000,
+        "CHECK " * 200_000,
+        "--- SIGSEGV {" * 100_000,
+    ],
+)
+def test_a_huge_line_takes_no_time(text: str, host: Host) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError):
+        explain_text(text, host)
+    assert time.monotonic() - begun < 10
+
+
 # --- what stands before the kernel, and what is missing
 
 
@@ -295,6 +426,14 @@ def test_behind_a_filter_the_explanation_says_that_it_is_not_checked(command: Co
     assert "is a multiple of 16 only" in text
     assert "note: what the kernel itself answers could not be tried: rseq(2) is answered with ENOSYS here" in text
     assert "checked: replayed" not in text
+
+
+def test_behind_a_filter_another_filter_is_replayed(command: Command, deny: Path) -> None:
+    done = command("explain", "EPERM", "--json", "-", wrapper=[deny, str(RSEQ), str(ENOSYS)])
+    assert done.returncode == 0, done.stderr
+    replays = {cause["id"]: cause["replay"] for cause in json.loads(done.stdout)["causes"]}
+    assert replays["filter"]["got"] == "EPERM"
+    assert replays["registered-signature"] is None
 
 
 def test_behind_a_filter_the_message_is_explained_and_not_tried(command: Command, deny: Path) -> None:
@@ -387,6 +526,9 @@ def test_a_spoilt_area_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatc
         "Fatal glibc error: rseq registration failed\nAborted (core dumped)",
         "rseq registration failed",
         "myprogram: Fatal glibc error: rseq registration failed",
+        "Fatal glibc error: rseq\n registration failed",
+        'writev(2, [{iov_base="Fatal glibc error: rseq registration failed\\n", iov_len=44}], 1) = 44',
+        "after rseq(2): Fatal glibc error: rseq registration failed",
     ],
 )
 def test_glibc_s_message_gets_its_cause_and_cures(text: str, host: Host) -> None:
@@ -398,6 +540,14 @@ def test_glibc_s_message_gets_its_cause_and_cures(text: str, host: Host) -> None
     assert "before the program is started" in dos[1]
     assert "GLIBC_TUNABLES=glibc.pthread.rseq=0" in dos[2]
     assert all(cure["loses"] for cure in document["cures"])
+
+
+def test_a_trace_that_holds_the_message_is_explained_as_a_trace(host: Host) -> None:
+    """It says more: which call was refused, and what was registered."""
+    lines = [REGISTERS, 'writev(2, [{iov_base="Fatal glibc error: rseq registration failed\\n"}], 1) = 44']
+    refused = "rseq(0x7f0000009000, 0x20, 0, 0x53053053) = -1 EPERM (Operation not permitted)"
+    document = checked(explain_text("\n".join([*lines, refused]), host))
+    assert (document["form"], ids(document)) == ("strace", ["filter"])
 
 
 def test_glibc_s_message_is_seen_and_each_cure_works(host: Host) -> None:
@@ -453,6 +603,22 @@ def test_messages_of_the_development_of_2020(text: str, name: str, answer: str, 
     assert document["call"]["answer"] == answer
     assert document["agrees"] is True
     assert "never released" in document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type=SECCOMP msg=audit(1700000000.123:99): pid=7 comm="a" sig=31 arch=c000003e syscall=334 compat=0 ip=0x7f',
+        '[1.2] audit: type=1326 audit(1.2:9): pid=7 comm="a" exe="/a" sig=31 arch=c000003e syscall=334 code=0x80000000',
+    ],
+)
+def test_a_line_of_the_kernel_s_log_is_a_filter_s_end(text: str, host: Host) -> None:
+    document = checked(explain_text(text, host))
+    assert ids(document) == ["filter-kills"]
+    assert document["message"]["id"] == "kernel-log"
+    assert document["agrees"] is True
+    with pytest.raises(InputError, match="what is explained is an errno"):
+        explain_text(text.replace("syscall=334", "syscall=435"), host)
 
 
 @pytest.mark.parametrize(
@@ -646,9 +812,12 @@ WRONG = "rseq(0x7f0000002000, 0x20, 0, 0x53053053) = -1 EINVAL (Invalid argument
         ([AGAIN, WRONG], "other"),
         ([REGISTERS, REMOVES, WRONG], "none"),
         ([REGISTERS, 'execve("/bin/true", ["true"], 0x1 /* 3 vars */) = 0', WRONG], "none"),
+        ([REGISTERS, 'execve("/bin/t", ["t"], 0x1) = -1 ENOENT (No such file or directory)', WRONG], "other"),
         ([f"[pid 7] {REGISTERS}", f"[pid 8] {WRONG}"], None),
         ([f"[pid 7] {REGISTERS}", f"[pid 7] {WRONG}"], "other"),
         ([f"7 {REGISTERS}", f"8     {WRONG}"], None),
+        ([f"[pid 7<a b>] {REGISTERS}", f"[pid 8<a b>] {WRONG}"], None),
+        ([f"7<a> {REGISTERS}", f"8<a> {WRONG}"], None),
         ([f"7 1.000 {REGISTERS}", f"7     {WRONG}"], "other"),
         ([REGISTERS, "strace: Process 8 attached", f"[pid 8] {WRONG}"], None),
         ([REGISTERS, "strace: Process 8 attached", f"[pid 7] {WRONG}"], "other"),
@@ -677,6 +846,46 @@ def test_a_call_in_two_pieces_is_put_together() -> None:
     )
     trace = strace.read(text)
     assert (trace.explained.pid, trace.facts.answer) == ("7", "EBUSY")
+
+
+UNANSWERED = "rseq(0x7f0000001000, 0x20, 0, 0x53053053"
+ANY_FAULT = "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=NULL} ---"
+BY_KERNEL = "--- SIGSEGV {si_signo=SIGSEGV, si_code=SI_KERNEL, si_addr=NULL} ---"
+TRAPPED = "--- SIGSYS {si_signo=SIGSYS, si_code=SYS_SECCOMP, si_call_addr=0x7f, si_syscall=__NR_rseq} ---"
+
+
+@pytest.mark.parametrize(
+    ("lines", "answer"),
+    [
+        ([f"{UNANSWERED}) = ?", "+++ killed by SIGSYS (core dumped) +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED} <unfinished ...>) = ?", "[pid 7] +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED} <unfinished ...>", "[pid 7] +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"7 {UNANSWERED}) = ?", "8 read(0,  <unfinished ...>) = ?", "7 +++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"[pid 7] {UNANSWERED}) = 334", "[pid 8] +++ killed by SIGSYS +++", "+++ killed by SIGSYS +++"], "SIGSYS"),
+        ([f"{UNANSWERED}) = 0x14e", TRAPPED, "+++ exited with 1 +++"], "SIGSYS"),
+        ([REGISTERS, BY_KERNEL, "+++ killed by SIGSEGV +++"], "SIGSEGV"),
+        ([REGISTERS, ANY_FAULT, "+++ killed by SIGSEGV +++"], "0"),
+        ([f"7 {REGISTERS}", f"8 {REGISTERS}", f"8 {ANY_FAULT}", "7 +++ killed by SIGSEGV +++"], "0"),
+    ],
+)
+def test_whose_end_a_signal_is(lines: list[str], answer: str) -> None:
+    assert strace.read("\n".join(lines)).facts.answer == answer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = -1 EINVAL (Invalid argument)",
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = -22",
+        "rseq(0x1004, 0x20, 0x1, 0x53053053) = 0xffffffffffffffea",
+        "syscall_334(0x1004, 0x20, 0x1, 0x53053053, 0x7f01, 0) = -1 EINVAL (Invalid argument)",
+        "syscall_0x14e(0x1004, 0x20, 0x1|0x1, 0x53053053, 0x7f01, 0) = -1 (errno 22)",
+    ],
+)
+def test_a_call_and_its_answer_as_straces_show_them(line: str) -> None:
+    facts = strace.read(line).facts
+    assert (facts.address, facts.length, facts.flags, facts.signature) == (0x1004, 32, 1, 0x53053053)
+    assert facts.answer == "EINVAL"
 
 
 def test_text_that_others_chose_is_made_harmless(host: Host) -> None:
@@ -712,5 +921,7 @@ def test_garbage_never_escapes() -> None:
 def test_schema_names_every_key(host: Host) -> None:
     documents: list[dict[str, Any]] = [explain_facts(Facts("EINVAL"), host), explain_text(FATAL, host)]
     for document in documents:
-        assert document.keys() == SCHEMA["properties"].keys()
-    assert SCHEMA["properties"]["schema"]["const"] == explanation.SCHEMA
+        assert document.keys() == SCHEMA["$defs"]["explanation"]["properties"].keys()
+    assert together(documents).keys() == SCHEMA["$defs"]["explanations"]["properties"].keys()
+    for name in ("explanation", "explanations"):
+        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == explanation.SCHEMA

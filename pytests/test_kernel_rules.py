@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +23,19 @@ from rseq_matrix.kernel import table
 from rseq_matrix.kernel.calls import Player, Seen
 from rseq_matrix.kernel.elsewhere import KERNELS
 from rseq_matrix.kernel.features import SIGNATURE, Host, call_at, here
-from rseq_matrix.kernel.rules import READ_ONLY, RULES, UNMAPPED, UNREGISTER, WRITABLE, Call, Features, Rule
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, predict
+from rseq_matrix.kernel.rules import (
+    KERNEL_HALF,
+    READ_ONLY,
+    RULES,
+    UNMAPPED,
+    UNREGISTER,
+    USER_END,
+    WRITABLE,
+    Call,
+    Features,
+    Rule,
+)
+from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, points, predict
 from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
 from rseq_matrix.report.kernel import show_kernel_table
 
@@ -60,10 +73,31 @@ PROVOKED: Mapping[str, tuple[str, Features, tuple[Step, ...]]] = {
     "unmapped-refused": ("EFAULT", MIDDLE, (call(BASES[UNMAPPED]),)),
     "unmapped-fatal": ("SIGSEGV", OLD, (call(BASES[UNMAPPED]),)),
     "read-only-refused": ("EFAULT", NEW, (call(BASES[READ_ONLY]),)),
+    "read-only-pointer": ("EFAULT", MIDDLE, (points(WELL_ALIGNED), becomes(READ_ONLY), FIRST)),
+    "pointer-fatal": ("SIGSEGV", OLD, (points(WELL_ALIGNED), FIRST)),
     "read-only-fatal": ("SIGSEGV", MIDDLE, (call(BASES[READ_ONLY]),)),
     "registered": ("0", MIDDLE, (FIRST,)),
 }
 """For every rule a kernel and a sequence in whose last step it strikes."""
+
+
+UN = UNREGISTER
+SEVERAL_WRONGS: Mapping[str, tuple[Features, tuple[Step, ...]]] = {
+    "unregister-flags": (MIDDLE, (call(length=64, flags=UN | 4, signature=7),)),
+    "unregister-nothing": (MIDDLE, (call(ELSEWHERE, 64, UN, 7),)),
+    "unregister-address": (MIDDLE, (FIRST, call(ELSEWHERE, 64, UN, 7))),
+    "unregister-length": (MIDDLE, (FIRST, call(length=64, flags=UN, signature=7))),
+    "unregister-signature": (MIDDLE, (FIRST, becomes(READ_ONLY), call(flags=UN, signature=7))),
+    "register-flags": (MIDDLE, (FIRST, call(ELSEWHERE + 8, 20, 4, 7))),
+    "registered-address": (MIDDLE, (FIRST, call(ELSEWHERE + 8, 20, 0, 7))),
+    "registered-length": (MIDDLE, (FIRST, call(length=20, signature=7))),
+    "length-short": (OLD, (call(KERNEL_ADDRESS + 8, 20),)),
+    "length-not-original": (OLD, (call(KERNEL_ADDRESS + 8, 64),)),
+    "length-feature-size": (LARGE, (call(KERNEL_ADDRESS + 8, 39),)),
+    "alignment-original": (MIDDLE, (call(KERNEL_ADDRESS + 8),)),
+    "alignment-extended": (MIDDLE, (call(KERNEL_ADDRESS + 8, 64),)),
+}
+"""Calls with all that can be wrong from one check of the kernel's on: that check decides."""
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +137,47 @@ def test_a_rule_strikes_where_it_should_and_is_missed_where_it_is_not(name: str)
     except (StopIteration, AssertionError):
         return  # nothing is left that could answer
     assert (found.word, found.rule) != (last.word, last.rule)
+
+
+@pytest.mark.parametrize(("length", "answer"), [(32, "0"), (64, "EFAULT")])
+def test_memory_ends_where_the_model_says(length: int, answer: str, host: Host, tmp_path: Path) -> None:
+    """An area of 32 bytes at the very end of a program's memory is registered; one that reaches beyond is not."""
+    if host.features.end != USER_END:
+        pytest.skip("this kernel looks at the sign of the address only")
+    rule = predict([call(USER_END - 32, length)], host.features)[-1].rule
+    assert (rule is not None and rule.id == "address-kernel") == (answer == "EFAULT")
+    program = tmp_path / "end"
+    source = tmp_path / "end.c"
+    source.write_text(
+        "#include <sys/mman.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n#include <stdlib.h>\n"
+        f"int main(int c, char **v) {{ void *page = (void *){USER_END - 4096:#x};\n"
+        "  if (mmap(page, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != page) return 99;\n"
+        "  return c > 1 && syscall(334, (char *)page + 4096 - 32, atoi(v[1]), 0, 7) ? 14 : 0; }\n"
+    )
+    subprocess.run(["cc", "-o", program, source], check=True)
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
+    done = subprocess.run([program, str(length)], env=environment, check=False)
+    if done.returncode == 99:
+        pytest.skip("memory ends elsewhere here")
+    assert done.returncode == {"0": 0, "EFAULT": 14}[answer]
+
+
+@pytest.mark.parametrize("name", SEVERAL_WRONGS)
+def test_of_several_wrongs_the_first_check_decides(name: str) -> None:
+    features, steps = SEVERAL_WRONGS[name]
+    rule = predict(steps, features)[-1].rule
+    assert rule is not None
+    assert rule.id == name
+
+
+def test_this_kernel_checks_in_the_order_of_the_model(host: Host, player: Player) -> None:
+    """Every combination of what can be wrong, where nothing and where an area is registered."""
+    addresses = (WELL_ALIGNED, ELSEWHERE, PLACE + 8, 0, KERNEL_ADDRESS, BASES[UNMAPPED])
+    wrongs = itertools.product(addresses, (32, 20, 64), (0, 4, UN, UN | 4, UN | 1 << 31), (SIGNATURE, 7))
+    calls = [call(*values) for values in wrongs]
+    sequences = [[step] for step in calls] + [[FIRST, step] for step in calls]
+    want = [[prediction.word for prediction in predict(steps, host.features)] for steps in sequences]
+    assert [words(seen) for seen in player.play(sequences)] == want
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -195,11 +270,14 @@ def test_the_table_agrees_with_this_kernel(host: Host) -> None:
 
 def test_the_table_has_what_it_promises(host: Host) -> None:
     found = rows(host)
-    what = " ".join(row["what"] for row in found)
-    for length in (*table.LENGTHS, host.features.feature_size or 32):
-        assert f"register {length} bytes" in what
-    for align in table.ALIGNMENTS:
-        assert f"at a multiple of {align}" in what
+    lengths = [row["what"] for row in found if row["group"] == "length"]
+    for length in (20, 24, 28, 32, 33, 64, host.features.feature_size or 32):
+        assert any(what.split(":")[0] == f"register {length} bytes" for what in lengths), length
+    what = {row["what"] for row in found}
+    assert {f"register 32 bytes at a multiple of {align}" for align in (8, 16, 32, 64, 128)} <= what
+    again = {f"register again, {how}" for how in ("all the same", "at another address", "with another signature")}
+    flags = {"register with an unknown flag", "unregister with a further flag"}
+    assert {"unregister another address", "unregister with another signature", *again, *flags} <= what
     answers = {row["got"] for row in found}
     assert {"0", "EINVAL", "EBUSY", "EPERM", "EFAULT", "ENOSYS", "SIGSYS"} <= answers
     assert all(row["because"] and row["reference"] for row in found)
@@ -239,6 +317,42 @@ def test_a_kernel_with_other_rules_is_marked(word: str, lie: Seen, what: str, ho
     show_kernel_table(Console(file=out, width=120), document)
     assert "! (want" in out.getvalue()
     assert "does not answer as the model of its rules says" in out.getvalue()
+
+
+class Early(Player):
+    """Stands for a kernel that refuses the first of several calls, and answers the last as the model says."""
+
+    def __init__(self, real: Player) -> None:
+        self._real = real
+
+    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        return [[Seen("EFAULT"), *seen[1:]] if len(seen) > 1 else seen for seen in self._real.play(sequences)]
+
+
+def test_a_row_agrees_only_if_what_came_before_does(host: Host, player: Player) -> None:
+    found = {row["what"]: row["agrees"] for row in rows(replace(host, player=Early(player)))}
+    assert not found["unregister another address"]
+    assert found["register 32 bytes at a multiple of 32"]
+
+
+class Interrupted(Player):
+    """Stands for an interruption while an area is spoilt, at the first attempt: it kills the child."""
+
+    def __init__(self, real: Player) -> None:
+        self._real, self.killed = real, 0
+
+    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        found = self._real.play(sequences)
+        for number, steps in enumerate(sequences):
+            if not self.killed and any(step.name == "protect" for step in steps):
+                self.killed, found[number] = 1, [Seen("SIGSEGV")]
+        return found
+
+
+def test_a_spoilt_row_is_tried_again(host: Host, player: Player) -> None:
+    interrupted = Interrupted(player)
+    assert table_document(replace(host, player=interrupted))["agrees"]
+    assert interrupted.killed
 
 
 def test_the_table_is_readable(host: Host) -> None:
@@ -304,7 +418,7 @@ def test_features_are_what_trying_shows(host: Host, player: Player) -> None:
 
     found = kernel_features.find_features(Other())
     assert found.flags == host.features.flags | 1 << 5
-    assert (found.touches, found.reset_error) == ("leaves", "SIGSEGV")
+    assert (found.touches, found.reset_error, found.end) == ("leaves", "SIGSEGV", KERNEL_HALF)
 
 
 def test_a_rule_is_one_sentence_with_its_source() -> None:

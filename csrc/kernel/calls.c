@@ -9,6 +9,7 @@
  *   thread,ADDRESS,LENGTH,FLAGS,SIGNATURE  the same by a new thread, which then stays
  *   filter,ANSWER                          installs the filter of filter.h
  *   protect,PROT                           mprotect(2) of the writable memory
+ *   point,ADDRESS                          lets the rseq_cs of the area there, in the writable memory, lead nowhere
  *   move,0                                 sleeps on every CPU in turn: the kernel writes the CPU number each time
  *
  * and is answered by a line with a word for each step that was come to: ERRNO:CPU_ID, 0 where it succeeded, with what
@@ -121,6 +122,13 @@ static int move(void)
     return sched_setaffinity(0, sizeof(allowed), &allowed);
 }
 
+static int point(uint64_t address)
+{
+    const uint64_t nowhere = 1;
+    memcpy((void *)(address + offsetof(struct rsm_rseq_area, rseq_cs)), &nowhere, sizeof(nowhere));
+    return 0;
+}
+
 static int take(const struct step *step)
 {
     if (strcmp(step->name, "call") == 0)
@@ -129,6 +137,8 @@ static int take(const struct step *step)
         return call_in_thread(step);
     if (strcmp(step->name, "protect") == 0)
         return mprotect((void *)writable, size, (int)step->argument[0]);
+    if (strcmp(step->name, "point") == 0)
+        return point(step->argument[0]);
     if (strcmp(step->name, "move") == 0)
         return move();
     if (rsm_filter_rseq((int)step->argument[0]) != 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,14 +15,19 @@ from rich.console import Console
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text
+from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
 from rseq_matrix.kernel.facts import REGISTERED, Facts
-from rseq_matrix.kernel.features import Host, here
+from rseq_matrix.kernel.features import SIGNATURE, Host, here
+from rseq_matrix.kernel.steps import plain_name
+from rseq_matrix.kernel.strace import FLAGS
 from rseq_matrix.report.kernel import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
+NAMES = {**FLAGS, "RSEQ_SIG": SIGNATURE, "NULL": 0}
 INPUT_LIMIT = 16 << 20
+NUMBERED = re.compile(r"-?[0-9]{1,9}")
+"""An errno as a number, or as the kernel returns it."""
 LIMITS = {
     "address": 64,
     "length": 32,
@@ -38,12 +44,14 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return it; flags may have the names of rseq(2)."""
-        text = str(value).replace("RSEQ_FLAG_UNREGISTER", "1")
+        """Return it; what C has names for may be called by them, and flags be joined with |."""
+        found = 0
         try:
-            return int(text, 0)
+            for part in str(value).split("|"):
+                found |= NAMES[part] if part in NAMES else int(part, 0)
         except ValueError:
             self.fail(f"'{value}' is no number", param, ctx)
+        return found
 
 
 NUMBER = Number()
@@ -83,26 +91,36 @@ class Given:
 
 
 def _answer(word: str) -> str | None:
-    """Return what a word calls an answer of rseq(2); None if it is none."""
+    """Return what a word that looks like an answer of rseq(2) calls; None if it does not look so."""
+    word = word.strip()
     name = word.upper()
     if word in SUCCESSES:
         return "0"
-    if name in SIGNALS:
-        return name
-    if word.lstrip("-").isdigit():
+    if NUMBERED.fullmatch(word):
         name = errno.errorcode.get(abs(int(word)), word)
-    if not name.startswith("E") or not name.isalnum():
-        return None
-    if not hasattr(errno, name):
-        raise UsageError(
-            f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
-        )
-    return name
+    looks = name in SIGNALS or (name.startswith("E") and name.isalnum())
+    return name if looks else None
+
+
+def _answers(words: tuple[str, ...]) -> list[str]:
+    """Return the answers that are to be explained; none if the words are a line or a message."""
+    names = [_answer(word) for word in words]
+    found = [name for name in names if name is not None]
+    if len(found) < len(names):
+        return []
+    for name, word in zip(found, words, strict=True):
+        if name not in ("0", *SIGNALS) and not hasattr(errno, name):
+            raise UsageError(
+                f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
+            )
+    return [plain_name(name) if name.startswith("E") else name for name in found]
 
 
 def _read(words: tuple[str, ...]) -> str:
     if words != ("-",):
         return " ".join(words)
+    if sys.stdin is None:  # the caller closed it
+        raise InputError("standard input is closed: there is nothing to read")
     try:
         text = sys.stdin.buffer.read(INPUT_LIMIT + 1)
     except OSError as error:
@@ -115,9 +133,9 @@ def _read(words: tuple[str, ...]) -> str:
 def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
     if not words:
         raise UsageError("say what to explain: an ERRNO, a line of 'strace -e trace=rseq', a message, or - for lines")
-    answer = _answer(words[0]) if len(words) == 1 else None
-    if answer is not None:
-        return explain_facts(given.facts(answer), host)
+    answers = _answers(words)
+    if answers:
+        return together([explain_facts(given.facts(answer), host) for answer in answers])
     if given.names:
         raise UsageError(
             f"{given.names[0]} describes the call of an ERRNO: a line of strace or a message says it itself"
@@ -135,7 +153,7 @@ def _finish(document: Document, host: Host) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="ERRNO|LINE|MESSAGE|-")
+@click.argument("words", nargs=-1, metavar="ERRNO...|LINE|MESSAGE|-")
 @click.option("--length", type=NUMBER, metavar="N", help="The length that the call gave.")
 @click.option("--address", type=NUMBER, metavar="N", help="The address of the area, as 0x….")
 @click.option("--align", type=NUMBER, metavar="N", help="Or only what power of two it is a multiple of.")
@@ -152,9 +170,10 @@ def _finish(document: Document, host: Host) -> None:
 def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
     """Explain what rseq(2) answered, and check the explanation by doing the same in a child process.
 
-    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; LINE what 'strace -f -e trace=rseq'
-    printed, in quotation marks; - reads lines, of which the last that failed is explained and the others say what was
-    registered; MESSAGE is what a program printed, as 'Fatal glibc error: rseq registration failed'.
+    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; several are explained in turn, and
+    the options describe the call of each. LINE is what 'strace -f -e trace=rseq' printed, in quotation marks; - reads
+    lines, of which the last that failed is explained and the others say what was registered. MESSAGE is what a program
+    printed, as 'Fatal glibc error: rseq registration failed'.
 
     Exit status: 0 explained, and the replay agrees; 1 the replay contradicts; 4 the line cannot be read.
     """

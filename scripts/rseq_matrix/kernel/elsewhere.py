@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rseq_matrix.kernel.features import PRESENT, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, Call, Features
+from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, UNREGISTER, Call, Features
 from rseq_matrix.kernel.steps import SIGSYS, Step, becomes, behind_filter, by_main, moves
 from rseq_matrix.kernel.table import WELL_ALIGNED
 
@@ -19,7 +19,8 @@ SECCOMP_STATUS = (
     "(Docker, podman) or systemd (SystemCallFilter=) did"
 )
 ALLOW = (
-    "let the filter allow rseq(2): it gives a program nothing but its own CPU number, and glibc 2.35 and later calls it"
+    "let the filter allow rseq(2): it tells a program only where it runs, as getcpu(2) does, and glibc 2.35 and later "
+    "calls it"
 )
 
 
@@ -39,10 +40,12 @@ class Elsewhere:
 
     def steps(self) -> list[Step]:
         """Return a replay; empty if there is none."""
-        call = by_main(Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE))
+        call = Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE)
         if self is AREA_LOST:
-            return [call, becomes(READ_ONLY), moves()] if len(os.sched_getaffinity(0)) > 1 else []
-        return [behind_filter(self.word), call] if self.word else []
+            return [by_main(call), becomes(READ_ONLY), moves()] if len(os.sched_getaffinity(0)) > 1 else []
+        if self is FAKE_UNREGISTRATION:
+            return [by_main(call), behind_filter(self.word), by_main(replace(call, flags=UNREGISTER))]
+        return [behind_filter(self.word), by_main(call)] if self.word else []
 
 
 def refused_by_filter(word: str) -> Elsewhere:
@@ -68,9 +71,20 @@ FAKE = Elsewhere(
     SUCCESS,
     alive=False,
 )
+FAKE_UNREGISTRATION = Elsewhere(
+    "filter-success",
+    "a seccomp filter answers success without asking the kernel: what was registered for this thread before is "
+    "registered still, and the kernel goes on writing into its memory",
+    f"cpu_id in the area: a real unregistration sets it to -1; {SECCOMP_STATUS}",
+    ALLOW,
+    "seccomp(2), SECCOMP_RET_ERRNO with errno 0",
+    SUCCESS,
+    alive=True,
+)
 FILTER_KILLS = Elsewhere(
     "filter-kills",
-    "a seccomp filter kills the program for calling rseq(2)",
+    "a seccomp filter answers rseq(2) with SIGSYS, the signal that ends a program for a system call that it may not "
+    "make",
     f"{SECCOMP_STATUS}; the kernel's log has a line with syscall=334",
     ALLOW,
     "seccomp(2), SECCOMP_RET_KILL_PROCESS",
@@ -122,8 +136,10 @@ def unknown_answer(word: str) -> Elsewhere:
     return Elsewhere("filter", because, found.look, found.cure, found.reference, word)
 
 
-def elsewhere(word: str, host: Host) -> Sequence[Elsewhere]:
+def elsewhere(word: str, flags: int | None, host: Host) -> Sequence[Elsewhere]:
     """Return what an answer may come from where it does not come from the rules of the kernel."""
+    if word == SUCCESS and (flags or 0) & UNREGISTER:
+        return [FAKE_UNREGISTRATION]
     if word == ENOSYS:
         absent = [NO_RSEQ] if host.rseq in (PRESENT, ENOSYS) else []
         return [refused_by_filter(word), *absent, EMULATOR]

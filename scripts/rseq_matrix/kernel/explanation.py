@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rseq_matrix.errors import InputError
+from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.kernel import messages, strace
 from rseq_matrix.kernel.calls import Player, Seen
-from rseq_matrix.kernel.elsewhere import ENOSYS, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
+from rseq_matrix.kernel.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
 from rseq_matrix.kernel.facts import Facts, Scenario, causes, scenarios, words
 from rseq_matrix.kernel.features import ATTEMPTS, Host
 from rseq_matrix.kernel.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
@@ -99,11 +99,13 @@ def _causes(facts: Facts, host: Host, tampered: bool) -> list[Document]:
         return [_other(injected(facts.answer), host)]
     kernel = [_cause(scenario, facts, host.features, host) for scenario in causes(facts, host.features)]
     certain = facts.is_complete and bool(kernel) and facts.answer not in (SUCCESS, SIGSEGV)
-    others = [] if certain else [_other(cause, host) for cause in elsewhere(facts.answer, host)]
+    others = [] if certain else [_other(cause, host) for cause in elsewhere(facts.answer, facts.flags, host)]
+    if facts.answer == EPERM and not facts.flags and not facts.says_what_is_registered:
+        return [*others, *kernel]  # who registers twice rarely does so with two signatures
+    known = kernel or _foreign(facts, host)
     if kernel or others:
-        return [*kernel, *others]
-    foreign = _foreign(facts, host)
-    return [*foreign, _other(unknown_answer(facts.answer), host)]
+        return [*known, *others]
+    return [*known, _other(unknown_answer(facts.answer), host)]
 
 
 # --- documents
@@ -154,13 +156,30 @@ def _document(form: str, text: str, facts: Facts | None, host: Host, **rest: Any
     }
     replays = [cause["replay"] for cause in document["causes"]] + [cure["trial"] for cure in document["cures"]]
     made = [replay["agrees"] for replay in replays if replay]
-    document["agrees"] = all(made) if made else None
+    document["agrees"] = _agree(made)
     return document
+
+
+def _agree(made: Sequence[bool]) -> bool | None:
+    return all(made) if made else None
+
+
+def together(documents: Sequence[Document]) -> Document:
+    """Return one document of several explanations; one alone is what it is."""
+    if len(documents) == 1:
+        return documents[0]
+    made = [document["agrees"] for document in documents if document["agrees"] is not None]
+    return {"schema": SCHEMA, "kind": "explanations", "explanations": list(documents), "agrees": _agree(made)}
 
 
 def explain_facts(facts: Facts, host: Host, form: str = "errno", text: str = "", tampered: bool = False) -> Document:
     """Explain an answer by what is known of the call."""
     facts.check()
+    if not any(scenarios(facts, features) for features in (host.features, *KERNELS.values())):
+        raise UsageError(
+            "no kernel registers an area as it is given: it has at least 32 bytes of the program's memory, at a "
+            "multiple of 32"
+        )
     found = _causes(facts, host, tampered)
     return _document(form, text, facts, host, causes=found, notes=_notes(facts, host, found))
 

@@ -26,7 +26,7 @@ from rseq_matrix.kernel.rules import (
     Moment,
     answer,
 )
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main
+from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, points
 from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, longer_length
 
 SAME, OTHER, NONE = "same", "other", "none"
@@ -53,6 +53,8 @@ class Facts:
     """What exactly is registered, where earlier calls were seen: then `registered` is SAME or OTHER."""
     readable: bool = False
     """Something was read from the area: there is memory."""
+    points: bool | None = None
+    """The area's rseq_cs was seen, and is not NULL."""
 
     def check(self) -> None:
         """Raise UsageError for facts that contradict each other."""
@@ -66,6 +68,11 @@ class Facts:
             raise UsageError("with --registered none nothing has a registered length or signature")
         if self.registered == SAME and self.address == 0:
             raise UsageError("no area can be registered at NULL, so --registered same contradicts --address 0")
+
+    @property
+    def says_what_is_registered(self) -> bool:
+        """Return whether anything is known of an earlier registration."""
+        return (self.registered, self.registered_length, self.registered_signature) != (None, None, None)
 
     @property
     def is_complete(self) -> bool:
@@ -89,11 +96,17 @@ class Scenario:
         """Return what the child does to come to it."""
         moved = _move(self.call, self.area)
         if self.area is None:
-            return [by_main(moved[0])]
+            return [*self._prepared(moved[0]), by_main(moved[0])]
         area = moved[1]
         first = by_main(Call(area.address, area.length, 0, area.signature))
         damage = [becomes(READ_ONLY)] if self.area.memory != WRITABLE else []
         return [first, *damage, by_main(moved[0])]
+
+    def _prepared(self, call: Call) -> list[Step]:
+        """Return what the child does to the memory of an area that is not registered yet."""
+        if not call.points:
+            return []
+        return [points(call.address), *([becomes(READ_ONLY)] if call.memory == READ_ONLY else [])]
 
 
 def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
@@ -101,7 +114,7 @@ def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
     blocks: dict[tuple[int, str], int] = {}
 
     def moved(address: int, length: int, memory: str) -> int:
-        if address == 0 or address + length > USER_END:
+        if _is_outside(address, length):
             return address
         key = (address // BLOCK, memory)
         slot = blocks.setdefault(key, len(blocks) + 1)
@@ -110,7 +123,8 @@ def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
     old = area or Area(0, 0, 0)
     there = replace(old, address=moved(old.address, old.length, WRITABLE))
     same = area is not None and area.address == call.address
-    return replace(call, address=there.address if same else moved(call.address, call.length, call.memory)), there
+    memory = WRITABLE if call.points else call.memory  # it is written before it is protected
+    return replace(call, address=there.address if same else moved(call.address, call.length, memory)), there
 
 
 def _unknown_flag(features: Features) -> int:
@@ -142,15 +156,25 @@ def _flags(facts: Facts, features: Features) -> list[int]:
     return [0, UNREGISTER, unknown, unknown | UNREGISTER]
 
 
-def _memories(facts: Facts, address: int, length: int) -> list[str]:
-    if address == 0 or address + length > USER_END:
-        return [UNMAPPED]
-    return [WRITABLE, READ_ONLY] if facts.readable else [WRITABLE, READ_ONLY, UNMAPPED]
+def _is_outside(address: int, length: int) -> bool:
+    """Return whether no program can have memory there."""
+    return address == 0 or address + length > USER_END
+
+
+def _memories(facts: Facts, address: int, length: int) -> list[tuple[str, bool]]:
+    """Return what may be at an address, and whether an rseq_cs in it is not NULL; the plainest first."""
+    if _is_outside(address, length):
+        return [(UNMAPPED, False)]
+    found = [(WRITABLE, False), (READ_ONLY, False), (UNMAPPED, False), (READ_ONLY, True), (WRITABLE, True)]
+    if facts.readable:
+        found.remove((UNMAPPED, False))
+    return [one for one in found if facts.points is None or one[1] == facts.points]
 
 
 def _fits(area: Area, features: Features) -> bool:
     """Return whether the kernel would have registered it."""
-    call = Call(area.address, area.length, 0, area.signature)
+    memory = UNMAPPED if _is_outside(area.address, area.length) else WRITABLE
+    call = Call(area.address, area.length, 0, area.signature, memory)
     got = answer(Moment(call, None, features))
     return got.word == SUCCESS and got.after is not None
 
@@ -173,7 +197,9 @@ def _areas(facts: Facts, call: Call, features: Features) -> list[Area | None]:
     word = facts.registered
     if word is None and (facts.registered_length is not None or given is not None):
         nothing = []
-    chosen: list[Area | None] = [*same, *other, *nothing] if call.unregisters else [*nothing, *same, *other]
+    chosen: list[Area | None] = [*nothing, *other, *same]
+    if call.unregisters:
+        chosen = [same[0], *nothing, *other, *same[1:]]
     if word is not None:
         chosen = [*same] if word == SAME else [*other] if word == OTHER else [*nothing]
     return [area for area in chosen if area is None or _fits(area, features)]
@@ -191,9 +217,10 @@ def _calls(facts: Facts, features: Features) -> Iterator[tuple[int, Call]]:
     for far, address in enumerate(_addresses(facts, features)):
         for long, length in enumerate(_lengths(facts, features)):
             for odd, flags in enumerate(_flags(facts, features)):
-                memories = [WRITABLE] if flags & UNREGISTER else _memories(facts, address, length)
+                memories = [(WRITABLE, False)] if flags & UNREGISTER else _memories(facts, address, length)
                 for bad, memory in enumerate(memories):
-                    yield sum(map(bool, (far, long, odd, bad))), Call(address, length, flags, signature, memory)
+                    guesses = odd + sum(map(bool, (far, long, bad, memory[1])))
+                    yield guesses, Call(address, length, flags, signature, *memory)
 
 
 def scenarios(facts: Facts, features: Features) -> list[Scenario]:
@@ -203,7 +230,7 @@ def scenarios(facts: Facts, features: Features) -> list[Scenario]:
         for rank, area in enumerate(_areas(facts, call, features)):
             for damaged, state in enumerate(_damages(call, area)):
                 got = answer(Moment(call, state, features))
-                found.append(Scenario(call, state, got, departures + bool(rank) + damaged))
+                found.append(Scenario(call, state, got, departures + min(rank, 2) + damaged))
     return sorted(found, key=lambda scenario: scenario.guesses)
 
 
@@ -219,7 +246,9 @@ def causes(facts: Facts, features: Features) -> list[Scenario]:
 def words(facts: Facts, scenario: Scenario, features: Features) -> dict[str, object]:
     """Return what a sentence about a scenario names: what was given as it is, an example as one, no made-up address."""
     names = dict(Moment(scenario.call, scenario.area, features).words())
-    if facts.address is None and scenario.call.address not in (0, KERNEL_ADDRESS):
+    if facts.address is None and scenario.call.address == KERNEL_ADDRESS:
+        names["address"] = f"{KERNEL_ADDRESS:#x} (say)"
+    elif facts.address is None and scenario.call.address:
         names["address"] = "0x…"
     if facts.area is None:
         names["there"], names["where"] = "0x…", ""

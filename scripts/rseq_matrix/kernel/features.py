@@ -10,6 +10,7 @@ from rseq_matrix.errors import MissingError
 from rseq_matrix.kernel.calls import Player, Seen, program
 from rseq_matrix.kernel.rules import (
     EFAULT,
+    KERNEL_HALF,
     LEAVES,
     ORIGINAL_LENGTH,
     READ_ONLY,
@@ -17,6 +18,7 @@ from rseq_matrix.kernel.rules import (
     SIGSEGV,
     UNMAPPED,
     UNREGISTER,
+    USER_END,
     WRITABLE,
     WRITES,
     Call,
@@ -81,9 +83,14 @@ def find_features(player: Player) -> Features:
     told = asked_features()
     both = by_main(call_at(WRITABLE, UNREGISTER | 1 << 31))
     tried: list[list[Seen]] = player.play(
-        [[by_main(call_at(UNMAPPED))], [by_main(call_at(READ_ONLY))], [by_main(call_at(WRITABLE)), both]]
+        [
+            [by_main(call_at(UNMAPPED))],
+            [by_main(call_at(READ_ONLY))],
+            [by_main(call_at(WRITABLE)), both],
+            [by_main(Call(USER_END, ORIGINAL_LENGTH, 0, SIGNATURE))],
+        ]
     )
-    unmapped, read_only, flagged = (seen[-1].word for seen in tried)
+    unmapped, read_only, flagged, outside = (seen[-1].word for seen in tried)
     return Features(
         told.feature_size,
         told.align,
@@ -91,6 +98,7 @@ def find_features(player: Player) -> Features:
         refuses_flags=flagged != "0",
         touches=WRITES if read_only == EFAULT else READS if unmapped == EFAULT else LEAVES,
         reset_error=_after_damage(player),
+        end=USER_END if outside == EFAULT else KERNEL_HALF,
     )
 
 

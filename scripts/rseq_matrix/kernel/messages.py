@@ -28,6 +28,8 @@ Document = dict[str, Any]
 
 FATAL = "Fatal glibc error: rseq registration failed"
 TIME_LIMIT = 20
+LINE_LIMIT = 1 << 11
+"""No message stands so far behind in a line, and patterns would take their time."""
 LATE, EARLY, NEVER = "late", "early", "never"
 EPERM = 1
 AS_MAIN = {(True, True): "main 1 thread 1", (False, False): "main 0 thread 0"}
@@ -79,7 +81,7 @@ CURES = (
     Cure(
         "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
         "updated for that, and a seccomp profile of your own needs the one more line",
-        "loses nothing: rseq gives a program nothing but its own CPU number",
+        "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
         Trial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
@@ -113,7 +115,7 @@ def _development(name: str, words: str, answer: str) -> Message:
 MESSAGES: Sequence[Message] = (
     Message(
         "glibc-registration-failed",
-        re.compile(r"(fatal glibc error:\s*)?rseq registration failed", re.IGNORECASE),
+        re.compile(r"rseq\s+registration\s+failed", re.IGNORECASE),
         "glibc's, 2.35 and later",
         "the program was allowed to call rseq(2) when it started, so glibc registered its main thread, and was "
         "refused it when it created another thread, because a seccomp filter (a list of allowed system calls) "
@@ -123,6 +125,15 @@ MESSAGES: Sequence[Message] = (
         "glibc nptl/pthread_create.c start_thread, commit a41c8e9235",
         cures=CURES,
         trial=FILTER_LATE,
+    ),
+    Message(
+        "kernel-log",
+        re.compile(r"type=(1326|SECCOMP)\b(?=.*\bsig=31\b).*\bsyscall=(334|rseq)\b"),
+        "the kernel's, in its log",
+        "the line says that a seccomp filter ended the program pid=… for the system call 334, rseq(2) on x86-64",
+        "",
+        "Linux kernel/auditsc.c, audit_seccomp",
+        "SIGSYS",
     ),
     _development("glibc-2020-busy", "rseq already registered for this thread", "EBUSY"),
     _development("glibc-2020-address", "rseq parameter is an invalid address", "EFAULT"),
@@ -137,7 +148,10 @@ MESSAGES: Sequence[Message] = (
         SECCOMP_STATUS + "; strace -f -e trace=rseq shows the errno, which can be given to explain",
         "tcmalloc tcmalloc/internal/percpu.cc, InitFastPerCpu",
         cures=(
-            Cure("let the filter allow rseq(2)", "loses nothing: rseq gives a program nothing but its own CPU number"),
+            Cure(
+                "let the filter allow rseq(2)",
+                "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
+            ),
             Cure(
                 "if the other library is glibc, start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0",
                 "loses glibc's use of rseq: sched_getcpu() becomes slower; libraries that look for glibc's area "
@@ -164,6 +178,7 @@ MESSAGES: Sequence[Message] = (
 
 def find(text: str) -> Message | None:
     """Return the message that a text is or holds."""
+    text = "\n".join(line[:LINE_LIMIT] for line in text.splitlines())
     return next((message for message in MESSAGES if message.pattern.search(text)), None)
 
 

@@ -15,6 +15,8 @@ ORIGINAL_LENGTH = 32
 """The length that every kernel accepts: struct rseq, as it was in the beginning, with its padding."""
 USER_END = (1 << 47) - 4096
 """Where the addresses of programs end on x86-64 with page tables of four levels (TASK_SIZE_MAX)."""
+KERNEL_HALF = 1 << 63
+"""The first address that access_ok() refuses on kernels that look at the sign only (since 6014bc27561f, for a time)."""
 
 SUCCESS = "0"
 EINVAL, EBUSY, EPERM, EFAULT, SIGSEGV = "EINVAL", "EBUSY", "EPERM", "EFAULT", "SIGSEGV"
@@ -39,6 +41,8 @@ class Features:
     touches: str = READS
     reset_error: str = EFAULT
     """What becomes of an unregistration whose area cannot be written: the call fails, or the program is killed."""
+    end: int = USER_END
+    """From where on an address is refused without a look at the memory."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Call:
     signature: int
     memory: str = WRITABLE
     """What is at the address."""
+    points: bool = False
+    """The area's rseq_cs is not NULL, and leads to no critical section."""
 
     @property
     def unregisters(self) -> bool:
@@ -148,7 +154,7 @@ def _struck_by_length(moment: Moment) -> bool:
 
 
 def _past_the_end(moment: Moment) -> bool:
-    return moment.call.address + moment.call.length > USER_END
+    return moment.call.address + moment.call.length > moment.features.end
 
 
 UNREGISTRATION: Sequence[Rule] = (
@@ -244,8 +250,7 @@ REGISTRATION: Sequence[Rule] = (
         EINVAL,
         lambda m: m.area is not None and m.area.address != m.call.address,
         "an area is registered for this thread already, at another address than {address}{where}, and a thread has "
-        "only one "
-        "(glibc 2.35 and later registers its own before any other code runs)",
+        "only one (glibc 2.35 and later registers one for each thread as it starts)",
         "__rseq_size: if it is not 0, libc has registered an area; strace shows the earlier call",
         HOW_TO_USE_LIBC,
         f"{FIRST}; {MANUAL}",
@@ -383,6 +388,16 @@ REGISTRATION: Sequence[Rule] = (
         f"{SYS_RSEQ}, commit 067b3b41b4dd",
     ),
     Rule(
+        "read-only-pointer",
+        EFAULT,
+        lambda m: m.call.memory == READ_ONLY and m.features.touches == READS and m.call.points,
+        "the memory at {address} can be read but not written, and the field rseq_cs in it is not NULL: the kernel sets "
+        "that field to NULL when it registers an area, and cannot",
+        "/proc/PID/maps: is the address in a writable mapping?",
+        "register writable memory",
+        f"{SYS_RSEQ}, commit fd881d0a085f",
+    ),
+    Rule(
         "read-only-fatal",
         SIGSEGV,
         lambda m: m.call.memory == READ_ONLY,
@@ -391,6 +406,16 @@ REGISTRATION: Sequence[Rule] = (
         "/proc/PID/maps: is the address in a writable mapping?",
         "register writable memory",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
+    ),
+    Rule(
+        "pointer-fatal",
+        SIGSEGV,
+        lambda m: m.call.points and m.features.touches == LEAVES,
+        "the field rseq_cs of the area at {address} is not NULL and leads to no critical section: the kernel accepts "
+        "the area without a look, and kills the program when it comes to follow that pointer",
+        "the bytes 8 to 15 of the area before the call",
+        "set the area to zeros before it is registered",
+        f"{SYS_RSEQ}, as of fd881d0a085f",
     ),
     Rule(
         "registered",

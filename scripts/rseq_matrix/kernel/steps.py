@@ -37,10 +37,10 @@ class Step:
     """One thing that the child does."""
 
     name: str
-    """call, thread (a call by a thread of its own), filter, protect or move."""
+    """call, thread (a call by a thread of its own), filter, protect, point or move."""
     call: Call | None = None
     value: str = ""
-    """The filter's answer, or what the writable memory becomes."""
+    """The filter's answer, what the writable memory becomes, or the address of the area whose rseq_cs is set."""
 
     def text(self) -> str:
         """Return it as csrc/kernel/calls.c reads it."""
@@ -49,6 +49,8 @@ class Step:
             return f"{self.name},{call.address:#x},{call.length},{call.flags & 0xFFFFFFFF:#x},{call.signature:#x}"
         if self.name == "move":
             return "move,0"
+        if self.name == "point":
+            return f"point,{self.value}"
         number = filter_number(self.value) if self.name == "filter" else PROTECTIONS[self.value]
         return f"{self.name},{number}"
 
@@ -60,6 +62,8 @@ class Step:
             return f"a seccomp filter answers rseq(2) with {answer_words(self.value)}"
         if self.name == "move":
             return "the thread sleeps on every CPU in turn"
+        if self.name == "point":
+            return f"rseq_cs in the area at {self.value} is set to 0x1"
         return f"the memory becomes {self.value}"
 
 
@@ -83,9 +87,19 @@ def becomes(memory: str) -> Step:
     return Step("protect", value=memory)
 
 
+def points(address: int) -> Step:
+    """Return that the rseq_cs of the area at an address leads nowhere from now on."""
+    return Step("point", value=hex(address))
+
+
 def moves() -> Step:
     """Return that the thread goes from CPU to CPU, which the kernel writes into its area."""
     return Step("move")
+
+
+def plain_name(name: str) -> str:
+    """Return the name by which an errno is seen that has two, as EWOULDBLOCK."""
+    return errno.errorcode[getattr(errno, name)]
 
 
 def filter_number(word: str) -> int:
@@ -136,9 +150,11 @@ class Model:
         self._area: Area | None = None
         self._filter = ""
         self._protection = WRITABLE
+        self._pointed: set[int] = set()
 
     def _ask(self, call: Call, area: Area | None) -> Answer:
-        call = replace(call, memory=memory_at(call.address, self._protection))
+        pointed = call.address in self._pointed
+        call = replace(call, memory=memory_at(call.address, self._protection), points=pointed)
         if area is not None:
             area = replace(area, memory=memory_at(area.address, self._protection))
         return answer(Moment(call, area, self._features), self._rules)
@@ -151,6 +167,9 @@ class Model:
         if step.name == "protect":
             self._protection = step.value
             return Prediction("0", None, f"the memory is {step.value} now")
+        if step.name == "point":
+            self._pointed.add(int(step.value, 0))
+            return Prediction("0", None, "rseq_cs leads nowhere now")
         if step.name == "move":
             lost = self._area is not None and memory_at(self._area.address, self._protection) != WRITABLE
             return Prediction(SIGSEGV if lost else "0", None, "the kernel writes the CPU number into the area")

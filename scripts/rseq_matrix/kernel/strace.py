@@ -10,25 +10,37 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.errors import InputError
 from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
 from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
+from rseq_matrix.kernel.steps import plain_name
 
-PID = re.compile(r"^\s*(?:\[pid\s+(\d+)\]|(\d+)(?=\s+[^\s:.]))")
+PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")
 RESUMED = re.compile(r"<\.\.\. ([a-z_0-9]+) resumed>\s*,?\s*")
-UNFINISHED = re.compile(r"\s*<unfinished \.\.\.>\s*$")
+UNFINISHED = re.compile(r"(?<!\s)\s*<unfinished \.\.\.>\s*$")
+ENDED = re.compile(r"(?<!\s)\s*<unfinished \.\.\.>(?=\)\s*=\s*\?\s*$)")
+"""What strace puts into the line of a call that its thread's end came between."""
 RESULT = re.compile(
-    r"\)\s*=\s*(?P<value>\?|-?\d+|0x[0-9a-f]+)(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
+    r"\)\s*=\s*(?P<value>\?|0x[0-9a-f]{1,16}|-?\d{1,20})(?![0-9A-Za-z])(?:\s+(?P<errno>E[A-Z0-9]+))?(?:\s+\((?P<words>[^)]*)\))?(?P<rest>.*)$"
 )
 KILLED = re.compile(r"\+\+\+ killed by (SIG[A-Z0-9+]+)")
 ATTACHED = re.compile(r"^strace: Process (\d+) attached")
-BY_KERNEL = re.compile(r"--- SIGSEGV \{.*si_code=SI_KERNEL")
+SIGNAL = re.compile(r"--- (SIGSEGV|SIGSYS) \{([^{}]*)\} ---")
+BY_RSEQ = {"SIGSEGV": "si_code=SI_KERNEL", "SIGSYS": "si_syscall=__NR_rseq"}
+"""What strace shows of such a signal if it can have come from rseq(2)."""
+OLDER = re.compile(r"\bsyscall_(?:334|0x14e)\(((?:[^,()]+, ){3}[^,()]+)(?:, [^,()]+){2}\)")
+"""How a strace that does not know rseq(2) by name shows it: with all six registers."""
+POINTER = re.compile(r"rseq_cs=(\w+|\{)")
 COMMENT = re.compile(r"/\*.*?\*/")
-DECORATION = re.compile(r"^[\s\d:.+\-]*(\[[^\]]*\]\s*)*[\s\d:.+\-]*")
 FLAGS = {"RSEQ_FLAG_UNREGISTER": 1, "RSEQ_FLAG_SLICE_EXT_DEFAULT_ON": 2}
 UNANSWERED = ("?", "334", "0x14e")
 """What strace shows of a call that a signal ended: nothing, or the number of rseq(2), where a filter kills."""
+NAMED = re.compile(r"\w+: ")
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 STARTS = ("clone", "clone3", "fork", "vfork")
 SHOWN = 60
+LINE_LIMIT = 1 << 16
+ARGUMENTS_LIMIT = 1 << 12
+"""What is longer is no line about rseq(2), and would only take time."""
+ADDRESSES = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Seen:
     answer: str
     """As the model has it; "?" where the call did not return."""
     injected: bool = False
+    points: bool | None = None
+    """Whether the area's rseq_cs is not NULL, where strace shows it."""
 
 
 @dataclass
@@ -63,8 +77,6 @@ class Trace:
     explained: Seen
     facts: Facts
     calls: list[Seen] = field(default_factory=list)
-    earlier: int = 0
-    """Lines of this thread's that were read before the one that is explained."""
 
 
 def shown(text: str) -> str:
@@ -92,19 +104,30 @@ def _split(arguments: str) -> list[str]:
 
 def _number(word: str, what: str, line: str) -> int:
     try:
-        return int(word, 0)
+        number = int(word, 0)
     except ValueError:
         raise InputError(f"the {what} in '{shown(line)}' is no number: '{shown(word)}'") from None
+    if not -1 << 63 <= number < 1 << 64:
+        raise InputError(f"the {what} in '{shown(line)}' has more than 64 bits: '{shown(word)}'")
+    return number
 
 
 def _address(word: str, line: str) -> int | None:
     if word.startswith("{"):
         return None
-    return 0 if word == "NULL" else _number(word, "address", line)
+    return 0 if word == "NULL" else _number(word, "address", line) & ADDRESSES
+
+
+def _points(word: str) -> bool | None:
+    found = POINTER.search(word)
+    return found[1] not in ("NULL", "0") if found else None
 
 
 def _flags(word: str, line: str) -> int:
-    return sum({FLAGS.get(part) or _number(part, "flags", line) for part in word.split("|")})
+    flags = 0
+    for part in word.split("|"):
+        flags |= FLAGS.get(part) or _number(part, "flags", line)
+    return flags
 
 
 def _answer(found: re.Match[str], line: str) -> str:
@@ -114,6 +137,8 @@ def _answer(found: re.Match[str], line: str) -> str:
     if value in ("0", "0x0"):
         return SUCCESS
     number = int(value, 0)
+    if number >= 1 << 63:
+        number -= 1 << 64
     by_number = re.match(r"errno (\d+)", found["words"] or "")
     if not name:
         name = errno.errorcode.get(int(by_number[1]) if by_number else -number, "")
@@ -121,7 +146,7 @@ def _answer(found: re.Match[str], line: str) -> str:
         raise InputError(
             f"'{shown(line)}' ends with no answer that rseq(2) can have: 0, or -1 and the name of an errno"
         )
-    return name
+    return plain_name(name)
 
 
 def _finished(line: str, pid: str) -> Seen:
@@ -130,6 +155,12 @@ def _finished(line: str, pid: str) -> Seen:
     start = line.index("rseq(") + len("rseq(")
     if not found or found.start() < start:
         raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
+    if found.start() - start > ARGUMENTS_LIMIT:
+        raise InputError(f"'{shown(line)}' has more between its brackets than the arguments of rseq(2)")
+    if NAMED.match(line[start:]):
+        raise InputError(
+            f"'{shown(line)}' names its arguments, as perf trace does: give what strace prints of the call"
+        )
     words = _split(line[start : found.start()])
     if len(words) != 4:
         raise InputError(
@@ -144,15 +175,19 @@ def _finished(line: str, pid: str) -> Seen:
         0x53053053 if words[3] == "RSEQ_SIG" else _number(words[3], "signature", line) & 0xFFFFFFFF,
         _answer(found, line),
         "(INJECTED)" in line,
+        _points(words[0]),
     )
 
 
 def _whole(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield each thread's lines, those together again that another thread's line came between."""
     begun: dict[str, str] = {}
-    for line in lines:
+    for shown_line in lines:
+        line = ENDED.sub("", shown_line)
         pid = _pid(line)
         resumed = RESUMED.search(line)
+        if KILLED.search(line) and pid in begun:
+            yield pid, f"{begun.pop(pid)}) = ?"
         if UNFINISHED.search(line):
             begun[pid] = UNFINISHED.sub("", line)
         elif not resumed:
@@ -180,6 +215,10 @@ class Reader:
         self.threads: dict[str, Thread] = {}
         self.calls: list[tuple[Seen, Thread]] = []
         self._attached: set[str] = set()
+        self._last: dict[str, str] = {}
+        """The last call of each thread, as long as no signal came since."""
+        self._latest = ""
+        """The thread whose call was seen last."""
 
     def _thread(self, pid: str) -> Thread:
         """Return a thread's state. The first thread has no number until there is another."""
@@ -205,6 +244,17 @@ class Reader:
                     self.calls[number] = (replace(seen, answer=word), state)
                 return
 
+    def _signalled(self, pid: str, line: str) -> None:
+        """Note a signal. What ends a program after it is not what rseq(2) was called with."""
+        killed, signal = KILLED.search(line), SIGNAL.search(line)
+        if killed and pid not in self._last:  # strace leaves the number away where one thread is left
+            pid = "" if pid else self._latest
+        word = killed[1] if killed else signal[1] if signal and BY_RSEQ[signal[1]] in signal[2] else ""
+        if word and self._last.get(pid) == "rseq":
+            self._ended(pid, word)
+        if signal:
+            self._last.clear()
+
     def _called(self, seen: Seen) -> None:
         thread = self._thread(seen.pid)
         self.calls.append((seen, replace(thread)))
@@ -218,35 +268,27 @@ class Reader:
 
     def read(self, lines: Iterable[str]) -> None:
         """Read all lines."""
-        last = ("", "")
         for pid, line in _whole(lines):
-            name, killed, attached = _syscall(line), KILLED.search(line), ATTACHED.match(line)
+            name, attached = _syscall(line), ATTACHED.match(line)
             if attached:
                 self._attached.add(attached[1])
-            if killed and last[1] == "rseq":
-                self._ended(last[0], killed[1])
-            elif BY_KERNEL.search(line) and last == (pid, "rseq"):
-                self._ended(pid, "SIGSEGV")
+            if KILLED.search(line) or SIGNAL.search(line):
+                self._signalled(pid, line)
             elif name == "rseq":
                 self._called(_finished(line, pid))
             elif name in STARTS:
                 self._started(pid, line, name)
-            elif name in ("execve", "execveat") and RESULT.search(line):
+            elif name in ("execve", "execveat") and (found := RESULT.search(line)) and found["value"] == "0":
                 self.threads[pid] = Thread(True, None)
-            last = (pid, name) if name else last
+            if name and not SIGNAL.search(line):
+                self._last[pid] = name
+                self._latest = pid
 
 
 def is_trace(text: str) -> bool:
-    """Return whether a text looks like what strace prints."""
-    return any(RESUMED.search(line) or _looks_like_call(line) for line in text.splitlines())
-
-
-def _looks_like_call(line: str) -> bool:
-    found = SYSCALL.search(line)
-    if not found:
-        return False
-    before = DECORATION.sub("", line[: found.start()])
-    return not before and ("=" in line or "<unfinished" in line or found[1] == "rseq")
+    """Return whether a text has what strace prints of rseq(2)."""
+    lines = OLDER.sub(r"rseq(\1)", text).splitlines()
+    return any(_syscall(line) == "rseq" and (RESULT.search(line) or "<unfinished" in line) for line in lines)
 
 
 def _facts(seen: Seen, thread: Thread) -> Facts:
@@ -263,18 +305,22 @@ def _facts(seen: Seen, thread: Thread) -> Facts:
         registered=registered,
         area=area,
         readable=seen.address is None,
+        points=seen.points,
     )
 
 
 def read(text: str) -> Trace:
     """Read a trace. The call that is explained is the last that failed; if none did, the last."""
-    text = COLOURS.sub("", text)
+    text = OLDER.sub(r"rseq(\1)", COLOURS.sub("", text))
     reader = Reader()
-    reader.read(line for line in text.splitlines() if line.strip())
+    reader.read(line[:LINE_LIMIT] for line in text.splitlines() if line.strip())
     if not reader.calls:
         names = [name for line in text.splitlines() if (name := _syscall(line))]
         what = f"is a call of {names[0]}" if names else "is no line of strace"
-        raise InputError(f"'{shown(text)}' {what}: what is explained is a line of 'strace -f -e trace=rseq'")
+        raise InputError(
+            f"'{shown(text)}' {what}: what is explained is an errno (EINVAL), a line of 'strace -f -e trace=rseq' or "
+            "glibc's message"
+        )
     failed = [number for number, (seen, _) in enumerate(reader.calls) if seen.answer != SUCCESS]
     chosen = failed[-1] if failed else len(reader.calls) - 1
     seen, thread = reader.calls[chosen]
@@ -282,6 +328,7 @@ def read(text: str) -> Trace:
         raise InputError(
             f"'{shown(seen.text)}' did not return: give also the next line, '+++ killed by …', which says what ended it"
         )
+    if seen.answer.startswith("SIG") and seen.answer not in BY_RSEQ:
+        raise InputError(f"'{shown(seen.text)}' was ended by {seen.answer}, a signal that does not come from rseq(2)")
     calls = [call for call, _ in reader.calls]
-    earlier = sum(call.pid == seen.pid for call in calls[:chosen])
-    return Trace(seen, _facts(seen, thread), calls, earlier)
+    return Trace(seen, _facts(seen, thread), calls)

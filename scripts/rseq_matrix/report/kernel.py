@@ -48,7 +48,7 @@ def replay_text(replay: Document | None, by: str) -> Text:
         )
         return Text(clean(said), style=DISAGREES)
     where = " behind such a filter" if any("seccomp" in step for step in replay["steps"]) else ""
-    end = ", as its own rules say" if by.startswith("Linux") else ""
+    end = ", as the rules of this kernel say" if by.startswith("Linux") else ""
     shown = ""
     if replay["got"] == "0" and replay["cpu_id"] is not None:
         shown = f", and cpu_id in the area is {replay['cpu_id']}"
@@ -125,7 +125,12 @@ def _cures(console: Console, cures: Sequence[Document]) -> None:
 
 
 def show_explanation(console: Console, document: Document) -> None:
-    """Print an explanation."""
+    """Print an explanation, or several."""
+    if document["kind"] == "explanations":
+        for number, explanation in enumerate(document["explanations"]):
+            console.print("\n" if number else "", end="")
+            show_explanation(console, explanation)
+        return
     if document["text"]:
         console.print(Text(clean(document["text"])), soft_wrap=True)
     console.print(Text(clean(_heading(document))))
