@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -20,11 +22,11 @@ from conftest import Command, Document
 from rseq_matrix import readiness
 from rseq_matrix.build import build
 from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.environments import ENVIRONMENTS, Start
+from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Start, started
 from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import Cell
-from rseq_matrix.readiness import missing, ready
+from rseq_matrix.readiness import ENTER, ready
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.run import Runner
 from rseq_matrix.session import Run
@@ -94,9 +96,7 @@ RUNNING = [name for name in ENVIRONMENTS if name != STEPPED]
 
 def needed(name: str) -> str:
     """Say what the environment lacks here; empty if nothing."""
-    if name == "secure" and os.geteuid() != 0:
-        return "mounts take root"
-    return missing(ENVIRONMENTS[name])
+    return "" if os.environ.get("RSEQ_MATRIX_REQUIRE_ALL") else ready(build(), name, ["dynamic-now"]).hindrance
 
 
 def require(name: str) -> None:
@@ -345,6 +345,26 @@ def test_a_subject_with_a_run_path_is_not_had_in_a_secure_program(command: Comma
     (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), "host/*/*/secure/executable.main")
     assert found["result"] == "UNSUPPORTED"
     assert "run path" in found["phases"]["stages"]["reason"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_secure_program_takes_no_root() -> None:
+    """Without root it is a file capability that makes it one, in user namespaces."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "programs").mkdir()
+        (place / SCRATCH).mkdir()
+        shutil.copy2(build().directory / "dynamic-now" / "secure_mode", place / "programs")
+        shutil.copy2(build().directory / "secure", place)
+        shutil.copy2(build().directory / ENTER, place)
+        secure = ENVIRONMENTS["secure"]
+        command = started(secure, None, Start(["./secure_mode"], secure.variables, str(place / ENTER)))
+        options: Any = {"user": 65534, "group": 65534, "extra_groups": []}
+        done = subprocess.run(command, cwd=place / "programs", capture_output=True, check=False, **options)
+        assert (done.returncode, done.stderr) == (0, b"")
+        alone = subprocess.run(["./secure_mode"], cwd=place / "programs", check=False, **options)
+        assert alone.returncode == 1
 
 
 def test_enter_says_what_it_cannot_do() -> None:

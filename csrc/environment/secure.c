@@ -1,17 +1,22 @@
-/* Starts a program as a set-group-id one, for which the kernel sets AT_SECURE and ld.so ignores the tunables: in a
- * mount namespace of its own, so that nothing of the host is changed.
+/* Starts a program that gets more rights than its user has, for which the kernel sets AT_SECURE and ld.so ignores the
+ * tunables: in a mount namespace of its own, so that nothing of the host is changed.
  *
  *   secure SCRATCH LIBRARIES DIRECTORY SUBJECT -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
- * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: programs get another group and
- * the set-group-id bit; shared objects the set-user-id bit, without which ld.so preloads nothing in secure mode
- * (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. The program starts in DIRECTORY; "":
- * in that of the copied programs. SUBJECT is the path of one more shared object, which is found under the name by which
- * the scenarios' objects need it; "": none. Takes CAP_SYS_ADMIN. */
+ * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: root's programs get another
+ * group and the set-group-id bit, others' a file capability; shared objects the set-user-id bit, without which ld.so
+ * preloads nothing in secure mode (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. The
+ * program starts in DIRECTORY; "": in that of the copied programs. SUBJECT is the path of one more shared object, which
+ * is found under the name by which the scenarios' objects need it; "": none.
+ *
+ * Who has no CAP_SYS_ADMIN mounts in a user namespace of its own. The program starts in another one below it, because
+ * file capabilities make nobody secure whom its namespace calls root (security/commoncap.c, cap_bprm_creds_from_file),
+ * and they count there: they are those of a namespace above (rootid_owns_currentns). */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +24,13 @@
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "environment/become.h"
+#include "environment/user_namespace.h"
 
+#define OTHER_USER 65534
 #define OTHER_GROUP 65534
 #define PROGRAM_MODE 02755
 #define OBJECT_MODE 04755
@@ -31,6 +39,26 @@
 static int is_object(const char *name)
 {
     return strstr(name, ".so") != NULL;
+}
+
+static int in_user_namespace;
+
+/* Gives a program the right to a low port: any right will do. Returns 0, or -1 with errno set. */
+static int add_capability(int program)
+{
+    struct vfs_cap_data data = {.magic_etc = VFS_CAP_REVISION_2};
+    data.data[0].permitted = 1u << CAP_NET_BIND_SERVICE;
+    return fsetxattr(program, "security.capability", &data, XATTR_CAPS_SZ_2, 0);
+}
+
+/* Returns 0, or -1 with errno set. */
+static int add_rights(int file, int object)
+{
+    if (object)
+        return fchmod(file, OBJECT_MODE);
+    if (in_user_namespace)
+        return add_capability(file);
+    return fchown(file, (uid_t)-1, OTHER_GROUP) != 0 ? -1 : fchmod(file, PROGRAM_MODE);
 }
 
 /* Returns 0, or -1 with errno set. */
@@ -44,8 +72,7 @@ static int copy(int from, const char *path, int to, const char *name)
         off_t at = 0;
         while (at < about.st_size && sendfile(out, in, &at, (size_t)(about.st_size - at)) > 0)
             ;
-        failed = at < about.st_size || fchown(out, (uid_t)-1, is_object(name) ? (gid_t)-1 : OTHER_GROUP) != 0 ||
-                 fchmod(out, is_object(name) ? OBJECT_MODE : PROGRAM_MODE) != 0;
+        failed = at < about.st_size || add_rights(out, is_object(name)) != 0;
     }
     close(in);
     close(out);
@@ -73,12 +100,23 @@ static int open_new_directory(const char *scratch, const char *name, char *path,
     return mkdir(path, 0755) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
+/* Goes where mounts are this process's alone. Returns 0, or -1 with errno set. */
+static int leave_the_hosts_mounts(void)
+{
+    if (unshare(CLONE_NEWNS) != 0) {
+        in_user_namespace = errno == EPERM && rsm_enter_user_namespace(0, 0, CLONE_NEWNS) == 0;
+        if (!in_user_namespace)
+            return -1;
+    }
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
 static int prepare(const char *scratch, const char *libraries, const char *start, const char *subject)
 {
     char programs[4096], objects[4096], layers[8300];
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-        return -1;
-    if (mount("tmpfs", scratch, "tmpfs", 0, "mode=755") != 0)
+    uid_t user = geteuid() ? geteuid() : OTHER_USER;
+    gid_t group = getegid();
+    if (leave_the_hosts_mounts() != 0 || mount("tmpfs", scratch, "tmpfs", 0, "mode=755") != 0)
         return -1;
     int to_programs = open_new_directory(scratch, "programs", programs, sizeof(programs));
     int to_objects = open_new_directory(scratch, "objects", objects, sizeof(objects));
@@ -88,6 +126,8 @@ static int prepare(const char *scratch, const char *libraries, const char *start
         return -1;
     snprintf(layers, sizeof(layers), "lowerdir=%s:%s", objects, libraries);
     if (mount("overlay", libraries, "overlay", MS_RDONLY, layers) != 0)
+        return -1;
+    if (in_user_namespace && rsm_enter_user_namespace(user, group, 0) != 0)
         return -1;
     return chdir(*start ? start : programs);
 }
@@ -99,6 +139,6 @@ int main(int argc, char **argv)
         return rsm_become_failed("arguments");
     }
     if (prepare(argv[1], argv[2], argv[3], argv[4]) != 0)
-        return rsm_become_failed("a mount namespace with a set-group-id program");
+        return rsm_become_failed("a mount namespace with a program that has more rights");
     return rsm_become(argc, argv, 6);
 }

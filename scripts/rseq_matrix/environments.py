@@ -124,7 +124,7 @@ class Environment:
     log_in_file: bool = False
     """No descriptor gets through."""
     secure: bool = False
-    """The program is a set-group-id one: ld.so finds objects by their names only, in its own directories."""
+    """The program has more rights than its user: ld.so finds objects by their names only, in its own directories."""
     slowness: int = 1
     """How many times longer a process may take."""
     needs_loader: str = ""
@@ -195,7 +195,7 @@ _ALL = (
     Environment("qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED),
     Environment(
         "secure",
-        "as a set-group-id program (AT_SECURE), for which ld.so ignores the tunable that is set here",
+        "as a program with more rights than its user (AT_SECURE), where ld.so ignores the tunable that is set here",
         TUNABLE_OFF,
         secure=True,
     ),

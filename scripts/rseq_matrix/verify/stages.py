@@ -183,9 +183,9 @@ def _unfit(subject: Subject, cell: Cell) -> str:
     if not (ENVIRONMENTS[cell.environment].secure and cell.link.startswith("dynamic")):
         return ""
     if subject.run_path:
-        return "the subject has a run path, which ld.so does not follow in a set-group-id program"
+        return "the subject has a run path, which ld.so does not follow in a secure program"
     if SCENARIOS[cell.scenario].executes:
-        return "ld.so takes LD_PRELOAD away from a set-group-id program, and what that executes has no subject"
+        return "ld.so takes LD_PRELOAD away from a secure program, and what that executes has no subject"
     return ""
 
 
