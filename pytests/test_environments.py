@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 
 from compiling import BROKEN, GOOD, compile_subject
-from conftest import Command, Document
+from conftest import COMMAND, Command, Document
 from rseq_matrix import readiness
 from rseq_matrix.build import build
 from rseq_matrix.campaign import Campaign, Wanted
@@ -241,6 +241,19 @@ def test_a_program_of_the_users_ends_as_the_cells_do(
 def test_single_stepping_passes_a_signal_on(command: Command) -> None:
     done = command("exec", "--environment", STEPPED, "--", "/bin/sh", "-c", "kill -TERM $$")
     assert done.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["gvisor", "valgrind"])
+def test_a_file_keeps_what_was_in_it(name: str, tmp_path: Path) -> None:
+    require(name)
+    path = tmp_path / "out"
+    with path.open("w") as out:
+        out.write("before\n")
+        out.flush()
+        for word in ("first", "second"):
+            command = [*COMMAND, "exec", "--environment", name, "--", "/bin/echo", word]
+            subprocess.run(command, stdout=out, stderr=out, check=True, timeout=60)
+    assert path.read_text() == "before\nfirst\nsecond\n"
 
 
 @pytest.mark.parametrize("name", ["seccomp-late", "static-tls-tight"])

@@ -122,7 +122,7 @@ class Environment:
     trace: int = TRACED
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
     log_in_file: bool = False
-    """No descriptor gets through."""
+    """No descriptor gets through, and no offset of a file that is standard output."""
     secure: bool = False
     """The program has more rights than its user: ld.so finds objects by their names only, in its own directories."""
     slowness: int = 1

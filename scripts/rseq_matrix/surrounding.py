@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def _secure(environment: Environment, build: Build, arguments: Sequence[str]) ->
     return started(environment, None, start)
 
 
+def _append_to_files() -> None:
+    """Make the program write behind what is in a file already: in gVisor it would start at the file's beginning."""
+    for number in (1, 2):
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                continue
+            again = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_APPEND)
+        except OSError:  # closed, or not ours to open
+            continue
+        os.dup2(again, number)
+        os.close(again)
+
+
 def surrounded(
     environment: Environment, build: Build | None, arguments: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
@@ -79,5 +93,7 @@ def surrounded(
         return [_file(build, SINGLE_STEP), *arguments], {**os.environ, **own}
     if not environment.wrapped:
         return list(arguments), {**os.environ, **own}
+    if environment.log_in_file:
+        _append_to_files()
     start = Start(arguments, own, _file(build, ENTER))
     return started(environment, find_tool(environment), start), dict(os.environ)
