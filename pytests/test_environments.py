@@ -35,7 +35,9 @@ from rseq_matrix.verify.stages import STEPPED_ADDS
 from rseq_matrix.verify.subject import BUILT_IN
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
-SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
+SCHEMA, VERIFY_SCHEMA = (
+    json.loads((resources.files("rseq_matrix.schema") / name).read_text()) for name in ("run-1.json", "verify-1.json")
+)
 STEPPED = "ptrace-singlestep"
 STEPPED_LINKS = ("dynamic-now", "static-pie")
 """Stepping takes its time, and what differs between the other two links and these has nothing to do with it. In a
@@ -179,7 +181,9 @@ def verified(command: Command, path: Path, *arguments: str) -> list[Document]:
     """Return the subjects of a document of `verify --phase stages`."""
     done = command("verify", "--phase", "stages", *arguments, "--json", str(path), timeout=900)
     assert done.returncode in (0, 1, 3), done.stdout + done.stderr
-    found: list[Document] = json.loads(path.read_text())["subjects"]
+    document = json.loads(path.read_text())
+    jsonschema.validate(document, VERIFY_SCHEMA)
+    found: list[Document] = document["subjects"]
     return found
 
 
