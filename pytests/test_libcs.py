@@ -474,7 +474,8 @@ def test_the_list_takes_what_run_takes(command: Command) -> None:
 
 
 def test_what_is_written_into_a_pipe_has_no_blanks_at_the_end(command: Command) -> None:
-    for arguments in (["libcs", "glibc-2.44"], ["stages"], ["simulate"], ["run", "executable.main", "--table"]):
+    reports = (["libcs", "glibc-2.44"], ["stages"], ["simulate"], ["doctor"], ["explain", "ENOSYS"])
+    for arguments in (*reports, ["run", "executable.main", "--table"]):
         done = command(*arguments)
         assert done.stdout
         assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []

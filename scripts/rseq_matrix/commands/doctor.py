@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from rseq_matrix.build import build
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, waiting_for
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
@@ -95,6 +94,6 @@ def doctor(
     if json_path:
         emit(json_path, to_json(document))
     if json_path != STANDARD_OUTPUT:
-        show_doctor(Console(), document, verbose)
+        show_doctor(report_console(), document, verbose)
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
     sys.exit(EXIT_AS_EXPECTED if document["verdict"]["healthy"] else EXIT_DIFFERENT)

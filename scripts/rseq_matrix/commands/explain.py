@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit
+from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
 from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
@@ -184,5 +183,5 @@ def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> N
     if json_path:
         emit(json_path, to_json(document))
     if json_path != STANDARD_OUTPUT:
-        show_explanation(Console(), document)
+        show_explanation(report_console(), document)
     _finish(document, host)
