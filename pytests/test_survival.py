@@ -261,3 +261,20 @@ def test_two_runs_at_once_do_not_disturb_each_other() -> None:
         for _ in range(3)
     ]
     assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+
+
+INTERRUPTED_IMPORT = """
+import sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from rseq_matrix.__main__ import main
+main()
+"""
+
+
+def test_an_interruption_before_anything_is_imported_is_one_sentence() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (5, "rseq-matrix: interrupted before anything was finished\n")
