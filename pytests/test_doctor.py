@@ -24,11 +24,12 @@ from rich.console import Console
 
 from conftest import COMMAND, ROOT, Command, run_command
 from rseq_matrix.doctor import filters
-from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, read_filters, strictness, value_of
+from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, read_filters, value_of
 from rseq_matrix.doctor.kernel_behaviour import barrier_aborts, kernel_class, length_class, registration_document
 from rseq_matrix.doctor.libc import asked_for
 from rseq_matrix.doctor.lines import Spoken, parse
 from rseq_matrix.doctor.process import resume
+from rseq_matrix.doctor.seccomp import strictness
 from rseq_matrix.doctor.thread import empty_thread
 from rseq_matrix.doctor.verdict import diagnose
 from rseq_matrix.layout.tracing import standing_still, status_field
