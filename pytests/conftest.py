@@ -26,6 +26,7 @@ from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
+PLANTED = Path(__file__).resolve().parent / "planted"
 COMMAND = [sys.executable, "-m", "rseq_matrix"]
 
 EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != "debugger"}
@@ -129,6 +130,22 @@ def deny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("helpers") / "deny"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, HELPERS / "deny.c"], check=True)
     return program
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return the function that compiles a planted defect, once: a library if its name says that it is preloaded."""
+    directory = tmp_path_factory.mktemp("planted")
+
+    def go(name: str, *flags: str) -> str:
+        target = directory / (f"{name}.so" if name.endswith("preload") else name + "".join(flags))
+        if not target.exists():
+            kind = ["-shared", "-fPIC"] if name.endswith("preload") else ["-pthread", *flags]
+            cc = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", *kind]
+            subprocess.run([*cc, "-o", str(target), str(PLANTED / f"{name}.c")], check=True)
+        return str(target)
+
+    return go
 
 
 Sabotage = Callable[..., Document]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.build import Build
-from rseq_matrix.doctor.command import START_LIMIT, Followed, follow
+from rseq_matrix.doctor.command import START_LIMIT, follow
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.kernel_behaviour import look_at_kernel
 from rseq_matrix.doctor.libc import PackageQuery, libc_document
 from rseq_matrix.doctor.lines import Spoken, helper, parse, run

@@ -145,14 +145,6 @@ def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
     return {"action": action, "errno": strictest & 0xFFFF if action == "errno" else None}
 
 
-def strictness(seccomp: Document) -> tuple[int, int]:
-    """Return how little filters let rseq(2) pass, to compare: what is not known counts as no refusal."""
-    order = list(ACTIONS.values())[::-1]
-    answer = seccomp["rseq"]
-    passes = answer is None or answer["action"] in PASSING
-    return (0 if passes else 1 + order.index(answer["action"])), seccomp["filters"]
-
-
 def read_filters(tid: int) -> tuple[list[Filter], str | None]:
     """Return the filters of a stopped task, and why they could not be read; None if they could."""
     found: list[Filter] = []

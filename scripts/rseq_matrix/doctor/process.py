@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix._native import lib
-from rseq_matrix.doctor.command import seccomp_document
-from rseq_matrix.doctor.filters import strictness
+from rseq_matrix.doctor.seccomp import seccomp_document, strictness
 from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
 from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError

@@ -9,6 +9,7 @@ from typing import Any
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.layout.memory import Memory
 from rseq_matrix.layout.objects import Object
+from rseq_matrix.layout.tracing import program_counter
 
 Document = dict[str, Any]
 
@@ -20,12 +21,6 @@ def stands_behind_store(tid: int) -> bool:
     """Return whether a stopped task stands behind a store to what is watched."""
     hit = ffi.new("int *")
     return bool(lib.rsm_trace_watch_hit(tid, hit) == 0 and hit[0])
-
-
-def program_counter(tid: int) -> int:
-    """Return where a stopped task stands; 0 where it is gone."""
-    task = ffi.new("struct rsm_task *")
-    return 0 if lib.rsm_trace_registers(tid, task) else int(task.program_counter)
 
 
 def object_at(memory: Memory, objects: Sequence[Object], address: int) -> str:

@@ -18,7 +18,16 @@ from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.memory import AT_ENTRY, Memory
 from rseq_matrix.layout.objects import kernel_loaded, loaded_objects
-from rseq_matrix.layout.tracing import ALL_KINDS, Held, launch, living_tasks, next_stop, pauses, refused
+from rseq_matrix.layout.tracing import (
+    ALL_KINDS,
+    Held,
+    launch,
+    living_tasks,
+    next_stop,
+    pauses,
+    program_counter,
+    refused,
+)
 from rseq_matrix.signals import undisturbed
 
 MACHINE = "x86-64"
@@ -91,6 +100,11 @@ def new_task(started: Started, tid: int) -> None:
         started.owed.setdefault(int(message[0]), 0)
 
 
+def signal_of(stop: int) -> int:
+    """Return the signal that a task was about to get when it stopped; 0 where it stopped for its tracer."""
+    return stop if stop >> 8 == 0 and stop != SYSTEM_CALL_STOP else 0
+
+
 def stops(started: Started, seconds: float) -> Iterator[tuple[int, int]]:
     """Yield (task, stop) of every held task that has stopped, until the time is up."""
     for _ in pauses(seconds):
@@ -136,8 +150,7 @@ class _Journey:
 
     def go_on(self, tid: int, stop: int) -> None:
         """Let a task go on after a stop that is not the moment, with the signal that it was about to get."""
-        owed = stop if stop >> 8 == 0 and stop != SYSTEM_CALL_STOP else 0
-        lib.rsm_trace_go_on(tid, owed, int(self.by_calls and tid == self.started.pid))
+        lib.rsm_trace_go_on(tid, signal_of(stop), int(self.by_calls and tid == self.started.pid))
 
     def _last_words(self, tid: int) -> bool:
         """Return whether the ending task is the last one of the program."""
@@ -166,8 +179,7 @@ class _Journey:
         self.target, self.target_moment = address, moment
 
     def _at_target(self, tid: int) -> bool:
-        task = ffi.new("struct rsm_task *")
-        return bool(lib.rsm_trace_registers(tid, task) == 0 and task.program_counter - 1 == self.target)
+        return program_counter(tid) - 1 == self.target
 
     def _at_call(self, tid: int) -> str | None:
         """Follow the system calls of a stripped static program until TLS is set up (glibc csu/libc-tls.c)."""

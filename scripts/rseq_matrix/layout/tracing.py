@@ -90,6 +90,12 @@ def next_stop(tid: int) -> int | None:
     return None if result is None else result.si_status
 
 
+def program_counter(tid: int) -> int:
+    """Return where a stopped task stands; 0 where it is gone."""
+    task = ffi.new("struct rsm_task *")
+    return 0 if lib.rsm_trace_registers(tid, task) else int(task.program_counter)
+
+
 @dataclass
 class Held:
     """The tasks that are held: which of them stand still, and the signal that each is owed when it goes on."""

@@ -1,0 +1,1 @@
+"""The rules of the doctor, a module a subject: generators of findings in words, from a document."""

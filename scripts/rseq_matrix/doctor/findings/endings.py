@@ -1,0 +1,66 @@
+"""How a program ended: killed, by whom and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rseq_matrix.doctor.findings.questions import errno_name, filter_answer, stopped_by_filter, suspects
+from rseq_matrix.doctor.findings.vocabulary import (
+    ALLOW,
+    ERROR,
+    MANUAL,
+    MESSAGE,
+    OFF,
+    PTHREAD_CREATE,
+    SECCOMP,
+    V2_RULES,
+    WHAT_FILTER,
+    Document,
+    Found,
+)
+from rseq_matrix.doctor.kernel_behaviour import V2
+
+
+def killed(document: Document) -> Iterator[Found]:
+    """The program, or one that it started, was killed."""
+    run = document["run"] or {}
+    words = "\n".join(run.get("last_words", []))
+    who = "A small test program" if document["kind"] == "host" else "The program"
+    if MESSAGE in words and (run.get("killed_by") or run.get("children")):
+        victim = who if run.get("killed_by") else "A process that the program started"
+        yield (
+            "threads-killed",
+            ERROR,
+            f"{victim} was ended by glibc with 'Fatal glibc error: rseq registration failed'. Its main thread was "
+            f"registered when it started; then {_obstacle(document)}, and the next thread that it started could not "
+            f"be registered{suspects(document)}",
+            ALLOW,
+            PTHREAD_CREATE,
+        )
+    elif run.get("killed_by") == "SIGSYS":
+        yield (
+            "filter-kills",
+            ERROR,
+            f"{who} was killed by SIGSYS: a seccomp filter ({WHAT_FILTER}) kills who makes a call that it does not "
+            f"allow; rseq {'is' if stopped_by_filter(document) else 'may be'} such a one{suspects(document)}",
+            ALLOW,
+            SECCOMP,
+        )
+    elif run.get("killed_by") == "SIGSEGV" and document["kernel"] and document["kernel"]["class"] == V2:
+        yield ("program-died", ERROR, f"{who} was killed by SIGSEGV: {words[:120]}", "See the stores above", V2_RULES)
+    elif run.get("killed_by"):
+        yield (
+            "program-died",
+            ERROR,
+            f"{who} was killed by {run['killed_by']}{': ' + words[:120] if words else ''}",
+            "If rseq is suspected, see whether it lives with " + OFF,
+            MANUAL,
+        )
+
+
+def _obstacle(document: Document) -> str:
+    """Return what has come between the main thread's registration and the next one."""
+    answer = filter_answer(document)
+    if answer.get("errno"):
+        return f"a seccomp filter ({WHAT_FILTER}) was installed that answers the call with {errno_name(answer)}"
+    return f"the call was refused, most likely by a seccomp filter ({WHAT_FILTER})"

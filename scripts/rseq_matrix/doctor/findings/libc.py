@@ -1,0 +1,73 @@
+"""Whether libc registers rseq, and the tunable that says whether it is to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rseq_matrix.doctor.findings.questions import kernel_answer, stopped_by_filter, was_killed
+from rseq_matrix.doctor.findings.vocabulary import (
+    GETCPU,
+    LIBRSEQ,
+    MANUAL,
+    NOTE,
+    TCMALLOC,
+    TUNABLES,
+    WARNING,
+    WHO_LOSES,
+    Document,
+    Found,
+)
+from rseq_matrix.doctor.libc import TUNABLE, asked_for
+from rseq_matrix.doctor.thread import OTHER
+
+
+def switched_off(document: Document) -> Iterator[Found]:
+    """rseq is switched off, or on against the tunable, or off and nobody says why."""
+    tunable = (document["libc"] or {}).get("tunable")
+    text = tunable["text"] if tunable else (document["process"] or {}).get("tunables")
+    asked, size = asked_for(text), (document["libc"] or {}).get("size")
+    if size is None or kernel_answer(document) != "present":
+        return
+    own = any(thread["owner"] == OTHER for thread in document["threads"])
+    where = "this shell's environment" if document["kind"] != "process" else "its environment when it was started"
+    if size == 0 and asked is not None and (tunable is None or tunable["in_force"]):
+        yield (
+            "tunable-off",
+            NOTE if own else WARNING,
+            f"glibc's rseq is switched off, by GLIBC_TUNABLES in {where} ('{text}'). {WHO_LOSES}",
+            f"Keep it for programs with tcmalloc; else take {TUNABLE}=0 out of GLIBC_TUNABLES",
+            f"{TUNABLES}; {GETCPU}; {TCMALLOC}; {LIBRSEQ}",
+        )
+    elif size > 0 and asked == "0":
+        why, cure = _why_ignored(document)
+        sentence = f"GLIBC_TUNABLES says {TUNABLE}=0, but rseq is on all the same{why}"
+        yield ("tunable-ignored", WARNING, sentence, cure, TUNABLES)
+    elif size == 0 and not own and not was_killed(document) and not stopped_by_filter(document):
+        yield (
+            "off-unexplained",
+            WARNING,
+            "glibc has not registered rseq, though the kernel offers it and no tunable says so"
+            + (" in the environment" if text is None else f" ('{text}')"),
+            "See with strace -e rseq what the call is answered when a program starts",
+            MANUAL,
+        )
+
+
+def _why_ignored(document: Document) -> tuple[str, str]:
+    if (document["run"] or {}).get("secure"):
+        why = ": a program with more rights than who starts it (set-user-ID, file capabilities) ignores tunables"
+        return why, "Start it as the user whose rights it takes on; the environment cannot switch rseq off otherwise"
+    return "", "Check the spelling of the whole variable: glibc passes over what it does not know"
+
+
+def no_support(document: Document) -> Iterator[Found]:
+    """libc does not know rseq."""
+    libc = document["libc"]
+    if libc is not None and libc["size"] is None:
+        yield (
+            "libc-without-rseq",
+            NOTE,
+            "This libc does not know rseq (glibc before 2.35, or another libc): a library that wants it registers it",
+            "Nothing to repair",
+            MANUAL,
+        )

@@ -1,0 +1,34 @@
+"""Libraries whose thread-local variables have no room in static TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rseq_matrix.doctor.findings.vocabulary import ERROR, Document, Found
+
+TLS_MESSAGE = "cannot allocate memory in static TLS block"
+
+
+def full(document: Document) -> Iterator[Found]:
+    """A library's thread-local variables do not fit."""
+    for library in document["libraries"]:
+        if not library["fits"]:
+            yield (
+                "static-tls-full",
+                ERROR,
+                f"{library['path']} cannot be loaded later, because its thread-local variables need room that every "
+                f"thread gets at its start (static TLS): {library['sentence']}",
+                "Preload or link it, or raise the tunable named here",
+                "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
+            )
+    words = [w for w in (document["run"] or {}).get("last_words", []) if TLS_MESSAGE in w]
+    if words:
+        yield (
+            "static-tls-full",
+            ERROR,
+            f"A library could not be loaded, because the room for thread-local variables that every thread gets at its "
+            f"start is used up: {words[0][:160]}",
+            "Preload or link the library, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… (rseq-matrix "
+            "inspect LIBRARY says how far)",
+            "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
+        )
