@@ -23,6 +23,7 @@ from rseq_matrix import readiness
 from rseq_matrix.build import build
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Start, started
+from rseq_matrix.journal import Journal
 from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import Cell
@@ -30,9 +31,11 @@ from rseq_matrix.readiness import ENTER, ready
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.run import Runner
 from rseq_matrix.session import Run
+from rseq_matrix.targets import system_target
 from rseq_matrix.timeline import FATAL, World, expectations
-from rseq_matrix.verify.stages import STEPPED_ADDS
-from rseq_matrix.verify.subject import BUILT_IN
+from rseq_matrix.verify.stages import STEPPED_ADDS, stages
+from rseq_matrix.verify.stages import Wanted as StagesWanted
+from rseq_matrix.verify.subject import BUILT_IN, opened
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
 SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
@@ -302,12 +305,41 @@ def test_an_environment_that_is_not_what_it_says_turns_cells_red(monkeypatch: py
     fake = ready(build(), "seccomp-fake", ["dynamic-now"])
     assert fake.answer == "success"
     monkeypatch.setattr(readiness, "answer_word", lambda _: "present")
+    monkeypatch.setitem(ENVIRONMENTS, "seccomp-enosys", replace(ENVIRONMENTS["seccomp-enosys"], sign=""))
     campaign = Campaign(Wanted(globs=("host/*/dynamic-now/seccomp-enosys/executable.main",)))
     target = next(iter(campaign.targets.values()))
     (finding,) = Runner(target.build, campaign.wanted.options).findings(campaign.processes)
     (judged,) = campaign.judge(finding)
     assert judged.result == FAIL
     assert "class: got unregistered, want registered" in judged.reason
+
+
+def nowhere(_path: Path, start: Start) -> list[str]:
+    """Start a program as a tool does that is not there."""
+    return start.entered(*([f"log={start.log}"] if start.log else []))
+
+
+@pytest.mark.parametrize("name", [name for name, environment in ENVIRONMENTS.items() if environment.sign])
+def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its filter, its tool or its object nothing differs from the default, and no cell would."""
+    require(name)
+    there = ENVIRONMENTS[name]
+    assert ready(build(), name, ["dynamic-now"]).untrue == ""
+    tool = replace(there.tool, command=nowhere) if there.tool else None
+    preload = "rsm_needed.so" if there.preload else ""
+    without = replace(there, tool=tool, preload=preload, steps=("output=save", "output=restore"))
+    monkeypatch.setitem(ENVIRONMENTS, name, without)
+    campaign = Campaign(Wanted(globs=(f"host/*/dynamic-now/{name}/executable.main",)))
+    assert campaign.processes == []
+    with Journal(campaign.identity(), resume=False) as journal:
+        assert list(campaign.go(journal)) == []
+        journal.discard()
+    (cell,) = campaign.document()["cells"]
+    assert cell["result"] == "ERROR"
+    assert cell["reason"].startswith("the environment is not what it says: the first program in it saw present, ")
+    with opened(build().directory / "subjects" / "split.so", "split", 0) as subject:
+        found = stages(subject, system_target(), StagesWanted((cell["id"],)), lambda _done, _total: None)
+    assert found.problem.endswith(cell["reason"])
 
 
 def late(stage: str) -> Any:
