@@ -259,6 +259,44 @@ def test_a_file_keeps_what_was_in_it(name: str, tmp_path: Path) -> None:
     assert path.read_text() == "before\nfirst\nsecond\n"
 
 
+@pytest.mark.parametrize("name", ["gvisor", "valgrind"])
+def test_a_file_that_is_shared_with_a_program_goes_on_where_it_went(name: str, tmp_path: Path) -> None:
+    """As in a shell's script that is written to one file, and that reads from one."""
+    require(name)
+    words = " ".join((*COMMAND, "exec", "--environment", name, "--"))
+    script = f"echo before; read first; {words} /bin/sh -c 'cat; exit 3'; echo $?; {words} /bin/true; echo after"
+    with (tmp_path / "in").open("w+") as given, (tmp_path / "out").open("w") as out:
+        given.write("first\nsecond\n")
+        given.flush()
+        given.seek(0)
+        subprocess.run(["/bin/sh", "-c", script], stdin=given, stdout=out, stderr=out, check=True, timeout=60)
+    assert (tmp_path / "out").read_text() == "before\nsecond\n3\nafter\n"
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if name != STEPPED])
+def test_words_and_variables_come_through(name: str, command: Command, tmp_path: Path) -> None:
+    require(name)
+    program = tmp_path / "a program"
+    shutil.copy2("/usr/bin/printf", program)
+    words = ["one two", "", "three\nfour", "*", "$HOME", "a'b", 'back\\slash"']
+    own = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=1", "SHELL": "/bin/false"}
+    for arguments, said in (
+        ([str(program), "[%s]", *words], "".join(f"[{word}]" for word in words)),
+        (["/usr/bin/printenv", "SHELL"], "/bin/false\n"),
+    ):
+        done = command("exec", "--environment", name, "--", *arguments, env=own)
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+    told = command("exec", "--environment", name, "--", "/usr/bin/printenv", "GLIBC_TUNABLES", env=own).stdout.strip()
+    assert "glibc.malloc.check=1" in told.split(":") or name == "secure"  # there ld.so takes them away
+
+
+@pytest.mark.gdb
+def test_an_interrupt_is_the_programs_under_a_debugger(command: Command) -> None:
+    script = "trap 'echo interrupted' INT; kill -INT $$; echo behind; exit 4"
+    done = command("exec", "--environment", "gdb", "--", "/bin/sh", "-c", script)
+    assert (done.returncode, done.stdout) == (4, "interrupted\nbehind\n")
+
+
 @pytest.mark.parametrize("name", ["seccomp-late", "static-tls-tight"])
 @pytest.mark.mirror
 def test_what_is_preloaded_suits_the_libc(name: str, command: Command) -> None:

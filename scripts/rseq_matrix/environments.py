@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rseq_matrix._native import lib
@@ -85,18 +85,23 @@ def _gvisor(path: Path, start: Start) -> list[str]:
 
 GDB_SETTINGS = (
     "set confirm off",
-    "set startup-with-shell off",
+    "set startup-with-shell on",  # without one, gdb cuts arguments at their spaces (nat/fork-inferior.c)
     "set auto-solib-add off",
     "set debuginfod enabled off",
     "handle all nostop noprint pass",
+    "handle SIGINT nostop noprint pass",  # which "all" leaves out: gdb uses it itself
 )
+GDB_SHELL = "/bin/sh"
+"""Of gdb alone; the program has its user's."""
 GDB_END = "quit $_isvoid($_exitcode) ? 128 + $_exitsignal : $_exitcode"
 
 
 def _gdb(path: Path, start: Start) -> list[str]:
     script = [word for line in (*GDB_SETTINGS, *start.debugger, GDB_END) for word in ("-ex", line)]
-    debugger = [str(path), "-batch", "-nx", *script, "--args", *start.entered("output=restore")]
-    return Start(debugger, {}, start.enter).entered("output=save")
+    own = {**({"SHELL": os.environ["SHELL"]} if "SHELL" in os.environ else {}), **start.variables}
+    program = replace(start, variables=own).entered("output=restore")
+    debugger = [str(path), "-batch", "-nx", *script, "--args", *program]
+    return Start(debugger, {"SHELL": GDB_SHELL}, start.enter).entered("output=save")
 
 
 def _strace(path: Path, start: Start) -> list[str]:

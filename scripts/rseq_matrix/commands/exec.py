@@ -25,7 +25,7 @@ from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
-from rseq_matrix.surrounding import needs_build, surrounded
+from rseq_matrix.surrounding import keep_places, loses_places, needs_build, surrounded
 from rseq_matrix.targets import targets
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -107,5 +107,7 @@ def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...])
         _tell_rights_lost(found)
         started = command(root, found, path, program, arguments)
     words, variables = surrounded(environment, _build(libc, root, environment), started)
+    if loses_places(environment):
+        keep_places()
     own_name = root is None and words[0] == found.start  # nothing stands between: it is told the name that was typed
     _become(words[0], [program, *arguments] if own_name else words, variables)
