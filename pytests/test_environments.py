@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -410,6 +411,20 @@ def test_a_subject_that_never_gives_up_hangs_where_all_is_single_stepped(command
     glob = f"host/*/dynamic-now/{STEPPED}/executable.quick_exit"
     (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
     assert [defect["name"] for defect in found["defects"]] == ["livelock"]
+
+
+def test_where_nothing_may_be_traced_nothing_is_single_stepped(command: Command, deny: Path, tmp_path: Path) -> None:
+    """What runs free there proves nothing of single steps: neither a pass nor a failure."""
+    cell, path = f"host/*/dynamic-now/{STEPPED}/executable.quick_exit", tmp_path / "out.json"
+    forbidden = [str(deny), "101", str(errno.EPERM)]
+    for arguments in (("run", cell), ("verify", "--subject", "split", "--phase", "stages", cell)):
+        done = command(*arguments, "--json", str(path), wrapper=forbidden)
+        assert "ptrace is not permitted here (EPERM" in done.stdout
+        document = json.loads(path.read_text())
+        cells = document.get("cells") or document["subjects"][0]["phases"]["stages"]["found"]["cells"]
+        assert [cell["result"] for cell in cells] == ["UNSUPPORTED"]
+    done = command("exec", "--environment", STEPPED, "--", "/bin/echo", "free", wrapper=forbidden)
+    assert (done.returncode, done.stdout) == (125, "")
 
 
 @pytest.mark.parametrize("name", ["valgrind", "secure", "seccomp-late"])
