@@ -437,6 +437,15 @@ def test_a_loss_in_an_environment_is_named(name: str, command: Command, tmp_path
     assert {(defect["name"], defect["where"].rpartition("/")[2]) for defect in found["defects"]} == {("lost", stage)}
 
 
+def test_a_loss_before_an_expected_end_is_named(command: Command, tmp_path: Path) -> None:
+    """This stage is passed through, and then the process ends, for the thread that is about to be created."""
+    stage = "preload.interposed_function"
+    subject = compile_subject(GOOD / "sabotaged.c", tmp_path, "-DLOSES", f"-DSTAGE={STAGES[stage].number}")
+    glob = f"host/*/dynamic-now/seccomp-late/{stage}"
+    (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
+    assert [defect["name"] for defect in found["defects"]] == ["lost"]
+
+
 def test_a_subject_with_a_run_path_is_not_had_in_a_secure_program(command: Command, tmp_path: Path) -> None:
     require("secure")
     subject = compile_subject(GOOD / "smallest.c", tmp_path, f"-Wl,-rpath,{tmp_path}")
