@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -245,6 +246,27 @@ def test_a_program_of_the_users_ends_as_the_cells_do(
 def test_single_stepping_passes_a_signal_on(command: Command) -> None:
     done = command("exec", "--environment", STEPPED, "--", "/bin/sh", "-c", "kill -TERM $$")
     assert done.returncode == -signal.SIGTERM
+
+
+INTERRUPTED = ("gvisor", "valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupt_from_the_terminal_is_the_programs(name: str) -> None:
+    """A terminal sends it to all that stand around the program, too; the program has a handler."""
+    require(name)
+    script = "trap 'exit 9' INT; echo ready; read line; exit 1"
+    words = [*COMMAND, "exec", "--environment", name, "--", "/bin/sh", "-c", script]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(words[0], words)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 4096)
+    os.write(terminal, b"\x03")
+    status = os.waitpid(child, 0)[1]
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 9
 
 
 @pytest.mark.parametrize("name", ["gvisor", "valgrind"])

@@ -76,6 +76,8 @@ int main(int argc, char **argv)
             kill(program, SIGKILL);
         return failed;
     }
+    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may have a handler */
+    signal(SIGQUIT, SIG_IGN);
     kill(program, SIGCONT);
     status = step_all(program);
     if (WIFSIGNALED(status)) {
