@@ -313,6 +313,27 @@ def test_words_and_variables_come_through(name: str, command: Command, tmp_path:
     assert "glibc.malloc.check=1" in told.split(":") or name == "secure"  # there ld.so takes them away
 
 
+STATIC = ("default", "seccomp-enosys", "gvisor", "valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+
+
+@pytest.mark.parametrize("link", [["-static"], ["-static-pie"]])
+def test_a_static_program_of_the_users(link: list[str], command: Command, tmp_path: Path) -> None:
+    """It needs no libc of ours, and meets the same; only what is made by preloading is not to be had."""
+    (tmp_path / "tells.c").write_text(TELLS)
+    program = tmp_path / "tells"
+    subprocess.run(["cc", "-pthread", *link, "-o", program, tmp_path / "tells.c"], check=True)
+    for name in (name for name in STATIC if not needed(name)):
+        done = command("exec", "--environment", name, "--", str(program), "word", cwd=tmp_path)
+        assert (done.returncode, last_words(done)[0]) == (7, f"{TOLD[name][0]} word {tmp_path}"), (name, done.stderr)
+    for name in ("self-registered", "seccomp-late", "static-tls-tight"):
+        done = command("exec", "--environment", name, "--", str(program))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+        assert "is static and preloads nothing" in done.stderr
+    library = tmp_path / "library.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-nostdlib", "-o", library, tmp_path / "tells.c"], check=True)
+    assert command("exec", "--", str(library)).returncode == 4
+
+
 @pytest.mark.gdb
 def test_an_interrupt_is_the_programs_under_a_debugger(command: Command) -> None:
     script = "trap 'echo interrupted' INT; kill -INT $$; echo behind; exit 4"
