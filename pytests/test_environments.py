@@ -341,6 +341,13 @@ def test_an_interrupt_is_the_programs_under_a_debugger(command: Command) -> None
     assert (done.returncode, done.stdout) == (4, "interrupted\nbehind\n")
 
 
+@pytest.mark.mirror
+def test_a_libc_without_rseq_is_not_said_to_be_fooled(command: Command) -> None:
+    for libc, said in (("musl-1.2.5", False), ("system", True)):
+        done = command("run", "--libc", libc, "--environment", "seccomp-fake", "--link", "static", "executable.main")
+        assert ("__rseq_size is positive though nothing is registered" in done.stdout) == said
+
+
 @pytest.mark.parametrize("name", ["seccomp-late", "static-tls-tight"])
 @pytest.mark.mirror
 def test_what_is_preloaded_suits_the_libc(name: str, command: Command) -> None:

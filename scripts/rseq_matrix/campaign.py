@@ -165,7 +165,9 @@ class Campaign:
         if self._outlook.untraced and self.wanted.options.traced:
             apart = ", ".join(self._outlook.untraced)
             yield f"{apart}: no tracer can look inside, so the in-process oracle alone was asked"
-        fooled = (name for (_, name), there in self._outlook.ready.items() if there.answer == "success")
+        fakes = (place for place, there in self._outlook.ready.items() if there.answer == "success")
+        libcs = {name: target.libc for name, target in self.targets.items()}
+        fooled = (name for libc, name in fakes if libcs[libc].registers_dynamic or libcs[libc].registers_static)
         for name in dict.fromkeys(fooled):
             yield (
                 f"{name}: __rseq_size is positive though nothing is registered: who reads only the size is fooled; "
