@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ from rseq_matrix import readiness
 from rseq_matrix.build import build
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Start, started
+from rseq_matrix.journal import Journal
 from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
 from rseq_matrix.lives import LIVES
 from rseq_matrix.matrix import Cell
@@ -30,9 +33,11 @@ from rseq_matrix.readiness import ENTER, ready
 from rseq_matrix.registry import LINKS, STAGES
 from rseq_matrix.run import Runner
 from rseq_matrix.session import Run
+from rseq_matrix.targets import system_target
 from rseq_matrix.timeline import FATAL, World, expectations
-from rseq_matrix.verify.stages import STEPPED_ADDS
-from rseq_matrix.verify.subject import BUILT_IN
+from rseq_matrix.verify.stages import STEPPED_ADDS, stages
+from rseq_matrix.verify.stages import Wanted as StagesWanted
+from rseq_matrix.verify.subject import BUILT_IN, opened
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
 SCHEMA, VERIFY_SCHEMA = (
@@ -247,6 +252,27 @@ def test_single_stepping_passes_a_signal_on(command: Command) -> None:
     assert done.returncode == -signal.SIGTERM
 
 
+INTERRUPTED = ("gvisor", "valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupt_from_the_terminal_is_the_programs(name: str) -> None:
+    """A terminal sends it to all that stand around the program, too; the program has a handler."""
+    require(name)
+    script = "trap 'exit 9' INT; echo ready; read line; exit 1"
+    words = [*COMMAND, "exec", "--environment", name, "--", "/bin/sh", "-c", script]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(words[0], words)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 4096)
+    os.write(terminal, b"\x03")
+    status = os.waitpid(child, 0)[1]
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 9
+
+
 @pytest.mark.parametrize("name", ["gvisor", "valgrind"])
 def test_a_file_keeps_what_was_in_it(name: str, tmp_path: Path) -> None:
     require(name)
@@ -258,6 +284,72 @@ def test_a_file_keeps_what_was_in_it(name: str, tmp_path: Path) -> None:
             command = [*COMMAND, "exec", "--environment", name, "--", "/bin/echo", word]
             subprocess.run(command, stdout=out, stderr=out, check=True, timeout=60)
     assert path.read_text() == "before\nfirst\nsecond\n"
+
+
+@pytest.mark.parametrize("name", ["gvisor", "valgrind"])
+def test_a_file_that_is_shared_with_a_program_goes_on_where_it_went(name: str, tmp_path: Path) -> None:
+    """As in a shell's script that is written to one file, and that reads from one."""
+    require(name)
+    words = " ".join((*COMMAND, "exec", "--environment", name, "--"))
+    script = f"echo before; read first; {words} /bin/sh -c 'cat; exit 3'; echo $?; {words} /bin/true; echo after"
+    with (tmp_path / "in").open("w+") as given, (tmp_path / "out").open("w") as out:
+        given.write("first\nsecond\n")
+        given.flush()
+        given.seek(0)
+        subprocess.run(["/bin/sh", "-c", script], stdin=given, stdout=out, stderr=out, check=True, timeout=60)
+    assert (tmp_path / "out").read_text() == "before\nsecond\n3\nafter\n"
+
+
+@pytest.mark.parametrize("name", [name for name in TOLD if name != STEPPED])
+def test_words_and_variables_come_through(name: str, command: Command, tmp_path: Path) -> None:
+    require(name)
+    program = tmp_path / "a program"
+    shutil.copy2("/usr/bin/printf", program)
+    words = ["one two", "", "three\nfour", "*", "$HOME", "a'b", 'back\\slash"']
+    own = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.check=1", "SHELL": "/bin/false"}
+    for arguments, said in (
+        ([str(program), "[%s]", *words], "".join(f"[{word}]" for word in words)),
+        (["/usr/bin/printenv", "SHELL"], "/bin/false\n"),
+    ):
+        done = command("exec", "--environment", name, "--", *arguments, env=own)
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+    told = command("exec", "--environment", name, "--", "/usr/bin/printenv", "GLIBC_TUNABLES", env=own).stdout.strip()
+    assert "glibc.malloc.check=1" in told.split(":") or name == "secure"  # there ld.so takes them away
+
+
+STATIC = ("default", "seccomp-enosys", "gvisor", "valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+
+
+@pytest.mark.parametrize("link", [["-static"], ["-static-pie"]])
+def test_a_static_program_of_the_users(link: list[str], command: Command, tmp_path: Path) -> None:
+    """It needs no libc of ours, and meets the same; only what is made by preloading is not to be had."""
+    (tmp_path / "tells.c").write_text(TELLS)
+    program = tmp_path / "tells"
+    subprocess.run(["cc", "-pthread", *link, "-o", program, tmp_path / "tells.c"], check=True)
+    for name in (name for name in STATIC if not needed(name)):
+        done = command("exec", "--environment", name, "--", str(program), "word", cwd=tmp_path)
+        assert (done.returncode, last_words(done)[0]) == (7, f"{TOLD[name][0]} word {tmp_path}"), (name, done.stderr)
+    for name in ("self-registered", "seccomp-late", "static-tls-tight"):
+        done = command("exec", "--environment", name, "--", str(program))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+        assert "is static and preloads nothing" in done.stderr
+    library = tmp_path / "library.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-nostdlib", "-o", library, tmp_path / "tells.c"], check=True)
+    assert command("exec", "--", str(library)).returncode == 4
+
+
+@pytest.mark.gdb
+def test_an_interrupt_is_the_programs_under_a_debugger(command: Command) -> None:
+    script = "trap 'echo interrupted' INT; kill -INT $$; echo behind; exit 4"
+    done = command("exec", "--environment", "gdb", "--", "/bin/sh", "-c", script)
+    assert (done.returncode, done.stdout) == (4, "interrupted\nbehind\n")
+
+
+@pytest.mark.mirror
+def test_a_libc_without_rseq_is_not_said_to_be_fooled(command: Command) -> None:
+    for libc, said in (("musl-1.2.5", False), ("system", True)):
+        done = command("run", "--libc", libc, "--environment", "seccomp-fake", "--link", "static", "executable.main")
+        assert ("__rseq_size is positive though nothing is registered" in done.stdout) == said
 
 
 @pytest.mark.parametrize("name", ["seccomp-late", "static-tls-tight"])
@@ -306,12 +398,41 @@ def test_an_environment_that_is_not_what_it_says_turns_cells_red(monkeypatch: py
     fake = ready(build(), "seccomp-fake", ["dynamic-now"])
     assert fake.answer == "success"
     monkeypatch.setattr(readiness, "answer_word", lambda _: "present")
+    monkeypatch.setitem(ENVIRONMENTS, "seccomp-enosys", replace(ENVIRONMENTS["seccomp-enosys"], sign=""))
     campaign = Campaign(Wanted(globs=("host/*/dynamic-now/seccomp-enosys/executable.main",)))
     target = next(iter(campaign.targets.values()))
     (finding,) = Runner(target.build, campaign.wanted.options).findings(campaign.processes)
     (judged,) = campaign.judge(finding)
     assert judged.result == FAIL
     assert "class: got unregistered, want registered" in judged.reason
+
+
+def nowhere(_path: Path, start: Start) -> list[str]:
+    """Start a program as a tool does that is not there."""
+    return start.entered(*([f"log={start.log}"] if start.log else []))
+
+
+@pytest.mark.parametrize("name", [name for name, environment in ENVIRONMENTS.items() if environment.sign])
+def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its filter, its tool or its object nothing differs from the default, and no cell would."""
+    require(name)
+    there = ENVIRONMENTS[name]
+    assert ready(build(), name, ["dynamic-now"]).untrue == ""
+    tool = replace(there.tool, command=nowhere) if there.tool else None
+    preload = "rsm_needed.so" if there.preload else ""
+    without = replace(there, tool=tool, preload=preload, steps=("output=save", "output=restore"))
+    monkeypatch.setitem(ENVIRONMENTS, name, without)
+    campaign = Campaign(Wanted(globs=(f"host/*/dynamic-now/{name}/executable.main",)))
+    assert campaign.processes == []
+    with Journal(campaign.identity(), resume=False) as journal:
+        assert list(campaign.go(journal)) == []
+        journal.discard()
+    (cell,) = campaign.document()["cells"]
+    assert cell["result"] == "ERROR"
+    assert cell["reason"].startswith("the environment is not what it says: the first program in it saw present, ")
+    with opened(build().directory / "subjects" / "split.so", "split", 0) as subject:
+        found = stages(subject, system_target(), StagesWanted((cell["id"],)), lambda _done, _total: None)
+    assert found.problem.endswith(cell["reason"])
 
 
 def late(stage: str) -> Any:
@@ -346,6 +467,20 @@ def test_a_subject_that_never_gives_up_hangs_where_all_is_single_stepped(command
     assert [defect["name"] for defect in found["defects"]] == ["livelock"]
 
 
+def test_where_nothing_may_be_traced_nothing_is_single_stepped(command: Command, deny: Path, tmp_path: Path) -> None:
+    """What runs free there proves nothing of single steps: neither a pass nor a failure."""
+    cell, path = f"host/*/dynamic-now/{STEPPED}/executable.quick_exit", tmp_path / "out.json"
+    forbidden = [str(deny), "101", str(errno.EPERM)]
+    for arguments in (("run", cell), ("verify", "--subject", "split", "--phase", "stages", cell)):
+        done = command(*arguments, "--json", str(path), wrapper=forbidden)
+        assert "ptrace is not permitted here (EPERM" in done.stdout
+        document = json.loads(path.read_text())
+        cells = document.get("cells") or document["subjects"][0]["phases"]["stages"]["found"]["cells"]
+        assert [cell["result"] for cell in cells] == ["UNSUPPORTED"]
+    done = command("exec", "--environment", STEPPED, "--", "/bin/echo", "free", wrapper=forbidden)
+    assert (done.returncode, done.stdout) == (125, "")
+
+
 @pytest.mark.parametrize("name", ["valgrind", "secure", "seccomp-late"])
 def test_a_loss_in_an_environment_is_named(name: str, command: Command, tmp_path: Path) -> None:
     require(name)
@@ -354,6 +489,15 @@ def test_a_loss_in_an_environment_is_named(name: str, command: Command, tmp_path
     glob = f"host/*/dynamic-now/{name}/executable.*"
     (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
     assert {(defect["name"], defect["where"].rpartition("/")[2]) for defect in found["defects"]} == {("lost", stage)}
+
+
+def test_a_loss_before_an_expected_end_is_named(command: Command, tmp_path: Path) -> None:
+    """This stage is passed through, and then the process ends, for the thread that is about to be created."""
+    stage = "preload.interposed_function"
+    subject = compile_subject(GOOD / "sabotaged.c", tmp_path, "-DLOSES", f"-DSTAGE={STAGES[stage].number}")
+    glob = f"host/*/dynamic-now/seccomp-late/{stage}"
+    (found,) = verified(command, tmp_path / "out.json", "--subject", str(subject), glob)
+    assert [defect["name"] for defect in found["defects"]] == ["lost"]
 
 
 def test_a_subject_with_a_run_path_is_not_had_in_a_secure_program(command: Command, tmp_path: Path) -> None:

@@ -70,8 +70,14 @@ int main(int argc, char **argv)
         _exit(fail(argv[1]));
     }
     if (program < 0 || waitpid(program, &status, WUNTRACED) < 0 ||
-        ptrace(PTRACE_SEIZE, program, 0, options | PTRACE_O_TRACEEXEC) != 0)
-        return fail("a program that is single-stepped");
+        ptrace(PTRACE_SEIZE, program, 0, options | PTRACE_O_TRACEEXEC) != 0) {
+        int failed = fail("a program that is single-stepped");
+        if (program > 0)
+            kill(program, SIGKILL);
+        return failed;
+    }
+    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may have a handler */
+    signal(SIGQUIT, SIG_IGN);
     kill(program, SIGCONT);
     status = step_all(program);
     if (WIFSIGNALED(status)) {

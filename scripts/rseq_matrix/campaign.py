@@ -90,11 +90,14 @@ class Campaign:
             for cell in process.cells
         ]
 
-    def _unsupported(self) -> Iterator[Judged]:
-        """Yield the cells that a libc or an environment cannot have."""
+    def _not_run(self) -> Iterator[Judged]:
+        """Yield the cells that a libc or an environment cannot have, or whose environment is not what it says."""
         for cell in self.cells:
-            reason = self._outlook.lacking(cell)
-            if reason:
+            untrue, reason = self._outlook.untrue(cell), self._outlook.lacking(cell)
+            if untrue:
+                identity = Identity(self.targets[cell.libc].libc.version, None)
+                yield judge(cell, self._outlook.of(cell), None, {}, identity, untrue)
+            elif reason:
                 yield unsupported(cell, self._outlook.of(cell), reason)
 
     def _observe_oracle(self, finding: Finding) -> None:
@@ -108,7 +111,7 @@ class Campaign:
         """Run every process that the journal does not hold, and yield each when its cells are judged and kept."""
         finished = journal.finished
         rest = [process for process in self.processes if not all(cell.id in finished for cell in process.cells)]
-        self._done = {judged.cell.id: cell_document(judged) for judged in self._unsupported()}
+        self._done = {judged.cell.id: cell_document(judged) for judged in self._not_run()}
         self._done |= {cell.id: finished[cell.id] for cell in self.cells if cell.id in finished}
         done = set(map(id, self.processes)) - set(map(id, rest))
         yield from (process for process in self.processes if id(process) in done)
@@ -162,7 +165,9 @@ class Campaign:
         if self._outlook.untraced and self.wanted.options.traced:
             apart = ", ".join(self._outlook.untraced)
             yield f"{apart}: no tracer can look inside, so the in-process oracle alone was asked"
-        fooled = (name for (_, name), there in self._outlook.ready.items() if there.answer == "success")
+        fakes = (place for place, there in self._outlook.ready.items() if there.answer == "success")
+        libcs = {name: target.libc for name, target in self.targets.items()}
+        fooled = (name for libc, name in fakes if libcs[libc].registers_dynamic or libcs[libc].registers_static)
         for name in dict.fromkeys(fooled):
             yield (
                 f"{name}: __rseq_size is positive though nothing is registered: who reads only the size is fooled; "

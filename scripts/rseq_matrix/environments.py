@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rseq_matrix._native import lib
@@ -85,18 +85,23 @@ def _gvisor(path: Path, start: Start) -> list[str]:
 
 GDB_SETTINGS = (
     "set confirm off",
-    "set startup-with-shell off",
+    "set startup-with-shell on",  # without one, gdb cuts arguments at their spaces (nat/fork-inferior.c)
     "set auto-solib-add off",
     "set debuginfod enabled off",
     "handle all nostop noprint pass",
+    "handle SIGINT nostop noprint pass",  # which "all" leaves out: gdb uses it itself
 )
+GDB_SHELL = "/bin/sh"
+"""Of gdb alone; the program has its user's."""
 GDB_END = "quit $_isvoid($_exitcode) ? 128 + $_exitsignal : $_exitcode"
 
 
 def _gdb(path: Path, start: Start) -> list[str]:
     script = [word for line in (*GDB_SETTINGS, *start.debugger, GDB_END) for word in ("-ex", line)]
-    debugger = [str(path), "-batch", "-nx", *script, "--args", *start.entered("output=restore")]
-    return Start(debugger, {}, start.enter).entered("output=save")
+    own = {**({"SHELL": os.environ["SHELL"]} if "SHELL" in os.environ else {}), **start.variables}
+    program = replace(start, variables=own).entered("output=restore")
+    debugger = [str(path), "-batch", "-nx", *script, "--args", *program]
+    return Start(debugger, {"SHELL": GDB_SHELL}, start.enter).entered("output=save")
 
 
 def _strace(path: Path, start: Start) -> list[str]:
@@ -129,6 +134,8 @@ class Environment:
     """How many times longer a process may take."""
     needs_loader: str = ""
     """Why a static program cannot have it; empty if it can."""
+    sign: str = ""
+    """What csrc/detect/answers.c tells in it and nowhere else, a pattern: without it the environment is not there."""
     tunable_off: bool = False
 
     @property
@@ -176,35 +183,62 @@ _ALL = (
         tunable_off=True,
     ),
     Environment(
-        "seccomp-enosys", "a filter answers rseq(2) with ENOSYS, from before the start", steps=("filter=enosys",)
+        "seccomp-enosys",
+        "a filter answers rseq(2) with ENOSYS, from the start",
+        steps=("filter=enosys",),
+        sign="ENOSYS",
     ),
-    Environment("seccomp-eperm", "a filter answers rseq(2) with EPERM, from the start", steps=("filter=eperm",)),
+    Environment(
+        "seccomp-eperm", "a filter answers rseq(2) with EPERM, from the start", steps=("filter=eperm",), sign="EPERM"
+    ),
     Environment(
         "seccomp-late",
         "the program installs such a filter in main()",
         surroundings=LATE_FILTER,
         stand_in="rsm_late_filter.so",
     ),
-    Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",)),
-    Environment("seccomp-fake", "a filter answers success, and nothing is registered", steps=("filter=fake",)),
+    Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",), sign="SIGSYS"),
     Environment(
-        "gvisor", "in gVisor's sandbox, runsc do", tool=_GVISOR, slowness=4, trace=NOT_TRACED, log_in_file=True
+        "seccomp-fake",
+        "a filter answers success, and nothing is registered",
+        steps=("filter=fake",),
+        sign="success",
     ),
-    Environment("valgrind", "under valgrind", tool=_VALGRIND, slowness=4, trace=NOT_TRACED),
-    Environment("gdb", "under gdb, running free", tool=_GDB, slowness=4, trace=NOT_TRACED),
-    Environment("qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED),
+    Environment(
+        "gvisor",
+        "in gVisor's sandbox, runsc do",
+        tool=_GVISOR,
+        slowness=4,
+        trace=NOT_TRACED,
+        log_in_file=True,
+        sign="kernel:gVisor",
+    ),
+    Environment(
+        "valgrind", "under valgrind", tool=_VALGRIND, slowness=4, trace=NOT_TRACED, sign="name:(none-amd64|valgrind).*"
+    ),
+    Environment("gdb", "under gdb, running free", tool=_GDB, slowness=4, trace=NOT_TRACED, sign="tracer:gdb.*"),
+    Environment(
+        "qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED, sign="name:qemu-x86_64.*"
+    ),
     Environment(
         "secure",
         "as a program with more rights than its user (AT_SECURE), where ld.so ignores the tunable that is set here",
         TUNABLE_OFF,
         secure=True,
     ),
-    Environment("strace", "under strace, which stops it at each system call", tool=_STRACE, trace=NOT_TRACED),
+    Environment(
+        "strace",
+        "under strace, which stops it at each system call",
+        tool=_STRACE,
+        trace=NOT_TRACED,
+        sign="tracer:strace.*",
+    ),
     Environment(
         "static-tls-tight",
         "the surplus of static TLS is exhausted before main()",
         preload="rsm_tight.so",
         needs_loader="a static program loads nothing, so it has no surplus of static TLS that could be exhausted",
+        sign=r"object:rsm_tight\.so",
     ),
     Environment("ptrace-singlestep", "a tracer single-steps every instruction", trace=STEPPED, slowness=20),
 )

@@ -264,7 +264,10 @@ def judge(
     if run is None:
         return Judged(cell, expected, None, None, None, None, ERROR, obstacle)
     if expected.ending:
-        return Judged(cell, expected, None, None, None, None, *judge_ending(cell.stage, expected.ending, run))
+        result, reason = judge_ending(cell.stage, expected.ending, run)
+        if result == XFAIL and record and record.complete and (other := _difference(cell, expected, run, record)):
+            result, reason = FAIL, other  # the end came behind the stage, and what was seen there counts
+        return Judged(cell, expected, None, None, None, None, result, reason)
     error = _error(cell, expected, run, order, libc)
     usable = record if record and record.complete else None
     reason = error or (_difference(cell, expected, run, usable) if usable else "")

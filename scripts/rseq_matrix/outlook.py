@@ -38,11 +38,16 @@ class Outlook:
         hindrance = self.ready[cell.libc, cell.environment].hindrance
         return hindrance or lacking(cell.stage, self._absent(cell.libc, cell.environment))
 
+    def untrue(self, cell: Cell) -> str:
+        """Say why nothing that is seen in the cell would prove anything; empty if it would."""
+        return self.ready[cell.libc, cell.environment].untrue
+
     def processes(self, cells: Sequence[Cell]) -> list[Process]:
-        """Return the processes that pass through those of the cells that can be had."""
+        """Return the processes that pass through those of the cells that can be had, and prove something."""
         found = []
         for place in dict.fromkeys((cell.libc, cell.environment) for cell in cells):
-            own = [cell for cell in cells if (cell.libc, cell.environment) == place and not self.lacking(cell)]
+            here = [cell for cell in cells if (cell.libc, cell.environment) == place]
+            own = [cell for cell in here if not self.untrue(cell) and not self.lacking(cell)]
             found += processes(own, self._absent(*place))
         return found
 

@@ -36,6 +36,8 @@ class Ready:
 
     hindrance: str = ""
     """Why it cannot be had here; empty if it can."""
+    untrue: str = ""
+    """Why it is not what it says, though it was brought about: what runs in it proves nothing."""
     answer: str = ""
     """What rseq(2) answers in it, in the words of World.kernel_rseq; empty: what the kernel does."""
     after_exec: str = ""
@@ -80,16 +82,27 @@ def _run(build: Build, environment: Environment, tool: Path | None, link: str, n
     return done.returncode, done.stdout, done.stderr
 
 
-def _answers(build: Build, environment: Environment, tool: Path | None, link: str) -> Ready:
+def _answers(build: Build, environment: Environment, tool: Path | None, link: str) -> tuple[Ready, list[str]]:
+    """Ask in the environment. Returns what is known, and by what signs the surroundings show."""
     status, output, complaints = _run(build, environment, tool, link, "answers")
     if status == -signal.SIGSYS:
-        return Ready(answer=KILLED, after_exec=KILLED)
-    said = output.split()
-    if len(said) != 2 or not all(re.fullmatch(r"-?\d+", word) for word in said):
+        return Ready(answer=KILLED, after_exec=KILLED), [KILLED]
+    said = output.splitlines()
+    answers = [line for line in said if re.fullmatch(r"-?\d+", line)]
+    if len(answers) != 2:
         ending = f"ended with {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
         text = " ".join(complaints.split())[-200:]
-        return Ready(f"the first program in it {ending}{f': {text}' if text else ''}")
-    return Ready(answer=answer_word(int(said[0])), after_exec=answer_word(int(said[1])))
+        return Ready(f"the first program in it {ending}{f': {text}' if text else ''}"), said
+    first, second = (answer_word(int(line)) for line in answers)
+    return Ready(answer=first, after_exec=second), [first, *said]
+
+
+def _untrue(environment: Environment, signs: list[str]) -> str:
+    """Say that the environment is not there, though all went well; empty if it is."""
+    if not environment.sign or any(re.fullmatch(environment.sign, sign) for sign in signs):
+        return ""
+    seen = ", ".join(sign for sign in signs if not re.fullmatch(r"-?\d+", sign))
+    return f"the environment is not what it says: the first program in it saw {seen}, and no {environment.sign}"
 
 
 def _absent(build: Build, environment: Environment, tool: Path | None, link: str) -> Iterator[tuple[str, str]]:
@@ -111,7 +124,8 @@ def _secure(build: Build, environment: Environment, links: list[str]) -> Ready:
     if status == 0:
         return Ready()
     said = complaints.strip().splitlines()
-    return Ready(f"no program can be given more rights here, in a mount namespace ({said[0] if said else status})")
+    why = said[0] if said else "it was started, and AT_SECURE was not set" if status == 1 else f"exit status {status}"
+    return Ready(f"no program can be given more rights here, in a mount namespace ({why})")
 
 
 def ready(build: Build, name: str, links: list[str]) -> Ready:
@@ -128,7 +142,8 @@ def ready(build: Build, name: str, links: list[str]) -> Ready:
     link = next((link for link in links if f"{link}/answers" not in build.failures), "")
     if not link:
         return Ready()
-    found = _answers(build, environment, tool, link)
-    if found.hindrance or found.answer == KILLED or environment.steps:
-        return found
+    found, signs = _answers(build, environment, tool, link)
+    untrue = "" if found.hindrance else _untrue(environment, signs)
+    if found.hindrance or untrue or environment.steps:
+        return replace(found, untrue=untrue)
     return replace(found, absent=dict(_absent(build, environment, tool, link)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -52,7 +53,7 @@ class Finding:
     obstacle: str = ""
     """Why the process could not be run at all: its build failed."""
     unsupported: str = ""
-    """Why the link does not exist on this machine."""
+    """Why the link or the environment does not exist on this machine."""
 
 
 Launch = Callable[[Sequence[str]], Run]
@@ -147,7 +148,12 @@ class Runner:
         return launch
 
     def _find(self, process: Process, session: Session) -> Finding:
-        return Finding(process, attribute(process.stages, process.wanted, self._launcher(process, session)))
+        runs = attribute(process.stages, process.wanted, self._launcher(process, session))
+        refused = next((run.trace_error for run in runs.values() if run.trace_error), 0)
+        if refused and ENVIRONMENTS[process.environment].stepped:  # it ran free, and proves nothing
+            why = f"{errno.errorcode.get(refused, refused)}: {os.strerror(refused)}"
+            return Finding(process, {}, unsupported=f"nothing is single-stepped: ptrace is not permitted here ({why})")
+        return Finding(process, runs)
 
     def _work(self, session: Session, waiting: queue.SimpleQueue[Process], done: queue.SimpleQueue[object]) -> None:
         try:

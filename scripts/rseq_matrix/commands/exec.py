@@ -22,10 +22,10 @@ from rseq_matrix.libcs.programs import (
     rights_lost,
 )
 from rseq_matrix.libcs.roots import Root, open_root
-from rseq_matrix.libcs.specs import ALL, parse
+from rseq_matrix.libcs.specs import ALL, SYSTEM, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
-from rseq_matrix.surrounding import needs_build, surrounded
+from rseq_matrix.surrounding import keep_places, loses_places, needs_build, surrounded
 from rseq_matrix.targets import targets
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -86,14 +86,18 @@ def _tell_rights_lost(program: Program) -> None:
 @click.argument("program", nargs=1)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
-    """Run any dynamic program on another libc, and end as it ends.
+    """Run any dynamic program on another libc, or any program in other surroundings, and end as it ends.
 
-    Its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it would find them.
-    Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid, set-gid,
-    capabilities) have no effect on another libc.
+    On another libc its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it
+    would find them. Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid,
+    set-gid, capabilities) have no effect there.
     """
     environment = environment_of(surroundings)
-    found = read_program(find_program(program))
+    found = read_program(find_program(program), needs_linker=libc != SYSTEM)
+    if not found.interpreter and (environment.preload or environment.stand_in):
+        raise InputError(
+            f"{program} is static and preloads nothing, which the environment {environment.name} is made by"
+        )
     root = _root(libc, found)
     if root and environment.secure:
         raise UsageError("a secure program takes the system's dynamic linker: --environment secure goes without --libc")
@@ -107,5 +111,7 @@ def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...])
         _tell_rights_lost(found)
         started = command(root, found, path, program, arguments)
     words, variables = surrounded(environment, _build(libc, root, environment), started)
+    if loses_places(environment):
+        keep_places()
     own_name = root is None and words[0] == found.start  # nothing stands between: it is told the name that was typed
     _become(words[0], [program, *arguments] if own_name else words, variables)

@@ -15,6 +15,7 @@ from typing import Any
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_DT_FLAGS_1
 from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import InterpSegment
@@ -38,10 +39,11 @@ SYMBOL_LOST = re.compile(r"Error relocating (.+): (\S+): symbol not found")
 
 @dataclass(frozen=True)
 class Program:
-    """A dynamic program."""
+    """A program."""
 
     path: Path
     interpreter: str
+    """Empty: it is static."""
     needed: tuple[str, ...]
     start: str
     """The path as it is started by. It has a slash: a dynamic linker looks for other names among the libraries."""
@@ -76,8 +78,17 @@ def _needed(elf: ELFFile) -> tuple[str, ...]:
     return tuple(str(getattr(tag, "needed", "")) for tag in section.iter_tags("DT_NEEDED"))
 
 
-def read_program(start: str) -> Program:
-    """Read a program. One that has no dynamic linker, or is for another machine, is an InputError."""
+def _is_static_program(elf: ELFFile) -> bool:
+    """Return whether a file without a dynamic linker is a program: a static-pie says that it is no library."""
+    if elf.header["e_type"] != "ET_DYN":
+        return bool(elf.header["e_type"] == "ET_EXEC")
+    section = elf.get_section_by_name(".dynamic")
+    flags = section.iter_tags("DT_FLAGS_1") if isinstance(section, DynamicSection) else ()
+    return any(tag["d_val"] & ENUM_DT_FLAGS_1["DF_1_PIE"] for tag in flags)
+
+
+def read_program(start: str, needs_linker: bool = True) -> Program:
+    """Read a program. One that is for another machine, or has no dynamic linker and needs one, is an InputError."""
     path = Path(start)
     try:
         with path.open("rb") as file:
@@ -89,6 +100,8 @@ def read_program(start: str) -> Program:
                 what = machine.removeprefix("EM_") if elf.elfclass == 64 else f"{machine.removeprefix('EM_')}, 32 bits"
                 raise InputError(f"{path} is for another machine ({what}), and this one is {MACHINE_NAME}")
             interpreters = [s.get_interp_name() for s in elf.iter_segments() if isinstance(s, InterpSegment)]
+            if not interpreters and not needs_linker and _is_static_program(elf):
+                return Program(path, "", (), start)
             if not interpreters:
                 raise InputError(f"{path} is not a dynamic program: it names no dynamic linker, so it has its own libc")
             return Program(path, str(interpreters[0]), _needed(elf), start)

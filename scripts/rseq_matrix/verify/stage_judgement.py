@@ -150,11 +150,21 @@ def _done(subject: Subject, cell: Cell, run: Run, protected: bool, observed: str
     return _amount(cell, f"the counter of {trial.wrong}, checked here", trial.got, trial.want)
 
 
-def _ended(cell: Cell, ending: Ending, run: Run) -> Verdict:
-    """Judge a cell whose process has to end before its time: not by the subject, unless it ends in another way."""
+def _ended(subject: Subject, cell: Cell, ending: Ending, run: Run) -> Verdict:
+    """Judge a cell whose process has to end before its time: not by that, unless it ends in another way.
+
+    What the subject did until then counts: some stages are passed through, and what they are about to do is the end.
+    """
     result, reason = judge_ending(cell.stage, ending, run)
-    defect = _defect("crash", cell, reason.removeprefix(f"{cell.stage}: ")) if result == FAIL else None
-    return Verdict(cell, None, None, result, reason, defect)
+    record, trial = run.records.get(cell.stage), run.trials.get(cell.stage)
+    done = trial if record and trial and trial.progress == "done" else None
+    observed = observed_class(record) if record and done else None
+    defect = _done(subject, cell, run, bool(kernel_registered(record)), observed) if record and done else None
+    if result == FAIL and not defect:
+        defect = _defect("crash", cell, reason.removeprefix(f"{cell.stage}: "))
+    if defect:
+        return Verdict(cell, observed, done, FAIL, defect.sentence, defect)
+    return Verdict(cell, observed, done, result, reason)
 
 
 def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, obstacle: str = "") -> Verdict:
@@ -165,7 +175,7 @@ def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, 
     if run is None:
         return Verdict(cell, None, None, ERROR, obstacle)
     if ending:
-        return _ended(cell, ending, run)
+        return _ended(subject, cell, ending, run)
     record, trial = run.records.get(cell.stage), run.trials[cell.stage]
     observed = observed_class(record) if record else None
     defect = None

@@ -198,8 +198,13 @@ class _Trials:
         self._subject, self._target = subject, target
         self._outlook = Outlook({target.libc.id: target}, kernel(), self.cells)
         reasons = {cell: self._outlook.lacking(cell) or _unfit(subject, cell) for cell in self.cells}
-        self.unsupported = [Verdict(cell, None, None, UNSUPPORTED, why) for cell, why in reasons.items() if why]
-        self.possible = [cell for cell, why in reasons.items() if not why]
+        untrue = {cell: why for cell in self.cells if (why := self._outlook.untrue(cell))}
+        self.not_run = [
+            Verdict(cell, None, None, ERROR if cell in untrue else UNSUPPORTED, why)
+            for cell, why in {**reasons, **untrue}.items()
+            if why
+        ]
+        self.possible = [cell for cell, why in reasons.items() if not why and cell not in untrue]
         self._options = Options(
             time_limit=TIME_LIMIT,
             jobs=wanted.jobs,
@@ -240,5 +245,5 @@ def stages(subject: Subject, target: Target, wanted: Wanted, progress: Callable[
     found = trials.run(trials.possible, progress)
     left = len(trials.possible) - len(found)
     skipped = f"{left} cells were not run: it hangs in too many" if left else ""
-    verdicts = sorted([*found, *trials.unsupported], key=lambda verdict: order[verdict.cell])
+    verdicts = sorted([*found, *trials.not_run], key=lambda verdict: order[verdict.cell])
     return Stages(tuple(verdicts), skipped)
