@@ -252,7 +252,8 @@ def test_single_stepping_passes_a_signal_on(command: Command) -> None:
     assert done.returncode == -signal.SIGTERM
 
 
-INTERRUPTED = ("gvisor", "valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+INTERRUPTED = ("valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
+"""Not gVisor: its sandbox gets the terminal's signal itself, and now and then ends (137) before the program's handler."""
 
 
 @pytest.mark.parametrize("name", INTERRUPTED)
