@@ -253,7 +253,7 @@ def test_single_stepping_passes_a_signal_on(command: Command) -> None:
 
 
 INTERRUPTED = ("valgrind", "gdb", "qemu-user", "secure", "strace", STEPPED)
-"""Not gVisor: its sandbox gets the terminal's signal itself, and now and then ends (137) before the program's handler."""
+"""Not gVisor: its sandbox gets the signal itself, and now and then ends (137) before the program's handler."""
 
 
 @pytest.mark.parametrize("name", INTERRUPTED)
