@@ -264,6 +264,7 @@ def test_an_interrupt_from_the_terminal_is_the_programs(name: str) -> None:
     words = [*COMMAND, "exec", "--environment", name, "--", "/bin/sh", "-c", script]
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a caller may have left it ignored
         os.execv(words[0], words)
     said = b""
     while b"ready" not in said:
