@@ -259,7 +259,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
         (["--process", "me"], 2, "not a valid integer"),
         (["--loads", "/nonexistent.so", "--", "/bin/true"], 4, "/nonexistent.so"),
         (["--json", "/nonexistent/out.json"], 2, "/nonexistent"),
-        (["--run", "--time-limit", "nan", "--", "true"], 2, "no number of seconds"),
+        (["--run", "--time-limit", "nan", "--", "true"], 2, "'--time-limit': nan is not a number of seconds"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], code: int, words: str) -> None:

@@ -79,7 +79,7 @@ class Campaign:
     def judge(self, finding: Finding) -> list[Judged]:
         """Judge the cells of one process."""
         process = finding.process
-        expected = self._outlook.expected(process.libc, process.scenario, process.link, process.environment)
+        expected = self._outlook.of_process(process)
         order = {name: expectation.order for name, expectation in expected.items()}
         libc = self.targets[process.libc].libc
         identity = Identity(libc.version, libc.build_id)

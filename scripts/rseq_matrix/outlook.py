@@ -46,20 +46,23 @@ class Outlook:
         """Return the processes that pass through those of the cells that can be had, and prove something."""
         found = []
         for place in dict.fromkeys((cell.libc, cell.environment) for cell in cells):
-            here = [cell for cell in cells if (cell.libc, cell.environment) == place]
-            own = [cell for cell in here if not self.untrue(cell) and not self.lacking(cell)]
-            found += processes(own, self._absent(*place))
+            if not self.ready[place].untrue and not self.ready[place].hindrance:
+                own = (cell for cell in cells if (cell.libc, cell.environment) == place)
+                found += processes(own, self._absent(*place))
         return found
 
-    def expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
-        """Return what the model expects of each stage of a scenario."""
+    def of_process(self, process: Process) -> dict[str, Expectation]:
+        """Return what the model expects of each stage that a process passes through."""
+        return self._expected(process.libc, process.scenario, process.link, process.environment)
+
+    def _expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
         there = self.ready[libc, environment]
         surroundings = world(self._targets[libc].libc, link, environment, self._kernel, there.answer, there.after_exec)
         return expectations(LIVES[scenario](surroundings), surroundings)
 
     def of(self, cell: Cell) -> Expectation:
         """Return what the model expects of a cell."""
-        return self.expected(cell.libc, cell.scenario, cell.link, cell.environment)[cell.stage]
+        return self._expected(cell.libc, cell.scenario, cell.link, cell.environment)[cell.stage]
 
     @property
     def untraced(self) -> list[str]:

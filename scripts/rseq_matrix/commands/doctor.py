@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 
 from rseq_matrix.build import build
-from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console, waiting_for
+from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
 from rseq_matrix.document import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
@@ -39,8 +38,6 @@ class Request:
             raise UsageError("--process and a COMMAND cannot be asked for together")
         if (self.whole or self.libraries) and not self.command:
             raise UsageError(f"{'--run' if self.whole else '--loads'} needs a COMMAND: -- COMMAND [ARGUMENT]...")
-        if math.isnan(self.limit):
-            raise UsageError("--time-limit is no number of seconds")
 
     def examine(self) -> Document:
         """Return the document of what was asked for."""
@@ -62,7 +59,7 @@ class Request:
 @click.option(
     "--time-limit",
     "limit",
-    type=click.FloatRange(min=0.01, max=86400),
+    type=Seconds(min=0.01, max=86400),
     default=RUN_LIMIT,
     show_default=True,
     metavar="S",

@@ -77,11 +77,12 @@ class Message:
 FILTER_LATE = Trial(
     "a program that installs such a filter in main() and then starts a thread", (LATE, str(EPERM)), FATAL
 )
+LOSES_NOTHING = "loses nothing: rseq tells a program only where it runs, as getcpu(2) does"
 CURES = (
     Cure(
         "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
         "updated for that, and a seccomp profile of your own needs the one more line",
-        "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
+        LOSES_NOTHING,
         Trial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
@@ -150,7 +151,7 @@ MESSAGES: Sequence[Message] = (
         cures=(
             Cure(
                 "let the filter allow rseq(2)",
-                "loses nothing: rseq tells a program only where it runs, as getcpu(2) does",
+                LOSES_NOTHING,
             ),
             Cure(
                 "if the other library is glibc, start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0",

@@ -216,8 +216,9 @@ class _Trials:
     def _verdicts(self, finding: Finding) -> list[Verdict]:
         if finding.unsupported:
             return [Verdict(cell, None, None, UNSUPPORTED, finding.unsupported) for cell in finding.process.cells]
+        expected = self._outlook.of_process(finding.process)
         return [
-            judge(self._subject, cell, self._outlook.of(cell).ending, finding.runs.get(cell.stage), finding.obstacle)
+            judge(self._subject, cell, expected[cell.stage].ending, finding.runs.get(cell.stage), finding.obstacle)
             for cell in finding.process.cells
         ]
 

@@ -75,18 +75,20 @@ def faked(document: Document) -> Iterator[Found]:
     empty = [t for t in document["threads"] if t["owner"] == NONE and not t["believed"]]
     if not believing_size(document) or not empty or is_dead(document) or was_killed(document):
         return
-    faked = is_faked(document)
+    by_filter = is_faked(document)
     why = (
         "a filter answers 'success' without asking the kernel"
-        if faked
+        if by_filter
         else "somebody took the registration back since, or the thread was started by one that had lost its own"
     )
     yield (
-        "filter-fakes" if faked else "registration-gone",
-        ERROR if faked else WARNING,
+        "filter-fakes" if by_filter else "registration-gone",
+        ERROR if by_filter else WARNING,
         f"glibc says that rseq is registered, but in {listed(empty)} the kernel has nothing: {why}. A library that "
         "looks only at glibc's __rseq_size is fooled; cpu_id in the area, which is negative, tells the truth",
-        "Let the filter allow the call, or refuse it with ENOSYS" if faked else "Libraries must look at cpu_id, too",
+        "Let the filter allow the call, or refuse it with ENOSYS"
+        if by_filter
+        else "Libraries must look at cpu_id, too",
         f"{MANUAL}; {SECCOMP}",
     )
 
