@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rseq_matrix import timeline
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernel.calls import UNREGISTERED, plain_environment, program
@@ -26,7 +27,7 @@ from rseq_matrix.signals import signal_name
 
 Document = dict[str, Any]
 
-FATAL = "Fatal glibc error: rseq registration failed"
+FATAL = timeline.FATAL.message
 TIME_LIMIT = 20
 LINE_LIMIT = 1 << 11
 """No message stands so far behind in a line, and patterns would take their time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rseq_matrix.doctor.findings.questions import errno_name
 from rseq_matrix.doctor.libc import TUNABLE
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
 from rseq_matrix.report.kernel import show_kernel_table
@@ -144,7 +144,7 @@ def _children_lines(run: Document) -> Iterator[tuple[str, str]]:
 def _action(answer: Document) -> str:
     """Return what filters do with rseq(2)."""
     if answer["action"] == "errno":
-        return f"refused with {_error(answer['errno'])}" if answer["errno"] else "answered 'success', and not done"
+        return f"refused with {errno_name(answer['errno'])}" if answer["errno"] else "answered 'success', and not done"
     return ACTIONS[answer["action"]]
 
 
@@ -153,12 +153,8 @@ def _registration(found: Document) -> str:
     if found["answer"] is None:
         return "not tried"
     if found["answer"]:
-        return f"refused with {_error(found['answer'])}"
+        return f"refused with {errno_name(found['answer'])}"
     return "registered" if found["registered"] else "answered 'success', and not done"
-
-
-def _error(number: int) -> str:
-    return errno.errorcode.get(number, f"error {number}")
 
 
 def _verbose_lines(document: Document) -> Iterator[tuple[str, str]]:

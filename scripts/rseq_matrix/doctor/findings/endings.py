@@ -8,6 +8,7 @@ from rseq_matrix.doctor.findings.questions import errno_name, filter_answer, sto
 from rseq_matrix.doctor.findings.vocabulary import (
     ALLOW,
     ERROR,
+    FATAL,
     MANUAL,
     MESSAGE,
     OFF,
@@ -31,7 +32,7 @@ def killed(document: Document) -> Iterator[Found]:
         yield (
             "threads-killed",
             ERROR,
-            f"{victim} was ended by glibc with 'Fatal glibc error: rseq registration failed'. Its main thread was "
+            f"{victim} was ended by glibc with '{FATAL}'. Its main thread was "
             f"registered when it started; then {_obstacle(document)}, and the next thread that it started could not "
             f"be registered{suspects(document)}",
             ALLOW,
@@ -62,5 +63,7 @@ def _obstacle(document: Document) -> str:
     """Return what has come between the main thread's registration and the next one."""
     answer = filter_answer(document)
     if answer.get("errno"):
-        return f"a seccomp filter ({WHAT_FILTER}) was installed that answers the call with {errno_name(answer)}"
+        return (
+            f"a seccomp filter ({WHAT_FILTER}) was installed that answers the call with {errno_name(answer['errno'])}"
+        )
     return f"the call was refused, most likely by a seccomp filter ({WHAT_FILTER})"

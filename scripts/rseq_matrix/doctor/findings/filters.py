@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.filters import PASSING
 from rseq_matrix.doctor.findings.questions import (
     believing_size,
     errno_name,
+    filter_answer,
     is_dead,
     is_faked,
     kernel_answer,
@@ -99,8 +99,8 @@ def refused_after_start(document: Document) -> Iterator[Found]:
         yield (
             "threads-will-be-killed",
             ERROR,
-            "Programs that are started from this shell are ended by glibc at their first thread ('Fatal glibc error: "
-            "rseq registration failed'): this very program was registered when it started, and the call has been "
+            f"Programs that are started from this shell are ended by glibc at their first thread ('{FATAL}'): this "
+            "very program was registered when it started, and the call has been "
             f"refused ({kernel_answer(document)}) since; something installs a filter in every program"
             f"{suspects(document)}",
             ALLOW,
@@ -111,7 +111,7 @@ def refused_after_start(document: Document) -> Iterator[Found]:
 def ahead(document: Document) -> Iterator[Found]:
     """A filter that came after the start waits for the next thread."""
     seccomp = document["seccomp"] or {}
-    answer = seccomp.get("rseq") or {}
+    answer = filter_answer(document)
     registered = [t for t in document["threads"] if t["owner"] == GLIBC]
     if not seccomp.get("filters") or not registered or document["kind"] == "host" or was_killed(document):
         return
@@ -125,7 +125,7 @@ def ahead(document: Document) -> Iterator[Found]:
             "Ask who runs the supervisor" if answer else "Ask again as root",
             SECCOMP,
         )
-    elif answer.get("action") not in (*PASSING, None):
+    elif stopped_by_filter(document):
         yield _next_thread(document, seccomp)
 
 
@@ -150,5 +150,5 @@ def _next_thread(document: Document, seccomp: Document) -> Found:
         "kill-thread": ("be killed at once, without a message", "kills who makes the call (SIGSYS)"),
         "trap": ("end it", "answers the call with the signal SIGSYS, which kills"),
         "trace": (f"end it with '{FATAL}'", "refuses the call where no tracer decides (ENOSYS)"),
-    }.get(answer["action"]) or (f"end it with '{FATAL}'", f"refuses the call ({errno_name(answer)})")
+    }.get(answer["action"]) or (f"end it with '{FATAL}'", f"refuses the call ({errno_name(answer['errno'])})")
     return ("threads-will-be-killed", ERROR, f"{head} {fate}: {came} {how}", ALLOW, PTHREAD_CREATE)

@@ -67,6 +67,6 @@ def listed(threads: Sequence[Document]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def errno_name(answer: Document) -> str:
-    """Return the name of the error that a filter answers with."""
-    return errno.errorcode.get(answer["errno"], f"error {answer['errno']}")
+def errno_name(number: int) -> str:
+    """Return the name of the error that rseq(2) is answered with."""
+    return errno.errorcode.get(number, f"error {number}")

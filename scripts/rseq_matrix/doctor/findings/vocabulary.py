@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from rseq_matrix import timeline
 from rseq_matrix.doctor.libc import TUNABLE
 
 Document = dict[str, Any]
 Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
-MESSAGE = "rseq registration failed"
-FATAL = f"Fatal glibc error: {MESSAGE}"
+FATAL = timeline.FATAL.message
+MESSAGE = FATAL.partition(": ")[2]
 OFF = f"GLIBC_TUNABLES={TUNABLE}=0"
 
 PTHREAD_CREATE = "glibc nptl/pthread_create.c, start_thread and __pthread_create_2_1"
