@@ -21,7 +21,7 @@ from rseq_matrix.errors import RseqMatrixError
 from rseq_matrix.journal import Journal
 from rseq_matrix.libcs.specs import FETCHED, parse
 from rseq_matrix.libcs.store import obtain
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.run import Options, Runner
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from rseq_matrix.libcs.packages import Package, _is_version
 from rseq_matrix.libcs.roots import open_root, resolve
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, _linked_directory, toolchain
-from rseq_matrix.registry import LINKS
+from rseq_matrix.model.stages import LINKS
 from rseq_matrix.surroundings import Libc
 from rseq_matrix.targets import Target, _distinct
 

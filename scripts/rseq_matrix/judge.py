@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rseq_matrix.classes import classify
+from rseq_matrix.model.classes import classify
 from rseq_matrix.matrix import Cell
 from rseq_matrix.record import SIGNATURE, SUBJECT, Record
-from rseq_matrix.registry import REACHED_IN_PHASE, STAGES
+from rseq_matrix.model.stages import REACHED_IN_PHASE, STAGES
 from rseq_matrix.session import Run
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Ending, Expectation
+from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, Ending, Expectation
 
 PASS = "PASS"
 FAIL = "FAIL"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import UsageError
-from rseq_matrix.lives import LIVES
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.timeline import Expectation, World, expectations
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import Expectation, World, expectations
 
 KERNEL = "host"
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.trial import SubjectPlan, Trial, decode_trial, write_plan
 
 SIZE = int(ffi.sizeof("struct rsm_log"))

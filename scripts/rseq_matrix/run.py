@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rseq_matrix.build import Build
-from rseq_matrix.environments import ENVIRONMENTS, NOT_TRACED, Start, started
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, NOT_TRACED, Start, started
 from rseq_matrix.matrix import SCENARIOS, Process, artifacts, command
-from rseq_matrix.readiness import BASE, ENTER, find_tool
+from rseq_matrix.environments.readiness import BASE, ENTER, find_tool
 from rseq_matrix.record import Log
 from rseq_matrix.session import Plan, Run, Session
 from rseq_matrix.trial import NEEDED_NAME, SubjectPlan

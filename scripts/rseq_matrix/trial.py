@@ -8,7 +8,7 @@ from typing import Any
 
 from rseq_matrix._native import lib
 from rseq_matrix.errors import InputError
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 
 PROGRESS = {
     lib.RSM_TRIAL_NONE: "not begun",

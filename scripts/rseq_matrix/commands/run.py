@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.document import Document, to_json
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
 from rseq_matrix.journal import Journal
 from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XPASS

@@ -15,7 +15,7 @@ from rseq_matrix.errors import UsageError
 from rseq_matrix.libcs.catalogue import Listed, look_into
 from rseq_matrix.libcs.roots import open_root
 from rseq_matrix.libcs.specs import ALL, parse
-from rseq_matrix.registry import LINKS
+from rseq_matrix.model.stages import LINKS
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation.designs import DESIGNS, design_of

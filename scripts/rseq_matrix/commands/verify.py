@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.document import Document, to_json
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
 from rseq_matrix.judge import PASS, UNSUPPORTED
 from rseq_matrix.report.verification import show_subject, show_verification

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix import timeline
+from rseq_matrix.model import timeline
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernel.calls import UNREGISTERED, plain_environment, program

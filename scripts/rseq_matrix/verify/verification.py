@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.document import Document, host_document, libc_document
-from rseq_matrix.environments import choose_environments
+from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.judge import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
 from rseq_matrix.surroundings import Kernel, kernel, require_platform

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rseq_matrix import timeline
+from rseq_matrix.model import timeline
 from rseq_matrix.doctor.libc import TUNABLE
 
 Document = dict[str, Any]

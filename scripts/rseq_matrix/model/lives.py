@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rseq_matrix.timeline import INTERRUPTED, PASSED_OVER, Apply, Branch, Step, World, at
+from rseq_matrix.model.timeline import INTERRUPTED, PASSED_OVER, Apply, Branch, Step, World, at
 
 Steps = tuple[Step, ...]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.classes import REGISTERED, classify, right_path
-from rseq_matrix.environments import ENVIRONMENTS, Environment
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.classes import REGISTERED, classify, right_path
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment
+from rseq_matrix.model.stages import STAGES
 
 INTERRUPTED, PASSED_OVER = "interrupted", "passed over"
 """A section that is stopped in, and one that a debugger stops in, but leads around the kernel's look at it."""
