@@ -8,8 +8,8 @@ import re
 import pytest
 
 from conftest import ROOT, Command
+from rseq_matrix.matrix.cells import SCENARIOS, scenario_stages
 from rseq_matrix.model.lives import LIVES
-from rseq_matrix.matrix import SCENARIOS, scenario_stages
 from rseq_matrix.model.stages import LINKS, STAGES
 
 DEMANDED = """

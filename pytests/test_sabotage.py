@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import Document, Sabotage, not_passed
-from rseq_matrix.model import lives
-from rseq_matrix.model import timeline
+from rseq_matrix.model import lives, timeline
 from rseq_matrix.model.stages import STAGES
 from rseq_matrix.model.timeline import RULES
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import Document
+from rseq_matrix.matrix.cells import all_cells
 from rseq_matrix.model.lives import LIVES
-from rseq_matrix.matrix import all_cells
 from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.model.timeline import BEHIND, RULES, Rule, State, World, expectations, unfold
 

@@ -15,8 +15,8 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from rseq_matrix.document import check_writable, write_text
 from rseq_matrix.errors import UsageError
+from rseq_matrix.matrix.document import check_writable, write_text
 
 STANDARD_OUTPUT = Path("-")
 BLANKS = re.compile(r"[ \t]+(?=\n)")

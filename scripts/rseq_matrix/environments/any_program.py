@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments.catalogue import SCRATCH, Environment, Start, started
-from rseq_matrix.errors import MissingError
 from rseq_matrix.environments.readiness import ENTER, find_tool, missing
+from rseq_matrix.errors import MissingError
 
 SINGLE_STEP = "single_step"
 COPIES = "secure-programs"

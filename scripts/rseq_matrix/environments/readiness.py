@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, SCRATCH, Environment, Start, started
+from rseq_matrix.model.timeline import KILLED
 from rseq_matrix.signals import signal_name
 from rseq_matrix.surroundings import answer_word
-from rseq_matrix.model.timeline import KILLED
 
 TIME_LIMIT = 60.0
 BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}

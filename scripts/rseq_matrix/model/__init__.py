@@ -1,1 +1,1 @@
-"""The model of a process's life: the stages, the classes of a cell, and what is expected of each. Pure: it runs nothing."""
+"""The model of a process's life: stages, classes, and what is expected of each stage. Pure: it runs nothing."""

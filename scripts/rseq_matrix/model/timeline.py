@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.model.classes import REGISTERED, classify, right_path
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment
+from rseq_matrix.model.classes import REGISTERED, classify, right_path
 from rseq_matrix.model.stages import STAGES
 
 INTERRUPTED, PASSED_OVER = "interrupted", "passed over"

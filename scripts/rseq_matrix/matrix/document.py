@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.errors import UsageError
-from rseq_matrix.judge import RESULTS, Judged, kernel_registered, observed_area, user_registered
-from rseq_matrix.matrix import KERNEL
-from rseq_matrix.record import SUBJECT, Record
+from rseq_matrix.matrix.cells import KERNEL
+from rseq_matrix.matrix.judgement import RESULTS, Judged, kernel_registered, observed_area, user_registered
+from rseq_matrix.matrix.log import SUBJECT, Record
 from rseq_matrix.surroundings import Kernel, Libc
 
 SCHEMA = 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.starting import Plan, plan
+from rseq_matrix.ptrace.start import Plan, plan
 
 INTERPRETERS = 4
 """As many scripts may interpret each other (execve(2), "Interpreter scripts")."""

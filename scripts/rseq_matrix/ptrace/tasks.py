@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rseq_matrix.layout.starting import RSEQ_CALL
-from rseq_matrix.layout.tracing import GONE, stat_fields, status_field
+from rseq_matrix.ptrace.seize import GONE, stat_fields, status_field
+from rseq_matrix.ptrace.start import RSEQ_CALL
 
 STARTING_CALLS = frozenset({56, 435, 273, RSEQ_CALL})
 """clone, clone3, set_robust_list: where a thread stands that glibc has not registered yet (start_thread)."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rseq_matrix.errors import InputError, UsageError
-from rseq_matrix.kernel import messages, strace
-from rseq_matrix.kernel.calls import Player, Seen
-from rseq_matrix.kernel.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
-from rseq_matrix.kernel.facts import Facts, Scenario, causes, scenarios, words
-from rseq_matrix.kernel.features import ATTEMPTS, Host
-from rseq_matrix.kernel.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
-from rseq_matrix.kernel.steps import Step, flags_words
-from rseq_matrix.kernel.table import features_document
+from rseq_matrix.explain import messages, strace
+from rseq_matrix.explain.causes import Facts, Scenario, causes, scenarios, words
+from rseq_matrix.explain.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
+from rseq_matrix.kernels.answers import features_document
+from rseq_matrix.kernels.features import ATTEMPTS, Host
+from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
+from rseq_matrix.kernels.sequences import Step, flags_words
 
 Document = dict[str, Any]
 

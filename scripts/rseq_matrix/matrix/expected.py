@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, NOT_TRACED
-from rseq_matrix.model.lives import LIVES
-from rseq_matrix.matrix import Cell, Process, lacking, processes
 from rseq_matrix.environments.readiness import Ready, ready
-from rseq_matrix.surroundings import Kernel, world
-from rseq_matrix.targets import Target
+from rseq_matrix.matrix.cells import Cell, Process, lacking, processes
+from rseq_matrix.matrix.targets import Target
+from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.timeline import Expectation, expectations
+from rseq_matrix.surroundings import Kernel, world
 
 
 class Outlook:

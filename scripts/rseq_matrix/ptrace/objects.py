@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.memory import AT_BASE, AT_PHDR, AT_PHNUM, Memory, UnreadableError
+from rseq_matrix.ptrace.memory import AT_BASE, AT_PHDR, AT_PHNUM, Memory, UnreadableError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 DT_HASH, DT_STRTAB, DT_SYMTAB, DT_SONAME, DT_DEBUG, DT_GNU_HASH = 4, 5, 6, 14, 21, 0x6FFFFEF5

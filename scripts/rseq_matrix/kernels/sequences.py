@@ -6,7 +6,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rseq_matrix.kernel.rules import (
+from rseq_matrix.kernels.rules import (
     READ_ONLY,
     RULES,
     SIGSEGV,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rseq_matrix.document import SCHEMA
 from rseq_matrix.errors import InputError
+from rseq_matrix.matrix.document import SCHEMA
 
 DIFF_SCHEMA = 1
 LARGEST = 1 << 28

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rseq_matrix.errors import UsageError
-from rseq_matrix.kernel.features import SIGNATURE
-from rseq_matrix.kernel.rules import (
+from rseq_matrix.kernels.answers import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, longer_length
+from rseq_matrix.kernels.features import SIGNATURE
+from rseq_matrix.kernels.rules import (
     ORIGINAL_LENGTH,
     READ_ONLY,
     SUCCESS,
@@ -26,8 +27,7 @@ from rseq_matrix.kernel.rules import (
     Moment,
     answer,
 )
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, points
-from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, longer_length
+from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main, points
 
 SAME, OTHER, NONE = "same", "other", "none"
 REGISTERED = (SAME, OTHER, NONE)

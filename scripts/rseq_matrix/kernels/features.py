@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rseq_matrix._native import lib
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel.calls import Player, Seen, program
-from rseq_matrix.kernel.rules import (
+from rseq_matrix.kernels.replay import Player, Seen, program
+from rseq_matrix.kernels.rules import (
     EFAULT,
     KERNEL_HALF,
     LEAVES,
@@ -24,7 +24,7 @@ from rseq_matrix.kernel.rules import (
     Call,
     Features,
 )
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main
+from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main
 from rseq_matrix.surroundings import kernel, require_platform
 
 SIGNATURE = int(lib.rsm_native_signature)

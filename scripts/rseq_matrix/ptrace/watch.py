@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.layout.memory import Memory
-from rseq_matrix.layout.objects import Object
-from rseq_matrix.layout.tracing import program_counter
+from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.objects import Object
+from rseq_matrix.ptrace.seize import program_counter
 
 Document = dict[str, Any]
 

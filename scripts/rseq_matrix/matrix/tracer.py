@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import MissingError
-from rseq_matrix.record import Log, Record, Tally
+from rseq_matrix.matrix.log import Log, Record, Tally
+from rseq_matrix.matrix.trial import Trial
 from rseq_matrix.signals import signal_name
-from rseq_matrix.trial import Trial
 
 TEXT_LIMIT = 4096
 GRACE = 30.0

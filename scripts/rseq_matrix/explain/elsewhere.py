@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rseq_matrix.kernel.features import PRESENT, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, UNREGISTER, Call, Features
-from rseq_matrix.kernel.steps import SIGSYS, Step, becomes, behind_filter, by_main, moves
-from rseq_matrix.kernel.table import WELL_ALIGNED
+from rseq_matrix.kernels.answers import WELL_ALIGNED
+from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
+from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, UNREGISTER, Call, Features
+from rseq_matrix.kernels.sequences import SIGSYS, Step, becomes, behind_filter, by_main, moves
 
 ENOSYS, EPERM = "ENOSYS", "EPERM"
 REFUSALS = (ENOSYS, EPERM)

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from rseq_matrix._native import ffi, lib
+from rseq_matrix.matrix.trial import SubjectPlan, Trial, decode_trial, write_plan
 from rseq_matrix.model.stages import STAGES
-from rseq_matrix.trial import SubjectPlan, Trial, decode_trial, write_plan
 
 SIZE = int(ffi.sizeof("struct rsm_log"))
 PATHS = {lib.RSM_PATH_NONE: "none", lib.RSM_PATH_FAST: "fast", lib.RSM_PATH_FALLBACK: "fallback"}

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix.model import timeline
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel.calls import UNREGISTERED, plain_environment, program
-from rseq_matrix.kernel.elsewhere import SECCOMP_STATUS
-from rseq_matrix.kernel.features import PRESENT, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ORIGINAL_LENGTH, Call
-from rseq_matrix.kernel.steps import Step, behind_filter, by_main, by_thread
-from rseq_matrix.kernel.table import WELL_ALIGNED
+from rseq_matrix.explain.elsewhere import SECCOMP_STATUS
+from rseq_matrix.kernels.answers import WELL_ALIGNED
+from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
+from rseq_matrix.kernels.replay import UNREGISTERED, plain_environment, program
+from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, Call
+from rseq_matrix.kernels.sequences import Step, behind_filter, by_main, by_thread
+from rseq_matrix.model import timeline
 from rseq_matrix.signals import signal_name
 
 Document = dict[str, Any]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, NOT_TRACED, Start, started
-from rseq_matrix.matrix import SCENARIOS, Process, artifacts, command
 from rseq_matrix.environments.readiness import BASE, ENTER, find_tool
-from rseq_matrix.record import Log
-from rseq_matrix.session import Plan, Run, Session
-from rseq_matrix.trial import NEEDED_NAME, SubjectPlan
+from rseq_matrix.matrix.cells import SCENARIOS, Process, artifacts, command
+from rseq_matrix.matrix.log import Log
+from rseq_matrix.matrix.tracer import Plan, Run, Session
+from rseq_matrix.matrix.trial import NEEDED_NAME, SubjectPlan
 
 TIME_LIMIT = 20.0
 TRACER = "tracer"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from rseq_matrix.errors import InputError
-from rseq_matrix.kernel.facts import NONE, OTHER, SAME, Facts
-from rseq_matrix.kernel.rules import EBUSY, SUCCESS, Area
-from rseq_matrix.kernel.steps import plain_name
+from rseq_matrix.explain.causes import NONE, OTHER, SAME, Facts
+from rseq_matrix.kernels.rules import EBUSY, SUCCESS, Area
+from rseq_matrix.kernels.sequences import plain_name
 
 PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
 SYSCALL = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]*)\(")

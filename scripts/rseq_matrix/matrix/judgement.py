@@ -7,11 +7,11 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.log import SIGNATURE, SUBJECT, Record
+from rseq_matrix.matrix.tracer import Run
 from rseq_matrix.model.classes import classify
-from rseq_matrix.matrix import Cell
-from rseq_matrix.record import SIGNATURE, SUBJECT, Record
 from rseq_matrix.model.stages import REACHED_IN_PHASE, STAGES
-from rseq_matrix.session import Run
 from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, Ending, Expectation
 
 PASS = "PASS"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel.rules import READ_ONLY, UNMAPPED, WRITABLE
-from rseq_matrix.kernel.steps import BASES, SIZE, Step
+from rseq_matrix.kernels.rules import READ_ONLY, UNMAPPED, WRITABLE
+from rseq_matrix.kernels.sequences import BASES, SIZE, Step
 from rseq_matrix.signals import signal_name
 
 TIME_LIMIT = 60

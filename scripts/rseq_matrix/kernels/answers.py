@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel.calls import Player, Seen
-from rseq_matrix.kernel.features import ATTEMPTS, SIGNATURE, Host
-from rseq_matrix.kernel.rules import ALIVE, ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
-from rseq_matrix.kernel.steps import (
+from rseq_matrix.kernels.features import ATTEMPTS, SIGNATURE, Host
+from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.rules import ALIVE, ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
+from rseq_matrix.kernels.sequences import (
     BASES,
     Prediction,
     Step,

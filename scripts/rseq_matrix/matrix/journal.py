@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from rseq_matrix.cache import cache_directory
-from rseq_matrix.judge import RESULTS
+from rseq_matrix.matrix.judgement import RESULTS
 
 FIELDS = {"id", "libc", "link", "environment", "stage", "observed", "expected", "subject", "result", "reason"}
 

@@ -16,9 +16,9 @@ from typing import IO
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.memory import AT_ENTRY, Memory
-from rseq_matrix.layout.objects import kernel_loaded, loaded_objects
-from rseq_matrix.layout.tracing import (
+from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
+from rseq_matrix.ptrace.objects import kernel_loaded, loaded_objects
+from rseq_matrix.ptrace.seize import (
     ALL_KINDS,
     Held,
     launch,
