@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from rseq_matrix.errors import UsageError
 from rseq_matrix.matrix.cells import KERNEL
 from rseq_matrix.matrix.judgement import RESULTS, Judged, kernel_registered, observed_area, user_registered
 from rseq_matrix.matrix.log import SUBJECT, Record
@@ -127,55 +122,3 @@ def run_document(
         "cells": cells,
         "summary": {word: counts.get(word, 0) for word in RESULTS},
     }
-
-
-def _is_special(path: Path) -> bool:
-    """Return whether there is something that is not a file, like a device or a FIFO: written into, never replaced."""
-    return path.exists() and not path.is_file()
-
-
-def check_writable(path: Path) -> None:
-    """Raise UsageError now, before anything runs, if `path` cannot be written later."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise UsageError(f"cannot write {path}: it is a directory")
-    if _is_special(target):
-        return
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        problem = "is not writable" if target.parent.is_dir() else "does not exist"
-        raise UsageError(f"cannot write {path}: the directory {target.parent} {problem}")
-
-
-def _replace(target: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)  # mkstemp() makes it private, a report is not
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside it, then renamed over it. A symbolic link stays and is followed."""
-    target = Path(os.path.realpath(path))
-    try:
-        if _is_special(target):
-            with target.open("w", encoding="utf-8") as file:
-                file.write(text)
-        else:
-            _replace(target, text)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def to_json(document: Document) -> str:
-    """Return the document as text. The bytes of a file name that are not UTF-8 become escapes of lone surrogates."""
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
