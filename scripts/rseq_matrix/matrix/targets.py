@@ -14,7 +14,7 @@ from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import Spec
 from rseq_matrix.libcs.store import Entry, obtain
 from rseq_matrix.libcs.toolchain import toolchain
-from rseq_matrix.surroundings import Libc, libc_of
+from rseq_matrix.matrix.libc import Libc, libc_of
 
 RELEASE = re.compile(rb"GNU C Library[^\n]*release version (\d+(?:\.\d+)*)")
 SUFFIX = 8
