@@ -37,6 +37,9 @@ int rsm_trace_interrupt(int tid);
 int rsm_trace_go_on(int tid, int signal, int to_system_call);
 int rsm_trace_release(int tid, int signal);
 
+/* Restarts a task from a group-stop: it stays stopped until SIGCONT, which the tracer sees. */
+int rsm_trace_listen(int tid);
+
 /* Looks at a stopped task. rsm_trace_message() is what the last event was about: a new task, or an exit status. */
 int rsm_trace_registers(int tid, struct rsm_task *task);
 int rsm_trace_registration(int tid, struct rsm_kernel_area *registration);

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rseq_matrix._native import lib
 
 from compiling import BROKEN, compile_subject
 from rseq_matrix.build import Build
 from rseq_matrix.elf.facts import Instruction
-from rseq_matrix.verify import tracee, trials
+from rseq_matrix.verify import driven, trials
+from rseq_matrix.verify.driven import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.effects import Effect
 from rseq_matrix.verify.interruptions import Interruptions, choose, interrupt
 from rseq_matrix.verify.subject import BUILT_IN, opened
-from rseq_matrix.verify.tracee import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.trials import Place, Trial
 from rseq_matrix.verify.verdicts import is_explained, stores
 
@@ -205,11 +204,11 @@ def test_a_membarrier_that_does_nothing_is_not_counted(built: Build, monkeypatch
 
 @TWO_CPUS
 def test_a_migration_that_does_not_happen_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pin(self: tracee.Tracee, role: int, cpu: int) -> None:
-        if role in self.tids and not (role == tracee.OPERATOR and cpu != self.cpus[0]):
-            os.sched_setaffinity(self.tids[role], {cpu})
+    def pin(self: driven.DrivenProcess, role: int, cpu: int) -> None:
+        if role in self.threads and not (role == driven.OPERATOR and cpu != self.cpus[0]):
+            os.sched_setaffinity(self.threads[role].tid, {cpu})
 
-    monkeypatch.setattr(tracee.Tracee, "pin", pin)
+    monkeypatch.setattr(driven.DrivenProcess, "pin", pin)
     monkeypatch.setattr(trials, "REPEATS", 1)
     found = run(built.directory / "subjects" / "split.so", built)
     assert all("migration" not in result.tried for result in found.sections)
@@ -217,12 +216,11 @@ def test_a_migration_that_does_not_happen_is_not_counted(built: Build, monkeypat
 
 
 def test_a_signal_that_is_not_delivered_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    def go_on(self: tracee.Tracee, role: int, number: int = 0) -> None:
+    def restart(self: driven.DrivenProcess, role: int, number: int = 0) -> None:
         del number
-        del self.stops[role]
-        lib.rsm_trace_go_on(self.tids[role], 0, 0)
+        self.threads[role].restart()
 
-    monkeypatch.setattr(tracee.Tracee, "go_on", go_on)
+    monkeypatch.setattr(driven.DrivenProcess, "restart", restart)
     monkeypatch.setattr(trials, "REPEATS", 1)
     monkeypatch.setattr(trials, "OUTSIDE", ())
     found = run(built.directory / "subjects" / "split.so", built)

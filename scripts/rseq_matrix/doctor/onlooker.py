@@ -1,4 +1,4 @@
-"""Looking at the threads of a program that is followed, each while it stands still, and keeping what was seen."""
+"""Looking at the threads of a program that is followed, each while it is stopped, and keeping what was seen."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from rseq_matrix.doctor.seccomp import known_strictness, seccomp_document
 from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, thread_document
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
+from rseq_matrix.ptrace.follow import Tracees
 from rseq_matrix.ptrace.memory import Memory
-from rseq_matrix.ptrace.seize import Task
-from rseq_matrix.ptrace.start import Started
 from rseq_matrix.ptrace.tasks import is_starting
+from rseq_matrix.ptrace.tracee import TaskState, Tracee
 from rseq_matrix.ptrace.watch import Watch
 
 
 class Onlooker:
     """What was seen of a program, and the memory that was read for it."""
 
-    def __init__(self, started: Started, found: Followed) -> None:
-        self.started = started
+    def __init__(self, tracees: Tracees, found: Followed) -> None:
+        self.tracees = tracees
         self.found = found
         self.watch = Watch()
         self.layout: Layout | None = None
 
-    def look(self, tid: int, ending: bool = False) -> None:
-        """Look at a thread that stands still."""
+    def look(self, tracee: Tracee, ending: bool = False) -> None:
+        """Look at a stopped thread."""
         try:
-            task = self.started.look(tid)
+            task = tracee.read()
             layout = self._layout(task)
             self._keep(layout, task, ending)
             if self.watch.stores:
@@ -34,12 +34,12 @@ class Onlooker:
         except InputError:
             return  # before its memory is set up, or when it is gone
 
-    def _layout(self, task: Task) -> Layout:
+    def _layout(self, task: TaskState) -> Layout:
         """Return what is loaded. It is read anew where it may matter: not for each of a thousand alike threads."""
         if self.layout and not self.watch.stores and thread_document(self.layout, task, "")["owner"] == GLIBC:
             return self.layout
         self.forget()
-        memory = Memory(self.started.pid, task.tid)
+        memory = Memory(self.tracees.pid, task.tid)
         try:
             self.layout = layout_of(memory)
         finally:
@@ -53,9 +53,9 @@ class Onlooker:
             self.layout.memory.close()
         self.layout = None
 
-    def _keep(self, layout: Layout, task: Task, ending: bool) -> None:
+    def _keep(self, layout: Layout, task: TaskState, ending: bool) -> None:
         self.found.libc = libc_document(layout)
-        tid, main = task.tid, task.tid == self.started.pid
+        tid, main = task.tid, task.tid == self.tracees.pid
         thread = thread_document(layout, task, "main" if main else f"thread {tid}")
         if not main and thread["owner"] == NONE and is_starting(tid, ending):
             return

@@ -1,4 +1,4 @@
-"""Whose rseq area a thread has, read while it stands still."""
+"""Whose rseq area a thread has, read while it is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rseq_matrix.layout.blocks import Layout, home_of, place
 from rseq_matrix.layout.libc import read_libc
 from rseq_matrix.ptrace.memory import Memory, UnreadableError
 from rseq_matrix.ptrace.objects import loaded_objects
-from rseq_matrix.ptrace.seize import Task
+from rseq_matrix.ptrace.tracee import TaskState
 
 Document = dict[str, Any]
 
@@ -50,13 +50,13 @@ def _words(memory: Memory, address: int) -> tuple[int, int] | tuple[None, None]:
     return start, cpu
 
 
-def _libc_area(layout: Layout, task: Task) -> int | None:
+def _libc_area(layout: Layout, task: TaskState) -> int | None:
     """Return where libc has the thread's area; None where it does not say."""
     said = layout.libc.rseq
     return task.thread_pointer + said.offset if said and said.offset and task.thread_pointer else None
 
 
-def _owner(layout: Layout, task: Task) -> tuple[str, str | None]:
+def _owner(layout: Layout, task: TaskState) -> tuple[str, str | None]:
     """Return whose the registered area is, and in whose memory it lies."""
     if task.unasked:
         return UNKNOWN, None
@@ -69,7 +69,7 @@ def _owner(layout: Layout, task: Task) -> tuple[str, str | None]:
     return (GLIBC, None) if mine else (OTHER, home)
 
 
-def thread_document(layout: Layout, task: Task, name: str) -> Document:
+def thread_document(layout: Layout, task: TaskState, name: str) -> Document:
     """Return what is known of a thread."""
     owner, home = _owner(layout, task)
     libc_area = _libc_area(layout, task)

@@ -14,10 +14,7 @@ from typing import Any
 
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.verify.defects import Defect
-from rseq_matrix.verify.effects import Books
-from rseq_matrix.verify.result import Found
-from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import (
+from rseq_matrix.verify.driven import (
     OPERATOR,
     UNREGISTERED_OPERATOR,
     CrashedError,
@@ -27,6 +24,9 @@ from rseq_matrix.verify.tracee import (
     beside,
     choose_cpus,
 )
+from rseq_matrix.verify.effects import Books
+from rseq_matrix.verify.result import Found
+from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.trials import FAMILY, INSIDE, OUTSIDE, REPEATS, TWO_CPUS, Bench, Place, Trial, UnsupportedError
 from rseq_matrix.verify.verdicts import PHASE, how, is_explained, judge_outside, judge_section, section_name
 from rseq_matrix.verify.walking import Route, Walker
@@ -184,7 +184,7 @@ class _Campaign:
 
         Note what is wrong there.
         """
-        walker = Walker(self.bench.tracee, self.subject, operator)
+        walker = Walker(self.bench.driven, self.subject, operator)
         try:
             route = self._walk(walker, operation)
             for _ in self.subject.sections:
@@ -204,7 +204,7 @@ class _Campaign:
         return found
 
     def _walk(self, walker: Walker, operation: str, aborting: Section | None = None) -> Route:
-        books = Books(walker.tracee, operation)
+        books = Books(walker.driven, operation)
         books.prepare(walker.role)
         route = walker.route(*books.command(walker.role), aborting)
         if route.endless:
@@ -245,7 +245,7 @@ class _Campaign:
 
     def _operators(self) -> list[int]:
         """Return the roles that differ: where no thread is registered they are the same."""
-        return [OPERATOR, UNREGISTERED_OPERATOR] if OPERATOR in self.bench.tracee.areas else [OPERATOR]
+        return [OPERATOR, UNREGISTERED_OPERATOR] if OPERATOR in self.bench.driven.areas else [OPERATOR]
 
     def _inside(
         self, operation: str, operator: int, section: Section, after: Section | None
@@ -258,7 +258,7 @@ class _Campaign:
         self, operation: str, operator: int, addresses: list[int], after: Section | None
     ) -> Iterator[tuple[Place, str]]:
         chosen = choose(addresses, OUTSIDE_LIMIT)
-        registered = operator in self.bench.tracee.areas
+        registered = operator in self.bench.driven.areas
         around = OutsideResult(operation, operator, registered, after, len(addresses), len(addresses) - len(chosen))
         self.result.outside.append(around)
         for address in chosen:
@@ -347,7 +347,7 @@ class _Campaign:
 
     def problem(self) -> str:
         """Say what keeps the sections from having been interrupted by everything."""
-        if self.subject.sections and OPERATOR not in self.bench.tracee.areas:
+        if self.subject.sections and OPERATOR not in self.bench.driven.areas:
             return "no thread gets an rseq area registered here, so no critical section is entered"
         for result in self.result.sections:
             for kind, places in result.not_reached.items():

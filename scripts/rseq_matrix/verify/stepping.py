@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rseq_matrix.verify.defects import Defect
-from rseq_matrix.verify.effects import Books, Effect
-from rseq_matrix.verify.result import Found
-from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import (
+from rseq_matrix.verify.driven import (
     OPERATOR,
     UNREGISTERED_OPERATOR,
     CrashedError,
@@ -20,6 +17,9 @@ from rseq_matrix.verify.tracee import (
     StuckError,
     choose_cpus,
 )
+from rseq_matrix.verify.effects import Books, Effect
+from rseq_matrix.verify.result import Found
+from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.trials import Bench
 from rseq_matrix.verify.verdicts import Instructions, section_name, wrong_effect
 from rseq_matrix.verify.walking import STEP_LIMIT, Steps, Walker
@@ -73,7 +73,7 @@ class _Stepper:
     def go(self, operation: str, operator: int) -> None:
         """Step through one operation, and look whether it took effect once."""
         bench = self.bench
-        books, walker = Books(bench.tracee, operation), Walker(bench.tracee, self.subject, operator)
+        books, walker = Books(bench.driven, operation), Walker(bench.driven, self.subject, operator)
         place = f"{operation} by {'a registered' if walker.registered else 'an unregistered'} thread"
         try:
             books.prepare(operator)
@@ -82,7 +82,7 @@ class _Stepper:
             self.result.operations.append(Stepped(operation, walker.registered, steps.count, total, not steps.endless))
             if steps.endless:
                 self._note_endless(place, steps)
-                bench.tracee.finish(operator)
+                bench.driven.finish(operator)
             self._judge(place, steps, books.settle(operator, ()))
         except CrashedError as error:
             self.result.note("crash", PHASE, place, f"{place}, single-stepped, crashed: {bench.describe(error)}")

@@ -24,20 +24,22 @@ from pathlib import Path
 
 from rseq_matrix._native import lib
 from rseq_matrix.elf.facts import Section
-from rseq_matrix.verify.effects import Books, Effect
-from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import (
+from rseq_matrix.verify.driven import (
     BREAKPOINT,
+    GATE,
     HANDLER,
     HELPER,
     INTERRUPTION,
     SPIN,
+    TRAP,
     UNREGISTERED_HELPER,
     CrashedError,
+    DrivenProcess,
     StuckError,
-    Tracee,
     started,
 )
+from rseq_matrix.verify.effects import Books, Effect
+from rseq_matrix.verify.subject import Subject
 
 SPINS = 30e-6  # seconds in the armed section, after which the operator spins
 HOLD_LIMIT = 0.2
@@ -103,21 +105,21 @@ class Bench:
         self.cpus = cpus
         self.restarts = 0
         self.repeats = 0
-        self._context: AbstractContextManager[Tracee] | None = None
-        self._tracee: Tracee | None = None
+        self._context: AbstractContextManager[DrivenProcess] | None = None
+        self._driven: DrivenProcess | None = None
 
     @property
-    def tracee(self) -> Tracee:
+    def driven(self) -> DrivenProcess:
         """Return a process with all threads at their gates."""
-        if self._tracee is None:
+        if self._driven is None:
             self._context = started(self.subject, self.program, self.cpus)
-            self._tracee = self._context.__enter__()
-        return self._tracee
+            self._driven = self._context.__enter__()
+        return self._driven
 
     def close(self) -> None:
         """End the process."""
         if self._context:
-            context, self._context, self._tracee = self._context, None, None
+            context, self._context, self._driven = self._context, None, None
             context.__exit__(None, None, None)
 
     def replace(self) -> None:
@@ -139,7 +141,7 @@ class Bench:
 
     def _once(self, place: Place, kind: str) -> Trial:
         try:
-            interruption = _Interruption(self.tracee, place)
+            interruption = _Interruption(self.driven, place)
             happened = interruption.go(kind)
             trial = Trial(place, kind, happened, interruption.settle())
         except StuckError:
@@ -155,38 +157,38 @@ class Bench:
 
     def describe(self, error: CrashedError) -> str:
         """Return the signal and where it was."""
-        tracee = self._tracee
-        if not error.address or tracee is None:
+        driven = self._driven
+        if not error.address or driven is None:
             return error.signal
-        inside = tracee.is_subject(error.address)
+        inside = driven.is_subject(error.address)
         return (
-            f"{error.signal} at {error.address - tracee.bias:#x}" if inside else f"{error.signal} outside of its code"
+            f"{error.signal} at {error.address - driven.bias:#x}" if inside else f"{error.signal} outside of its code"
         )
 
 
 class _Interruption:
     """One trial."""
 
-    def __init__(self, tracee: Tracee, place: Place) -> None:
-        self.tracee = tracee
+    def __init__(self, driven: DrivenProcess, place: Place) -> None:
+        self.driven = driven
         self.place = place
         self.operator = place.operator
-        self.books = Books(tracee, place.operation)
+        self.books = Books(driven, place.operation)
         self.others: set[int] = set()
-        self.address = place.address + tracee.bias
+        self.address = place.address + driven.bias
 
-        self.home, self.away = tracee.cpus[0], tracee.cpus[-1]
+        self.home, self.away = driven.cpus[0], driven.cpus[-1]
         self.preemptions = 0
         """Of the operator, at a time before it came into the section that it is held in."""
 
     @property
     def abort(self) -> int:
         """Return where the section's abort handler is."""
-        return (self.place.section.abort if self.place.section else 0) + self.tracee.bias
+        return (self.place.section.abort if self.place.section else 0) + self.driven.bias
 
     def settle(self) -> Effect:
         """Return what took effect."""
-        self.tracee.pin(self.operator, self.home)
+        self.driven.pin(self.operator, self.home)
         return self.books.settle(self.operator, sorted(self.others))
 
     def go(self, kind: str) -> bool:
@@ -217,52 +219,52 @@ class _Interruption:
 
         Return False where it ended without that.
         """
-        tracee, first = self.tracee, self.place.after
-        self.preemptions = tracee.preemptions(self.operator)
+        driven, first = self.driven, self.place.after
+        self.preemptions = driven.preemptions(self.operator)
         if first:
-            tracee.patch(first.start + tracee.bias, BREAKPOINT)
-            tracee.begin(self.operator, *self.books.command(self.operator))
-            if tracee.await_stop(self.operator).kind == "gate":
-                tracee.restore_all()
+            driven.patch(first.start + driven.bias, BREAKPOINT)
+            driven.begin(self.operator, *self.books.command(self.operator))
+            if driven.await_stop_of(self.operator).kind == GATE:
+                driven.restore_all()
                 return False
-            tracee.leave_trap(self.operator)  # it goes on in the section, and so the stop aborts it
+            driven.leave_trap(self.operator)  # it goes on in the section, and so the stop aborts it
         for address, code in patches.items():
-            tracee.patch(address, code)
+            driven.patch(address, code)
         if first:
-            tracee.go_on(self.operator)
+            driven.restart(self.operator)
         else:
-            tracee.begin(self.operator, *self.books.command(self.operator))
+            driven.begin(self.operator, *self.books.command(self.operator))
         return True
 
     # --- outside of sections
 
     def _reach(self) -> bool:
         """Let the operation run up to the instruction. Return False where it ended without coming there."""
-        tracee = self.tracee
+        driven = self.driven
         if not self._begin({self.address: BREAKPOINT}):
             return False
-        stop = tracee.await_stop(self.operator)
-        if stop.kind == "trap":
-            tracee.leave_trap(self.operator)
-        tracee.restore_all()
-        return stop.kind == "trap"
+        stop = driven.await_stop_of(self.operator)
+        if stop.kind == TRAP:
+            driven.leave_trap(self.operator)
+        driven.restore_all()
+        return stop.kind == TRAP
 
     def _handle(self) -> bool:
         """Let the signal handler interrupt the operator, which stands still, and do an operation."""
-        tracee = self.tracee
-        tracee.order(HANDLER, *self.books.command(HANDLER))
-        before = tracee.mailbox.interruptions
-        tracee.go_on(self.operator, INTERRUPTION)
-        tracee.finish(self.operator)
-        if tracee.mailbox.interruptions == before:
+        driven = self.driven
+        driven.order(HANDLER, *self.books.command(HANDLER))
+        before = driven.mailbox.interruptions
+        driven.restart(self.operator, INTERRUPTION)
+        driven.finish(self.operator)
+        if driven.mailbox.interruptions == before:
             return False
         self.others.add(HANDLER)
-        return bool(tracee.mailbox.interrupted_at == (self.abort if self.place.section else self.address))
+        return bool(driven.mailbox.interrupted_at == (self.abort if self.place.section else self.address))
 
     def _move(self, helper: int) -> bool:
         """Move the operator to the other CPU and let somebody work on the CPU that it was on."""
         self.books.moved = True
-        self.tracee.pin(self.operator, self.away)
+        self.driven.pin(self.operator, self.away)
         return self._let(helper, self.home)
 
     def _let(self, helper: int, cpu: int) -> bool:
@@ -270,37 +272,37 @@ class _Interruption:
 
         Who waits for the operator (for a lock) gets what it waits for.
         """
-        tracee = self.tracee
-        tracee.pin(helper, cpu)
-        tracee.begin(helper, *self.books.command(helper))
+        driven = self.driven
+        driven.pin(helper, cpu)
+        driven.begin(helper, *self.books.command(helper))
         self.others.add(helper)
-        tracee.wait(helper, WAITS)
-        tracee.go_on(self.operator)
-        tracee.finish(self.operator)
-        tracee.finish(helper)
-        tracee.pin(helper, self.away)
+        driven.wait(helper, WAITS)
+        driven.restart(self.operator)
+        driven.finish(self.operator)
+        driven.finish(helper)
+        driven.pin(helper, self.away)
         return True
 
     # --- holding it in a section
 
     def _hold(self, section: Section, trap: bool) -> bool:
         """Let the operation run until it spins at the instruction. Return False where it ended without."""
-        tracee = self.tracee
+        driven = self.driven
         if not self._begin({self.address: SPIN} | ({self.abort: BREAKPOINT} if trap else {})):
             return False
         end = time.monotonic() + HOLD_LIMIT
         since = 0.0
         while (now := time.monotonic()) < end:
-            tracee.poll()
-            stop = tracee.stops.get(self.operator)
-            if stop and stop.kind == "gate":
-                tracee.restore_all()
+            driven.poll()
+            stop = driven.stop_of(self.operator)
+            if stop and stop.kind == GATE:
+                driven.restore_all()
                 return False
             if stop:  # aborted by something else
-                self.preemptions = tracee.preemptions(self.operator)
-                self._go_on_from_abort(keep=True)
+                self.preemptions = driven.preemptions(self.operator)
+                self._restart_from_abort(keep=True)
                 since = 0.0
-            elif tracee.is_armed(self.operator, section):
+            elif driven.is_armed(self.operator, section):
                 since = since or now
                 if now - since >= SPINS:
                     return True
@@ -311,29 +313,27 @@ class _Interruption:
 
     def _release(self) -> None:
         """Stop the operator, put everything back and let the operation end."""
-        tracee = self.tracee
-        if self.operator not in tracee.stops:
-            tracee.halt(self.operator)
-        stop = tracee.stops[self.operator]
-        if stop.kind == "trap":
-            tracee.leave_trap(self.operator)
-        tracee.restore_all()
-        if stop.kind != "gate":
-            tracee.go_on(self.operator)
-            tracee.finish(self.operator)
+        driven = self.driven
+        stop = driven.stop_of(self.operator) or driven.halt(self.operator)
+        if stop.kind == TRAP:
+            driven.leave_trap(self.operator)
+        driven.restore_all()
+        if stop.kind != GATE:
+            driven.restart(self.operator)
+            driven.finish(self.operator)
 
-    def _go_on_from_abort(self, keep: bool = False) -> None:
+    def _restart_from_abort(self, keep: bool = False) -> None:
         if keep:
-            self.tracee.step_over_trap(self.operator)
+            self.driven.step_over_trap(self.operator)
         else:
-            self.tracee.leave_trap(self.operator)
-            self.tracee.restore_all()
-        self.tracee.go_on(self.operator)
+            self.driven.leave_trap(self.operator)
+            self.driven.restore_all()
+        self.driven.restart(self.operator)
 
     def _aborted(self) -> bool:
         """Wait until the operator is at the abort handler. Where it does not come, return False when it has ended."""
-        stop = self.tracee.wait(self.operator, ABORT_LIMIT)
-        if stop and stop.kind == "trap":
+        stop = self.driven.wait(self.operator, ABORT_LIMIT)
+        if stop and stop.kind == TRAP:
             return True
         self._release()
         return False
@@ -341,81 +341,81 @@ class _Interruption:
     # --- what aborts a section
 
     def _signal(self) -> bool:
-        tracee = self.tracee
-        tracee.interrupt(self.operator)
-        stop = tracee.await_stop(self.operator)
-        tracee.restore_all()
+        driven = self.driven
+        driven.interrupt(self.operator)
+        stop = driven.await_stop_of(self.operator)
+        driven.restore_all()
         return self._handle() and stop.address == self.address
 
     def _membarrier(self, flags: int) -> bool:
-        tracee = self.tracee
-        tracee.do(HELPER, lib.RSM_DO_MEMBARRIER, MEMBARRIER_RSEQ, flags, self.home)
-        if error := tracee.error(HELPER):
+        driven = self.driven
+        driven.do(HELPER, lib.RSM_DO_MEMBARRIER, MEMBARRIER_RSEQ, flags, self.home)
+        if error := driven.error(HELPER):
             self._release()
             raise UnsupportedError(f"membarrier(2) for rseq: {os.strerror(error)}")
         done = time.monotonic()
         if not self._aborted():
             return False
         at_once = time.monotonic() - done < AT_ONCE
-        undisturbed = at_once and tracee.preemptions(self.operator) == self.preemptions
-        self._go_on_from_abort()
-        tracee.finish(self.operator)
+        undisturbed = at_once and driven.preemptions(self.operator) == self.preemptions
+        self._restart_from_abort()
+        driven.finish(self.operator)
         return undisturbed
 
     def _migrate(self) -> bool:
-        tracee = self.tracee
+        driven = self.driven
         self.books.moved = True
-        tracee.pin(self.operator, self.away)
+        driven.pin(self.operator, self.away)
         if not self._aborted():
             return False
-        moved = tracee.cpu(self.operator) == self.away
-        tracee.leave_trap(self.operator)
-        tracee.restore_all()
+        moved = driven.cpu(self.operator) == self.away
+        driven.leave_trap(self.operator)
+        driven.restore_all()
         return self._let(HELPER, self.home) and moved
 
     def _preempt(self) -> bool:
         """The helper wakes up on the operator's CPU, puts the instruction back and does an operation of its own."""
-        tracee = self.tracee
-        tracee.poll()
-        if self.operator in tracee.stops:  # somebody else was faster
+        driven = self.driven
+        driven.poll()
+        if driven.stop_of(self.operator):  # somebody else was faster
             self._release()
             return False
-        code = tracee.patches[self.address]
-        tracee.order(HELPER, *self.books.command(HELPER))
-        box = tracee.mailbox.box[HELPER]
+        code = driven.patches[self.address]
+        driven.order(HELPER, *self.books.command(HELPER))
+        box = driven.mailbox.box[HELPER]
         box.code_at, box.code_size, box.code = self.address, len(code), code.ljust(int(lib.RSM_CODE_SIZE), b"\0")
-        tracee.pin(HELPER, self.home)
-        tracee.go_on(HELPER)
+        driven.pin(HELPER, self.home)
+        driven.restart(HELPER)
         self.others.add(HELPER)
         undisturbed = self._await_helper()
-        tracee.pin(HELPER, self.away)
-        if error := tracee.error(HELPER):
+        driven.pin(HELPER, self.away)
+        if error := driven.error(HELPER):
             self._release()
             raise UnsupportedError(f"/proc/self/mem cannot be written: {os.strerror(error)}")
-        tracee.patches.pop(self.address, None)
-        if self.abort not in tracee.patches:  # the helper waited for the operator
-            tracee.finish(self.operator)
+        driven.patches.pop(self.address, None)
+        if self.abort not in driven.patches:  # the helper waited for the operator
+            driven.finish(self.operator)
             return False
         if not self._aborted():
             return False
-        self._go_on_from_abort()
-        tracee.finish(self.operator)
+        self._restart_from_abort()
+        driven.finish(self.operator)
         return undisturbed
 
     def _await_helper(self) -> bool:
         """Wait for the helper's operation. Return False if something else happened to it or the operator meanwhile."""
-        tracee = self.tracee
+        driven = self.driven
         undisturbed = True
         for _ in range(ABORTS_OF_HELPER):
-            stop = tracee.wait(HELPER, WAITS)
-            waited_for = tracee.stops.get(self.operator)
-            if stop is None and waited_for and waited_for.kind == "trap":
-                self._go_on_from_abort()
+            stop = driven.wait(HELPER, WAITS)
+            waited_for = driven.stop_of(self.operator)
+            if stop is None and waited_for and waited_for.kind == TRAP:
+                self._restart_from_abort()
                 undisturbed = False
-            stop = tracee.await_stop(HELPER)
-            if stop.kind == "gate":
+            stop = driven.await_stop_of(HELPER)
+            if stop.kind == GATE:
                 return undisturbed
             undisturbed = False  # its own section was aborted
-            tracee.step_over_trap(HELPER)
-            tracee.go_on(HELPER)
+            driven.step_over_trap(HELPER)
+            driven.restart(HELPER)
         raise StuckError(HELPER)

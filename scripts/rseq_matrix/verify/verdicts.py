@@ -11,8 +11,8 @@ import capstone
 from rseq_matrix.elf.facts import Instruction, Section
 from rseq_matrix.elf.image import Image
 from rseq_matrix.verify.defects import Defect
+from rseq_matrix.verify.driven import HANDLER, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import HANDLER, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.trials import FAMILY, SIGNAL, Trial
 
 PHASE = "interruptions"
