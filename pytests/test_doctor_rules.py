@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 
 from doctoring import OFF, SCHEMA, Document
+from rseq_matrix.doctor.helper_programs import HelperOutput, parse
+from rseq_matrix.doctor.host_libc import asked_for
 from rseq_matrix.doctor.kernel_behaviour import barrier_aborts, kernel_class, length_class, registration_document
-from rseq_matrix.doctor.libc import asked_for
-from rseq_matrix.doctor.lines import Spoken, parse
 from rseq_matrix.doctor.thread import empty_thread
 from rseq_matrix.doctor.verdict import diagnose
 
 
-def spoken(text: str, status: int = 0) -> Spoken:
-    return Spoken(parse("\n".join(f"doctor kernel {line}" for line in text.splitlines())), status)
+def spoken(text: str, status: int = 0) -> HelperOutput:
+    return HelperOutput(parse("\n".join(f"doctor kernel {line}" for line in text.splitlines())), status)
 
 
 REGISTERED = "control 22\nanswer 0\ncpu_id 1\n"
@@ -51,7 +51,7 @@ def test_the_classes_of_kernels() -> None:
 )
 def test_whether_a_barrier_aborts(hits: int, chance: int, rounds: int, aborts: bool | None) -> None:
     said = {"aborted_with": str(hits), "aborted_without": str(chance), "rounds": str(rounds)}
-    assert barrier_aborts(Spoken({"barrier": said}, 0)) is aborts
+    assert barrier_aborts(HelperOutput({"barrier": said}, 0)) is aborts
 
 
 def healthy_document(**changes: Any) -> Document:

@@ -21,7 +21,7 @@ RUN_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
-class Request:
+class ExaminationRequest:
     """What the command line asks for."""
 
     command: tuple[str, ...]
@@ -84,7 +84,7 @@ def doctor(
 
     Exit status: 0 healthy; 1 something is wrong; 3 a tool or permission is missing; 4 no such process or program.
     """
-    request = Request(command, process, whole, limit, libraries, everything=verbose or json_path is not None)
+    request = ExaminationRequest(command, process, whole, limit, libraries, everything=verbose or json_path is not None)
     request.check()
     check_outputs([json_path])
     document = request.examine()

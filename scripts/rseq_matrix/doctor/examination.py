@@ -11,9 +11,9 @@ from typing import Any
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.command import START_LIMIT, follow
 from rseq_matrix.doctor.followed import Followed
+from rseq_matrix.doctor.helper_programs import HelperOutput, helper, parse, run
+from rseq_matrix.doctor.host_libc import PackageQuery, libc_document
 from rseq_matrix.doctor.kernel_behaviour import look_at_kernel
-from rseq_matrix.doctor.libc import PackageQuery, libc_document
-from rseq_matrix.doctor.lines import Spoken, helper, parse, run
 from rseq_matrix.doctor.process import look_at_process
 from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, empty_thread
 from rseq_matrix.doctor.verdict import diagnose
@@ -42,7 +42,7 @@ def _document(kind: str, **parts: Any) -> Document:
 # --- the host
 
 
-def _from_inside(name: str, spoken: Spoken) -> Document:
+def _from_inside(name: str, spoken: HelperOutput) -> Document:
     """Return a thread as it saw itself."""
     length, occupied = spoken.number(name, "length"), spoken.number(name, "occupied")
     thread = empty_thread("main" if name == "main" else "a second thread")
@@ -59,13 +59,13 @@ def _from_inside(name: str, spoken: Spoken) -> Document:
     return {**thread, **_experiments(name, spoken)}
 
 
-def _experiments(name: str, spoken: Spoken) -> Document:
+def _experiments(name: str, spoken: HelperOutput) -> Document:
     """Return what a thread found out about itself by moving from one CPU to another."""
     answers = {key: spoken.number(name, key) for key in ("follows", "sched_getcpu_follows")}
     return {key: None if value is None else bool(value) for key, value in answers.items()}
 
 
-def _thread(name: str, spoken: Spoken, seen: Document | None) -> Document:
+def _thread(name: str, spoken: HelperOutput, seen: Document | None) -> Document:
     """Return a thread as it saw itself, and as a tracer saw it: that one knows the kernel's registration."""
     thread = _from_inside(name, spoken)
     if seen is not None and seen["owner"] != "unknown":
@@ -96,7 +96,7 @@ def examine_host(build: Build, with_answers: bool = False) -> Document:
     followed, untraced = None, None
     try:
         followed = follow([place], whole=True, limit=START_LIMIT)
-        spoken = Spoken(parse(followed.output), followed.exit_status or 0, followed.output)
+        spoken = HelperOutput(parse(followed.output), followed.exit_status or 0, followed.output)
         end = followed.document()
     except MissingError as error:
         untraced = str(error)
@@ -115,7 +115,7 @@ def examine_host(build: Build, with_answers: bool = False) -> Document:
     )
 
 
-def _end_of(program: str, spoken: Spoken) -> Document:
+def _end_of(program: str, spoken: HelperOutput) -> Document:
     """Return how a program ended that nobody traced."""
     killed = spoken.status < 0
     return {

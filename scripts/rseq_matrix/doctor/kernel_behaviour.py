@@ -16,7 +16,7 @@ from typing import Any
 
 from rseq_matrix._native import lib
 from rseq_matrix.build import Build
-from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.doctor.helper_programs import HelperOutput, helper, run
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.answers import table_document
 from rseq_matrix.kernels.features import here
@@ -40,7 +40,7 @@ def extended_length(running: Kernel) -> int:
     return max(-(-size // align) * align, 2 * ORIGINAL)
 
 
-def registration_document(length: int, spoken: Spoken) -> Document:
+def registration_document(length: int, spoken: HelperOutput) -> Document:
     """Return what a registration of a length was answered, and what became of the overwritten field at each event."""
     events: dict[str, str | None] = {name: spoken.word("kernel", name) for name in EVENTS}
     killed = spoken.status < 0 and spoken.word("kernel", "done") is None
@@ -85,7 +85,7 @@ def kernel_class(registrations: Sequence[Document]) -> str | None:
     return classes[-1] if classes else None
 
 
-def barrier_aborts(spoken: Spoken) -> bool | None:
+def barrier_aborts(spoken: HelperOutput) -> bool | None:
     """Return whether sections were aborted by the command; None where not tried, or not more often than by chance."""
     hit, chance = spoken.number("barrier", "aborted_with"), spoken.number("barrier", "aborted_without")
     if not spoken.number("barrier", "rounds") or hit is None or chance is None:

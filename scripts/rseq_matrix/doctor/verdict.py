@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rseq_matrix.doctor.findings import areas, endings, filters, kernel, libc, owners, static_tls
+from rseq_matrix.doctor.findings import areas, endings, kernel_defects, libc_support, owners, refusals, static_tls
 from rseq_matrix.doctor.findings.vocabulary import ERROR, NOTE, WARNING, Document, Found
 from rseq_matrix.doctor.thread import GLIBC
 
 RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
-    filters.refused_after_start,
+    refusals.refused_after_start,
     areas.unmapped,
     endings.killed,
-    filters.ahead,
+    refusals.ahead,
     areas.dead_or_stale,
     areas.overwritten,
     owners.other_owner,
-    filters.faked,
-    filters.refused,
+    refusals.faked,
+    refusals.refused,
     static_tls.full,
-    libc.switched_off,
+    libc_support.switched_off,
     owners.differ,
-    kernel.behaviour,
-    libc.no_support,
+    kernel_defects.behaviour,
+    libc_support.no_support,
 )
 
 

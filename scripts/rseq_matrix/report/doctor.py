@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.doctor.findings.questions import errno_name
-from rseq_matrix.doctor.libc import TUNABLE
+from rseq_matrix.doctor.findings.conditions import errno_name
+from rseq_matrix.doctor.host_libc import TUNABLE
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
 from rseq_matrix.report.kernel import show_kernel_table
 

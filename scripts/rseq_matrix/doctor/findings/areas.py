@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.questions import dead_threads, listed, suspects
+from rseq_matrix.doctor.findings.conditions import dead_threads, listed, suspects
 from rseq_matrix.doctor.findings.vocabulary import (
     CHANGED_RULES,
     ERROR,

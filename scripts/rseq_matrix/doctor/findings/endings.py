@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.questions import errno_name, filter_answer, stopped_by_filter, suspects
+from rseq_matrix.doctor.findings.conditions import errno_name, filter_answer, stopped_by_filter, suspects
 from rseq_matrix.doctor.findings.vocabulary import (
     ALLOW,
     ERROR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rseq_matrix.doctor.libc import TUNABLE
+from rseq_matrix.doctor.host_libc import TUNABLE
 from rseq_matrix.model import timeline
 
 Document = dict[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rseq_matrix.build import Build
-from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.doctor.helper_programs import HelperOutput, helper, run
 from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 
 Document = dict[str, Any]
@@ -31,7 +31,7 @@ def _without(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != VARIABLE}
 
 
-def tunable_document(build: Build, spoken: Spoken) -> Document:
+def tunable_document(build: Build, spoken: HelperOutput) -> Document:
     """Return what GLIBC_TUNABLES asks for, and whether it is that which switched rseq off: without it, it is on."""
     text = os.environ.get(VARIABLE)
     asked, size = asked_for(text), spoken.number("libc", "size")
@@ -90,7 +90,7 @@ def _version_of(package: str) -> str:
     return done.stdout.strip() or package
 
 
-def libc_document(build: Build, spoken: Spoken, package: str | None) -> Document:
+def libc_document(build: Build, spoken: HelperOutput, package: str | None) -> Document:
     """Return what is known of the system's libc."""
     return {
         "version": spoken.word("libc", "version"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.questions import (
+from rseq_matrix.doctor.findings.conditions import (
     believing_size,
     errno_name,
     filter_answer,

@@ -18,7 +18,7 @@ Said = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Spoken:
+class HelperOutput:
     """What a program said, and how it ended: its exit status, or the negative number of the signal that killed it."""
 
     said: Said
@@ -53,7 +53,7 @@ def helper(build: Build, name: str) -> Path:
     return path
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Spoken:
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> HelperOutput:
     """Run a program and hear it out."""
     try:
         done = subprocess.run(
@@ -67,7 +67,9 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         )
     except subprocess.TimeoutExpired as late:
         output = late.stdout or b""
-        return Spoken(parse(output.decode("utf-8", "replace") if isinstance(output, bytes) else output), -9, "it hangs")
+        return HelperOutput(
+            parse(output.decode("utf-8", "replace") if isinstance(output, bytes) else output), -9, "it hangs"
+        )
     except OSError as error:
         raise MissingError(f"{command[0]} cannot be run: {error.strerror}") from error
-    return Spoken(parse(done.stdout), done.returncode, done.stderr)
+    return HelperOutput(parse(done.stdout), done.returncode, done.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.questions import kernel_answer, stopped_by_filter, was_killed
+from rseq_matrix.doctor.findings.conditions import kernel_answer, stopped_by_filter, was_killed
 from rseq_matrix.doctor.findings.vocabulary import (
     GETCPU,
     LIBRSEQ,
@@ -17,7 +17,7 @@ from rseq_matrix.doctor.findings.vocabulary import (
     Document,
     Found,
 )
-from rseq_matrix.doctor.libc import TUNABLE, asked_for
+from rseq_matrix.doctor.host_libc import TUNABLE, asked_for
 from rseq_matrix.doctor.thread import OTHER
 
 
