@@ -7,7 +7,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
-#include "own_area.h"
+#include "rseq/own_area.h"
 #include "probe_libc.h"
 #include "steps.h"
 

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "host.h"
-#include "kernel/filter.h"
-#include "own_area.h"
+#include "rseq/seccomp.h"
+#include "rseq/own_area.h"
 
 static uint32_t wanted(void)
 {

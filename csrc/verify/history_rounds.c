@@ -8,10 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "allowed_cpus.h"
+#include "rseq/allowed_cpus.h"
 #include "history.h"
 #include "random.h"
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 #include "own_timer.h"
 #include "seconds.h"
 

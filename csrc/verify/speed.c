@@ -19,7 +19,7 @@
 #include "subject/split.h"
 
 #include "loaded_subject.h"
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 
 #define CACHE_LINE_SHIFT 6
 

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "allowed_cpus.h"
+#include "rseq/allowed_cpus.h"
 #include "loaded_subject.h"
 
 #define STRESS_WRITERS_MAX 64

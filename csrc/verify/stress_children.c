@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 #include "random.h"
 #include "stress.h"
 #include "supervised.h"

@@ -18,7 +18,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 #include "resume.h"
 #include "random.h"
 #include "stress.h"

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 #include "stress.h"
 
 #define BURST 64

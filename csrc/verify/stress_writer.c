@@ -8,7 +8,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "own_registration.h"
+#include "rseq/own_registration.h"
 #include "own_timer.h"
 #include "random.h"
 #include "stress.h"

@@ -5,7 +5,7 @@ target_compile_options(verify.interrupted PRIVATE -pthread)
 target_link_libraries(verify.interrupted PRIVATE -pthread ${CMAKE_DL_LIBS})
 
 add_executable(verify.stress
-  verify/stress.c verify/stress_run.c verify/stress_writer.c verify/stress_operation.c verify/allowed_cpus.c
+  verify/stress.c verify/stress_run.c verify/stress_writer.c verify/stress_operation.c rseq/allowed_cpus.c
   verify/stress_share.c verify/stress_threads.c verify/stress_children.c verify/stress_disturb.c verify/stress_collide.c verify/stress_report.c
   verify/supervised.c)
 set_target_properties(verify.stress PROPERTIES OUTPUT_NAME stress RUNTIME_OUTPUT_DIRECTORY verify)
@@ -13,7 +13,7 @@ target_compile_options(verify.stress PRIVATE -pthread)
 target_link_libraries(verify.stress PRIVATE -pthread ${CMAKE_DL_LIBS})
 
 add_executable(verify.history
-  verify/history.c verify/history_rounds.c verify/history_operation.c verify/allowed_cpus.c verify/supervised.c)
+  verify/history.c verify/history_rounds.c verify/history_operation.c rseq/allowed_cpus.c verify/supervised.c)
 set_target_properties(verify.history PROPERTIES OUTPUT_NAME history RUNTIME_OUTPUT_DIRECTORY verify)
 target_compile_options(verify.history PRIVATE -pthread)
 target_link_libraries(verify.history PRIVATE -pthread ${CMAKE_DL_LIBS})

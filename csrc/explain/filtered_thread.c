@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernel/filter.h"
+#include "rseq/seccomp.h"
 #include "registration.h"
 
 enum { USAGE = 2, NO_THREAD = 3, NO_FILTER = 5 };

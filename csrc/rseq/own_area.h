@@ -1,6 +1,6 @@
 /* An rseq area of the program's own in each thread, as librseq keeps one where libc registers none. */
-#ifndef RSM_HOST_OWN_AREA_H
-#define RSM_HOST_OWN_AREA_H
+#ifndef RSM_RSEQ_OWN_AREA_H
+#define RSM_RSEQ_OWN_AREA_H
 
 #include "registration.h"
 

@@ -1,6 +1,6 @@
 /* This thread's registration with the kernel: whether there is one, and taking away the one that libc made. */
-#ifndef RSM_VERIFY_OWN_REGISTRATION_H
-#define RSM_VERIFY_OWN_REGISTRATION_H
+#ifndef RSM_RSEQ_OWN_REGISTRATION_H
+#define RSM_RSEQ_OWN_REGISTRATION_H
 
 #include <pthread.h>
 #include <signal.h>

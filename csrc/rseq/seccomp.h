@@ -1,8 +1,8 @@
 /* A seccomp filter in front of rseq(2): the kernel is not asked, whoever calls from now on gets `answer`, an errno; 0
  * is a success that registers nothing, RSM_FILTER_KILLS ends the process. Threads and programs that come later have it,
  * too. */
-#ifndef RSM_KERNEL_FILTER_H
-#define RSM_KERNEL_FILTER_H
+#ifndef RSM_RSEQ_SECCOMP_H
+#define RSM_RSEQ_SECCOMP_H
 
 #include <linux/audit.h>
 #include <linux/filter.h>

@@ -3,7 +3,7 @@
  * They do not lie in the threads' TLS: who registers has to unregister before the memory goes (rseq(2)), and these
  * stages come after every place where that could be done. musl unmaps the TLS of a thread that is still running its
  * last instructions; a preemption there makes the kernel write to the area, and kill the process. */
-#include "own_area.h"
+#include "rseq/own_area.h"
 
 #include "kernel_query.h"
 

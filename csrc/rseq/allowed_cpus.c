@@ -1,9 +1,9 @@
-/* The CPUs that the stress may use, and moving threads between them. */
+/* The CPUs that this process may use, and moving threads between them. */
 #define _GNU_SOURCE
 #include <sched.h>
 
 #include "arch.h"
-#include "allowed_cpus.h"
+#include "rseq/allowed_cpus.h"
 
 static cpu_set_t allowed;
 static int number[CPU_SETSIZE];

@@ -7,7 +7,7 @@
  *
  *   call,ADDRESS,LENGTH,FLAGS,SIGNATURE    rseq(2) by the child's main thread
  *   thread,ADDRESS,LENGTH,FLAGS,SIGNATURE  the same by a new thread, which then stays
- *   filter,ANSWER                          installs the filter of filter.h
+ *   filter,ANSWER                          installs the filter of rseq/seccomp.h
  *   protect,PROT                           mprotect(2) of the writable memory
  *   point,ADDRESS                          lets the rseq_cs of the area there, in the writable memory, lead nowhere
  *   move,0                                 sleeps on every CPU in turn: the kernel writes the CPU number each time
@@ -26,8 +26,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kernel/filter.h"
-#include "verify/own_registration.h"
+#include "rseq/seccomp.h"
+#include "rseq/own_registration.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000

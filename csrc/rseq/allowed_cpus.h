@@ -1,6 +1,6 @@
 /* The CPUs that this process may use, and moving threads between them. */
-#ifndef RSM_VERIFY_ALLOWED_CPUS_H
-#define RSM_VERIFY_ALLOWED_CPUS_H
+#ifndef RSM_RSEQ_ALLOWED_CPUS_H
+#define RSM_RSEQ_ALLOWED_CPUS_H
 
 unsigned cpus_find(void);                     /* to be called first; returns how many there are */
 int cpu_number(unsigned which);               /* modulo how many there are */
