@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "arch/x86_64_gate.h"
-#include "loaded_subject.h"
+#include "verify/loaded_subject.h"
 #include "rseq/own_registration.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */

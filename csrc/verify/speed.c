@@ -18,7 +18,7 @@
 #define RSM_CHILDLESS
 #include "subject/split.h"
 
-#include "loaded_subject.h"
+#include "verify/loaded_subject.h"
 #include "rseq/own_registration.h"
 
 #define CACHE_LINE_SHIFT 6

@@ -19,10 +19,10 @@
 #include <unistd.h>
 
 #include "rseq/own_registration.h"
-#include "resume.h"
-#include "random.h"
-#include "stress.h"
-#include "seconds.h"
+#include "verify/stress/resume.h"
+#include "verify/random.h"
+#include "verify/stress/stress.h"
+#include "verify/seconds.h"
 
 #define STEPS_MAX 100000
 #define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */

@@ -1,8 +1,11 @@
 /* One push or pop, and its record. */
-#include "history.h"
-#include "random.h"
+#include "verify/history/history.h"
+#include "verify/random.h"
 
 #define VALUE_BITS 26 /* of a hand's own count, below its number */
+
+struct history *history;
+struct loaded_subject subject;
 
 static uint32_t tick(void)
 {

@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "rseq/own_registration.h"
-#include "random.h"
-#include "stress.h"
-#include "supervised.h"
+#include "verify/random.h"
+#include "verify/stress/stress.h"
+#include "verify/supervised.h"
 
 #define PARENT_BURST 32
 #define CHILD_MICROSECONDS 200

@@ -2,12 +2,15 @@
  * returned: nothing is killed in the middle of one unless the subject is at fault. */
 #include <time.h>
 
-#include "random.h"
-#include "stress.h"
+#include "verify/random.h"
+#include "verify/stress/stress.h"
 
 #define BURST 64
 #define NODES_AT_ONCE 3
 #define SPARE_TRIES 8
+
+struct stress *stress;
+struct loaded_subject subject;
 
 static void note_way(struct stress_book *book)
 {

@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include "rseq/own_registration.h"
-#include "stress.h"
+#include "verify/stress/stress.h"
 
 #define BURST 64
 #define NODES_TO_START_WITH 8

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "rseq/own_registration.h"
-#include "own_timer.h"
-#include "random.h"
-#include "stress.h"
+#include "verify/own_timer.h"
+#include "verify/random.h"
+#include "verify/stress/stress.h"
 
 #define SIGNAL_PERIOD_NANOSECONDS 100000
 
@@ -19,6 +19,16 @@ static __thread struct stress_writer *volatile own;
 static __thread timer_t timer;
 static __thread int has_timer;
 static uint64_t subject_start, subject_end;
+
+struct stress_writer *stress_writer_new(enum stress_kind kind)
+{
+    struct stress_writer *writer = &stress->writer[stress->writers];
+    writer->kind = kind;
+    writer->index = stress->writers++;
+    for (unsigned context = 0; context < STRESS_CONTEXTS; context++)
+        writer->book[context].random = 0x2545f4914f6cdd1du * (writer->index * STRESS_CONTEXTS + context + 1);
+    return writer;
+}
 
 static uint64_t fast_paths(const struct stress_writer *writer)
 {

@@ -8,13 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "stress.h"
-#include "supervised.h"
+#include "verify/stress/stress.h"
+#include "verify/supervised.h"
 
 #define HANG_SECONDS 8.0 /* how long the work may take to end when it has been told to */
-
-struct stress *stress;
-struct loaded_subject subject;
 
 static const char *const mode_name[STRESS_MODES] = {"default", "tunable-off", "half-registered"};
 

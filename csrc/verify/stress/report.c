@@ -1,8 +1,8 @@
 /* What came of it, as one JSON object on standard output. */
 #include <stdio.h>
 
-#include "stress.h"
-#include "supervised.h"
+#include "verify/stress/stress.h"
+#include "verify/supervised.h"
 
 static const char *const kind_name[STRESS_KINDS + 1] = {
     "main thread",    "registered thread", "unregistered thread", "vforking thread",  "vfork child",

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "arch.h"
-#include "random.h"
-#include "stress.h"
+#include "verify/random.h"
+#include "verify/stress/stress.h"
 
 #define SIGNALS_IN_A_ROW 4
 #define PAUSE_NANOSECONDS 20000 /* the workers are to work, too */

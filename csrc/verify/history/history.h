@@ -1,10 +1,10 @@
 /* What the parts of `history` share, and the record of an operation, which the driver reads (verify/history.py). */
-#ifndef RSM_VERIFY_HISTORY_H
-#define RSM_VERIFY_HISTORY_H
+#ifndef RSM_VERIFY_HISTORY_HISTORY_H
+#define RSM_VERIFY_HISTORY_HISTORY_H
 
 #include <stdint.h>
 
-#include "loaded_subject.h"
+#include "verify/loaded_subject.h"
 
 #define HISTORY_THREADS 4
 #define HISTORY_LOGS (HISTORY_THREADS + 1) /* the last is of who drains */
@@ -49,12 +49,12 @@ struct history { /* MAP_SHARED: the supervisor reads it whatever became of the w
     struct rsm_subject_node node[HISTORY_NODES];
 };
 
+void history_work(void); /* rounds.c */
+
+/* push_pop.c: one operation and its record. A hand holds nodes: it is a thread's, or its signal handler's. */
 extern struct history *history;
 extern struct loaded_subject subject;
 
-void history_work(void); /* history_rounds.c */
-
-/* history_operation.c: one operation and its record. A hand is who may hold nodes: a thread, or its signal handler. */
 struct history_hand {
     struct history_log *log;
     const volatile uint32_t *handled; /* counts the operations of the handlers that interrupt this hand */

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "rseq/own_registration.h"
-#include "stress.h"
-#include "supervised.h"
+#include "verify/stress/stress.h"
+#include "verify/supervised.h"
 
 #define REGIONS_MAX 8
 #define CPUS_PROVEN 4

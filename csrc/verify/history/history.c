@@ -6,13 +6,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "history.h"
-#include "supervised.h"
+#include "verify/history/history.h"
+#include "verify/supervised.h"
 
 #define HANG_SECONDS 8.0 /* how long a round may take */
-
-struct history *history;
-struct loaded_subject subject;
 
 static int fail(const char *problem)
 {

@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "rseq/allowed_cpus.h"
-#include "history.h"
-#include "random.h"
+#include "verify/history/history.h"
+#include "verify/random.h"
 #include "rseq/own_registration.h"
-#include "own_timer.h"
-#include "seconds.h"
+#include "verify/own_timer.h"
+#include "verify/seconds.h"
 
 #define OPERATIONS_EACH 32 /* in a round */
 #define SIGNAL_PERIOD_NANOSECONDS 50000

@@ -1,12 +1,12 @@
 /* What the parts of `stress` share. Everything that is counted lies in memory that is shared with fork children and
  * with the supervisor, who reports it whatever became of the process that worked. */
-#ifndef RSM_VERIFY_STRESS_H
-#define RSM_VERIFY_STRESS_H
+#ifndef RSM_VERIFY_STRESS_STRESS_H
+#define RSM_VERIFY_STRESS_STRESS_H
 
 #include <stdint.h>
 
 #include "rseq/allowed_cpus.h"
-#include "loaded_subject.h"
+#include "verify/loaded_subject.h"
 
 #define STRESS_WRITERS_MAX 64
 #define STRESS_NODES 256
@@ -16,7 +16,7 @@
 #define STRESS_FIRST_OF_KINDS 16
 #define STRESS_FIRST_OF_WRITERS 64
 #define STRESS_PROOF_COUNTER 8     /* what shows, before all else, whether fork children share the subject's data */
-#define STRESS_COLLISION_COUNTER 9 /* of stress_collide.c alone */
+#define STRESS_COLLISION_COUNTER 9 /* of collide.c alone */
 
 enum stress_mode { STRESS_DEFAULT, STRESS_TUNABLE_OFF, STRESS_HALF_REGISTERED, STRESS_MODES };
 
@@ -97,15 +97,20 @@ struct stress {
     struct rsm_subject_node node[STRESS_NODES];
 };
 
+/* operation.c */
 extern struct stress *stress; /* MAP_SHARED */
 extern struct loaded_subject subject;
 
-/* stress_run.c */
-void stress_work(void);
-int stress_stopped(void);
-struct stress_writer *stress_writer_new(enum stress_kind kind);
+static inline int stress_stopped(void)
+{
+    return (int)__atomic_load_n(&stress->stop, __ATOMIC_RELAXED);
+}
 
-/* stress_writer.c */
+/* run.c */
+void stress_work(void);
+
+/* writer.c */
+struct stress_writer *stress_writer_new(enum stress_kind kind);
 void stress_enter(struct stress_writer *writer);
 void stress_leave(struct stress_writer *writer);
 void stress_disturb(struct stress_writer *writer); /* from here on signals come, and their handlers work, too */
@@ -116,7 +121,7 @@ void stress_handle_signals(void);
 void stress_handle_crashes(void);
 uint64_t stress_subject_offset(uint64_t address); /* relative to where it is loaded; 0: not in it */
 
-/* stress_operation.c */
+/* operation.c */
 void stress_add(struct stress_book *book, unsigned counter);
 void stress_burst(struct stress_writer *writer, unsigned operations);
 void stress_work_for(struct stress_writer *writer, unsigned microseconds);
@@ -124,13 +129,13 @@ void stress_operation(struct stress_writer *writer, struct stress_book *book);
 void stress_push_spare(struct stress_book *book);
 int stress_drain(struct stress_book *book);
 
-/* stress_share.c */
+/* share.c */
 void stress_share(struct stress_writer *writer);
 
-/* stress_collide.c */
+/* collide.c */
 void stress_collide(double seconds);
 
-/* stress_threads.c, stress_children.c, stress_disturb.c: bodies of threads */
+/* thread_workers.c, child_workers.c, disturb.c: bodies of threads */
 void *stress_registered(void *writer);
 void *stress_unregistered(void *writer);
 void *stress_churn(void *writers);
@@ -139,7 +144,7 @@ void *stress_forking(void *writers);
 void *stress_signals(void *unused);
 void *stress_migrations(void *unused);
 
-/* stress_report.c */
+/* report.c */
 struct supervised;
 void stress_report(const struct supervised *outcome);
 

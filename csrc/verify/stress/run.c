@@ -4,8 +4,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "stress.h"
-#include "seconds.h"
+#include "verify/stress/stress.h"
+#include "verify/seconds.h"
 
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
@@ -16,21 +16,6 @@ static struct {
     pthread_t thread[THREADS_MAX];
     int count;
 } workers, disturbers;
-
-int stress_stopped(void)
-{
-    return (int)__atomic_load_n(&stress->stop, __ATOMIC_RELAXED);
-}
-
-struct stress_writer *stress_writer_new(enum stress_kind kind)
-{
-    struct stress_writer *writer = &stress->writer[stress->writers];
-    writer->kind = kind;
-    writer->index = stress->writers++;
-    for (unsigned context = 0; context < STRESS_CONTEXTS; context++)
-        writer->book[context].random = 0x2545f4914f6cdd1du * (writer->index * STRESS_CONTEXTS + context + 1);
-    return writer;
-}
 
 static void start_worker(void *(*body)(void *), void *argument)
 {
