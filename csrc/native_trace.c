@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "native.h"
-#include "arch/x86_64_task.h"
+#include "arch/x86_64_ptrace.h"
 
 /* Linux 4.4, commit f8e529ed941b; Linux 5.3, commit 201766a20e30; Linux 5.13, commit 90f093fa8ea4; libc headers may be
  * older. */
@@ -184,7 +184,7 @@ static uint64_t now(void)
 static void describe_stop(const siginfo_t *found, struct rsm_stop *stop)
 {
     siginfo_t cause = {0};
-    struct rsm_task_gate gate = {0, 0, 0};
+    struct rsm_trap trap;
     *stop = (struct rsm_stop){.tid = (uint32_t)found->si_pid, .signal = (uint32_t)found->si_status & 0x7f};
     if (found->si_code == CLD_EXITED || found->si_code == CLD_KILLED || found->si_code == CLD_DUMPED) {
         stop->ended = 1;
@@ -192,13 +192,13 @@ static void describe_stop(const siginfo_t *found, struct rsm_stop *stop)
         return;
     }
     stop->event = (uint32_t)found->si_status >> 8;
-    if (rsm_task_gate(found->si_pid, &gate) == 0)
-        stop->program_counter = gate.program_counter;
+    rsm_trap_read(found->si_pid, &trap);
+    stop->program_counter = trap.program_counter;
     if (stop->event || stop->signal != SIGTRAP || ptrace(PTRACE_GETSIGINFO, found->si_pid, 0, &cause) != 0)
         return;
     stop->stepped = cause.si_code != SI_KERNEL; /* which is a breakpoint's (arch/x86/kernel/traps.c, do_int3_user) */
-    stop->at_gate = !stop->stepped && gate.magic == RSM_GATE_MAGIC;
-    stop->role = gate.role;
+    stop->at_gate = !stop->stepped && trap.magic == RSM_GATE_MAGIC;
+    stop->role = trap.argument[0];
 }
 
 /* Gives the processor up for a moment: the task that is waited for may need this very one. Where that cost much, other

@@ -10,9 +10,12 @@
 #define RSM_PROBE_H
 
 #include "log.h"
+#include "probe_traps.h"
 #include "registry.h"
 #include "subject_split.h"
 #include "trial.h"
+
+_Static_assert(RSM_BUILD_ID_SIZE == RSM_BUILD_ID_LENGTH, "a record holds a whole build id");
 
 #define RSM_PROBE_ADDS 8 /* adds at each firing */
 #define RSM_STABLE_READS 16

@@ -5,8 +5,6 @@
 
 #include <stdint.h>
 
-#include "record.h"
-
 /* Returns what the kernel returns: -4095 to -1 is a negated errno. There is no errno here: it lives in TLS. */
 static inline long rsm_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -28,6 +26,7 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_PRCTL 167
 #define RSM_SYS_RSEQ 293
 
+#define RSM_AUDIT_ARCH 0xc00000b7u /* AUDIT_ARCH_AARCH64 of linux/audit.h */
 #define RSM_RELATIVE 1027 /* R_AARCH64_RELATIVE: the load address plus an addend (aaelf64, Dynamic relocations) */
 
 /* TPIDR_EL0, 0 where it is not set. Every program may read it. */

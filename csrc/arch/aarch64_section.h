@@ -4,7 +4,6 @@
 #define RSM_ARCH_AARCH64_SECTION_H
 
 #include "critical_section.h"
-#include "record.h"
 
 /* The signature that glibc registers with (sysdeps/unix/sysv/linux/aarch64/bits/rseq.h RSEQ_SIG): brk 0x45e0, which
  * must stand directly before an abort handler. Instructions are little-endian whatever data are. */
@@ -92,26 +91,26 @@ out:
     return commit;
 }
 
-/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others follow in steps of
- * 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is left as it is, which is
- * right only for an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next
- * preemption. RSM_COMMIT_MOVED: cpu_id is no CPU; -1 and -2 are none, because they are compared as unsigned numbers. */
+/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others, `cpus` in
+ * all, follow in steps of 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is
+ * left as it is, which is right only for an object that is never unloaded (-z nodelete): the kernel reads the
+ * descriptor at the next preemption. RSM_COMMIT_MOVED: cpu_id is not below `cpus`; -1 and -2 are not, because they are
+ * compared as unsigned numbers. */
 static inline enum rsm_commit rsm_section_add_here(struct rsm_rseq_area *area, uint64_t *first, uint8_t shift,
-                                                   uint64_t n)
+                                                   uint32_t cpus, uint64_t n)
 {
-    __asm__ goto(
-        RSM_SECTION_OPEN_RELOCATED "772: ldr w10, [%[area], #4]\n\t" /* cpu_id */
-                                   "cmp w10, %w[cpus]\n\t"
-                                   "b.hs 777f\n\t"
-                                   "lsl x10, x10, %x[shift]\n\t"
-                                   "ldr x11, [%[first], x10]\n\t"
-                                   "add x11, x11, %[n]\n\t"
-                                   "str x11, [%[first], x10]\n\t" /* the commit */
-                                   "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
-        :
-        : [area] "r"(area), [first] "r"(first), [shift] "r"((uint64_t)shift), [n] "r"(n), [cpus] "r"(RSM_CPU_MAX)
-        : "x9", "x10", "x11", "memory", "cc"
-        : moved, aborted);
+    __asm__ goto(RSM_SECTION_OPEN_RELOCATED "772: ldr w10, [%[area], #4]\n\t" /* cpu_id */
+                                            "cmp w10, %w[cpus]\n\t"
+                                            "b.hs 777f\n\t"
+                                            "lsl x10, x10, %x[shift]\n\t"
+                                            "ldr x11, [%[first], x10]\n\t"
+                                            "add x11, x11, %[n]\n\t"
+                                            "str x11, [%[first], x10]\n\t" /* the commit */
+                                            "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
+                 :
+                 : [area] "r"(area), [first] "r"(first), [shift] "r"((uint64_t)shift), [n] "r"(n), [cpus] "r"(cpus)
+                 : "x9", "x10", "x11", "memory", "cc"
+                 : moved, aborted);
     return RSM_COMMIT_DONE;
 moved:
     return RSM_COMMIT_MOVED;

@@ -9,7 +9,6 @@
 #define RSM_ARCH_X86_64_SECTION_H
 
 #include "critical_section.h"
-#include "record.h"
 
 /* The signature that glibc registers with (sys/rseq.h RSEQ_SIG); it must stand directly before an abort handler. */
 #define RSM_RSEQ_SIGNATURE 0x53053053
@@ -85,12 +84,13 @@ out:
     return commit;
 }
 
-/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others follow in steps of
- * 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is left as it is, which is
- * right only for an object that is never unloaded (-z nodelete): the kernel reads the descriptor at the next
- * preemption. RSM_COMMIT_MOVED: cpu_id is no CPU; -1 and -2 are none, because they are compared as unsigned numbers. */
+/* Adds n to this CPU's counter, wherever this thread is: `first` is CPU 0's, and those of the others, `cpus` in
+ * all, follow in steps of 1 << shift bytes. For where the relocations of this object are known to be done. rseq_cs is
+ * left as it is, which is right only for an object that is never unloaded (-z nodelete): the kernel reads the
+ * descriptor at the next preemption. RSM_COMMIT_MOVED: cpu_id is not below `cpus`; -1 and -2 are not, because they are
+ * compared as unsigned numbers. */
 static inline enum rsm_commit rsm_section_add_here(struct rsm_rseq_area *area, uint64_t *first, uint8_t shift,
-                                                   uint64_t n)
+                                                   uint32_t cpus, uint64_t n)
 {
     __asm__ goto(RSM_SECTION_OPEN_RELOCATED "772: movl 4(%[area]), %%eax\n\t" /* cpu_id */
                                             "cmpl %[cpus], %%eax\n\t"
@@ -99,7 +99,7 @@ static inline enum rsm_commit rsm_section_add_here(struct rsm_rseq_area *area, u
                                             "addq %[n], (%[first], %%rax)\n\t" /* the commit */
                                             "773:\n\t" RSM_SECTION_EXIT(777, "moved") RSM_SECTION_ABORT("aborted")
                  :
-                 : [area] "r"(area), [first] "r"(first), [shift] "cI"(shift), [n] "er"(n), [cpus] "i"(RSM_CPU_MAX)
+                 : [area] "r"(area), [first] "r"(first), [shift] "cI"(shift), [n] "er"(n), [cpus] "ri"(cpus)
                  : "rax", "memory", "cc"
                  : moved, aborted);
     return RSM_COMMIT_DONE;

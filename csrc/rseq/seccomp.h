@@ -4,7 +4,6 @@
 #ifndef RSM_RSEQ_SECCOMP_H
 #define RSM_RSEQ_SECCOMP_H
 
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -20,7 +19,7 @@ static inline int rsm_filter_rseq(int answer)
     uint32_t action = answer == RSM_FILTER_KILLS ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | (uint32_t)answer;
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RSM_AUDIT_ARCH, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RSM_SYS_RSEQ, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, action),

@@ -18,6 +18,16 @@ static uint32_t section_at(const struct rsm_log *log, uint64_t address)
     return i;
 }
 
+int rsm_is_stepped(const struct rsm_job *job, pid_t tid)
+{
+    return job->step.tid == tid || (job->request->traced == RSM_TRACED_STEPPED && job->free != tid);
+}
+
+void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal)
+{
+    ptrace(rsm_is_stepped(job, tid) ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
+}
+
 void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base)
 {
     job->step = (struct rsm_step_state){.tid = tid, .stage = stage, .base = base, .section = job->log->section_count};

@@ -41,26 +41,16 @@ static void look_at_registration(struct rsm_job *job, pid_t tid, uint32_t stage)
     record->oracle_present = 1;
 }
 
-static int is_stepped(const struct rsm_job *job, pid_t tid)
-{
-    return job->step.tid == tid || (job->request->traced == RSM_TRACED_STEPPED && job->free != tid);
-}
-
 /* A single step, and not a breakpoint instruction: the latter's si_code is SI_KERNEL (arch/x86/kernel/traps.c). */
 static int is_step(const struct rsm_job *job, pid_t tid)
 {
     siginfo_t information = {0};
-    if (!is_stepped(job, tid))
+    if (!rsm_is_stepped(job, tid))
         return 0;
     if (job->step.tid != tid && !__atomic_load_n(&job->log->stopping, __ATOMIC_RELAXED))
         return 1; /* no probe has said that it is about to stop */
     return ptrace(PTRACE_GETSIGINFO, tid, 0, &information) == 0 &&
            (information.si_code == TRAP_TRACE || information.si_code == TRAP_BRKPT);
-}
-
-void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal)
-{
-    ptrace(is_stepped(job, tid) ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
 }
 
 /* Returns whether the SIGTRAP was one of ours; then the task goes on. */
@@ -73,19 +63,31 @@ static int serve_trap(struct rsm_job *job, pid_t tid)
             rsm_trace_go_on(job, tid, 0);
         return 1;
     }
-    struct rsm_trap trap = rsm_trap_read(tid);
-    if (trap.magic == RSM_TRAP_STEP) {
-        rsm_step_start(job, tid, trap.stage, trap.base);
-    } else if (trap.magic == RSM_TRAP_STEP_END) {
+    struct rsm_trap trap;
+    if (rsm_trap_read(tid, &trap) != 0 || trap.argument[0] >= RSM_STAGE_MAX)
+        return 0;
+    uint32_t stage = (uint32_t)trap.argument[0];
+    switch (trap.magic) {
+    case RSM_TRAP_STEP:
+        rsm_step_start(job, tid, stage, trap.argument[1]);
+        return 1;
+    case RSM_TRAP_STEP_END:
         rsm_step_stop(job, tid);
-    } else if (trap.magic) {
-        if (trap.magic == RSM_TRAP_MAGIC)
-            look_at_registration(job, tid, trap.stage);
-        else
-            job->free = trap.magic == RSM_TRAP_FREE ? tid : 0;
-        rsm_trace_go_on(job, tid, 0);
+        return 1;
+    case RSM_TRAP_MAGIC:
+        look_at_registration(job, tid, stage);
+        break;
+    case RSM_TRAP_FREE:
+        job->free = tid;
+        break;
+    case RSM_TRAP_FREE_END:
+        job->free = 0;
+        break;
+    default:
+        return 0;
     }
-    return trap.magic != 0;
+    rsm_trace_go_on(job, tid, 0);
+    return 1;
 }
 
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status)

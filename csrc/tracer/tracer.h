@@ -38,6 +38,9 @@ int rsm_spawn(struct rsm_job *job);
 /* Handles one wait status of a traced task and lets it go on. */
 void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
 
+/* Whether a task is single-stepped: it is the one whose add is, or all tasks are. */
+int rsm_is_stepped(const struct rsm_job *job, pid_t tid);
+
 /* Lets a stopped task go on: in single steps, where it or everything is single-stepped. */
 void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal);
 

@@ -5,9 +5,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
+#include "arch/x86_64_context.h"
 #include "rseq/own_registration.h"
 #include "verify/own_timer.h"
 #include "verify/random.h"
@@ -147,8 +147,7 @@ static void on_crash(int number, siginfo_t *information, void *context)
     int32_t none = 0;
     (void)information;
     if (__atomic_compare_exchange_n(&stress->crash.signal, &none, number, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-        stress->crash.instruction =
-            stress_subject_offset((uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
+        stress->crash.instruction = stress_subject_offset(rsm_interrupted_at(context));
         stress->crash.kind = writer ? writer->kind : STRESS_KINDS;
         stress->crash.context = writer ? writer->context : STRESS_BODY;
     }
