@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "rseq/own_registration.h"
-#include "verify/stress/resume.h"
+#include "arch/x86_64_resume.h"
 #include "verify/random.h"
 #include "verify/stress/stress.h"
 #include "verify/seconds.h"

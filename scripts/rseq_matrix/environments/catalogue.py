@@ -1,8 +1,8 @@
 """The environments: what can surround a process, how it is brought about, and what that means for rseq.
 
 Each is a real one. What a program is wrapped in is a command line; what no command can do from outside, the scenarios'
-programs do themselves in main() (csrc/host/surroundings.c). `enter` (csrc/environment/enter.c) is the last step before
-a program: it installs filters, and gives the program variables that the tool around it must not see, LD_PRELOAD.
+programs do themselves in main() (csrc/host/host_environment.c). `enter` (csrc/environment/enter.c) is the last step
+before a program: it installs filters, and gives the program variables that the tool around it must not see, LD_PRELOAD.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TUNABLE_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ALL = "all"
 """Stands for every environment."""
 
-OWN_AREA, LATE_FILTER = int(lib.RSM_SURROUNDING_OWN_AREA), int(lib.RSM_SURROUNDING_LATE_FILTER)
+OWN_AREA, LATE_FILTER = int(lib.RSM_HOST_OWN_AREA), int(lib.RSM_HOST_LATE_FILTER)
 NOT_TRACED, TRACED, STEPPED = int(lib.RSM_TRACED_NOT), int(lib.RSM_TRACED_RECORDS), int(lib.RSM_TRACED_STEPPED)
 SCRATCH = "secure-root"
 """A directory of the build, for a mount."""
@@ -122,8 +122,8 @@ class Environment:
     """An object that is preloaded behind the scenario's own."""
     stand_in: str = ""
     """An object that does, preloaded, for any program what the scenarios' programs do themselves."""
-    surroundings: int = 0
-    """What the program does itself: a set of enum rsm_surrounding."""
+    host_environment: int = 0
+    """What the program does itself: a set of enum rsm_host_environment."""
     trace: int = TRACED
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
     log_in_file: bool = False
@@ -146,12 +146,12 @@ class Environment:
     @property
     def own_area(self) -> bool:
         """Return whether the program registers areas of its own."""
-        return bool(self.surroundings & OWN_AREA)
+        return bool(self.host_environment & OWN_AREA)
 
     @property
     def late_filter(self) -> bool:
         """Return whether rseq(2) is refused from main() on."""
-        return bool(self.surroundings & LATE_FILTER)
+        return bool(self.host_environment & LATE_FILTER)
 
     @property
     def stepped(self) -> bool:
@@ -178,7 +178,7 @@ _ALL = (
         "self-registered",
         "rseq is switched off in libc, and the program registers areas of its own, as with librseq",
         TUNABLE_OFF,
-        surroundings=OWN_AREA,
+        host_environment=OWN_AREA,
         stand_in="rsm_own_area.so",
         tunable_off=True,
     ),
@@ -194,7 +194,7 @@ _ALL = (
     Environment(
         "seccomp-late",
         "the program installs such a filter in main()",
-        surroundings=LATE_FILTER,
+        host_environment=LATE_FILTER,
         stand_in="rsm_late_filter.so",
     ),
     Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",), sign="SIGSYS"),

@@ -8,20 +8,21 @@
 #include "rseq/seccomp.h"
 #include "rseq/own_area.h"
 
+/* The set of enum rsm_host_environment that this process is to bring about. */
 static uint32_t wanted(void)
 {
     struct rsm_log *log = rsm_log_map();
     if (!log)
         return 0;
-    uint32_t surroundings = log->surroundings;
+    uint32_t parts = log->host_environment;
     rsm_log_unmap(log);
-    return surroundings;
+    return parts;
 }
 
 void rsm_environment_enter(void)
 {
     rsm_thread_begins();
-    if (wanted() & RSM_SURROUNDING_LATE_FILTER && rsm_filter_rseq(EPERM) != 0)
+    if (wanted() & RSM_HOST_LATE_FILTER && rsm_filter_rseq(EPERM) != 0)
         _exit(1);
 }
 
@@ -33,6 +34,6 @@ void rsm_main_begins(void)
 
 void rsm_thread_begins(void)
 {
-    if (wanted() & RSM_SURROUNDING_OWN_AREA && rsm_own_area_register() != 0)
+    if (wanted() & RSM_HOST_OWN_AREA && rsm_own_area_register() != 0)
         _exit(1);
 }

@@ -4,8 +4,8 @@
  *
  * Only for a handler that runs with the signal mask of the interrupted code (SA_NODEFER, an empty sa_mask) and on the
  * same stack. */
-#ifndef RSM_VERIFY_STRESS_RESUME_H
-#define RSM_VERIFY_STRESS_RESUME_H
+#ifndef RSM_ARCH_X86_64_RESUME_H
+#define RSM_ARCH_X86_64_RESUME_H
 
 #include <stdint.h>
 #include <ucontext.h>
