@@ -51,18 +51,21 @@ static inline long rsm_open(const char *path)
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,
- * against the same address computed from the instruction pointer. */
+ * against the same address computed from the instruction pointer.
+ *
+ *     canary: the address of canary                in .data.rel.rsm_canary
+ *     %[stored] = *canary, %[computed] = &canary   equal if the relocation of the pointer is done */
 static inline uint32_t rsm_own_relocations_done(void)
 {
     uint64_t stored, computed;
-    __asm__("adrp %1, 771f\n\t"
-            "add %1, %1, :lo12:771f\n\t"
-            "ldr %0, [%1]\n\t"
+    __asm__("adrp %[computed], .Lrsm_canary%=\n\t"
+            "add %[computed], %[computed], :lo12:.Lrsm_canary%=\n\t"
+            "ldr %[stored], [%[computed]]\n\t"
             ".pushsection .data.rel.rsm_canary, \"aw\"\n\t"
-            ".balign 8\n\t"
-            "771: .quad 771b\n\t"
+            ".balign 8\n"
+            ".Lrsm_canary%=: .quad .Lrsm_canary%=\n\t"
             ".popsection"
-            : "=&r"(stored), "=&r"(computed)
+            : [stored] "=&r"(stored), [computed] "=&r"(computed)
             :
             : "memory");
     return stored == computed;

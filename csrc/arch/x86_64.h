@@ -81,17 +81,20 @@ static inline void rsm_trap_with(uint64_t magic, uint64_t first, uint64_t second
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,
- * against the same address computed from the instruction pointer. */
+ * against the same address computed from the instruction pointer.
+ *
+ *     canary: the address of canary                in .data.rel.rsm_canary
+ *     %[stored] = *canary, %[computed] = &canary   equal if the relocation of the pointer is done */
 static inline uint32_t rsm_own_relocations_done(void)
 {
     uint64_t stored, computed;
-    __asm__("leaq 771f(%%rip), %1\n\t"
-            "movq 771f(%%rip), %0\n\t"
+    __asm__("leaq .Lrsm_canary%=(%%rip), %[computed]\n\t"
+            "movq .Lrsm_canary%=(%%rip), %[stored]\n\t"
             ".pushsection .data.rel.rsm_canary, \"aw\"\n\t"
-            ".balign 8\n\t"
-            "771: .quad 771b\n\t"
+            ".balign 8\n"
+            ".Lrsm_canary%=: .quad .Lrsm_canary%=\n\t"
             ".popsection"
-            : "=r"(stored), "=r"(computed)
+            : [stored] "=r"(stored), [computed] "=r"(computed)
             :
             : "memory");
     return stored == computed;

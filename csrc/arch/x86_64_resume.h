@@ -14,10 +14,21 @@ struct resume_line {
     uint64_t word;
 } __attribute__((aligned(64)));
 
-/* Restores the floating point state (the part that XSAVE wrote is there if the kernel says so: FP_XSTATE_MAGIC1,
- * asm/sigcontext.h), stores to `count` lines, then restores the registers. The return address and rdi go below the red
- * zone of the interrupted function (psABI 3.2.2), from where they are popped. The offsets are those of
- * uc_mcontext.gregs (sys/ucontext.h). */
+/* registers in rdi, floating_point in rsi, line in rdx, count in rcx. Does not return; clobbers nothing that the
+ * interrupted code has.
+ *
+ *                      if (!floating_point) goto stores
+ *                      if (XSAVE did not write it) goto fxsave         the kernel says so: FP_XSTATE_MAGIC1
+ *                      xrstor, goto stores
+ *     fxsave:          fxrstor
+ *     stores:          if (count == 0) goto registers
+ *                      line++->word = count--
+ *                      goto stores
+ *     registers:       store rip and rdi below the red zone of the interrupted function (psABI 3.2.2)
+ *                      restore the flags and all registers but rsp, rip and rdi
+ *                      rsp = where rdi was stored, pop rdi, return to rip and give the red zone back
+ *
+ * The offsets are those of uc_mcontext.gregs (sys/ucontext.h) and of asm/sigcontext.h. */
 _Noreturn void resume_registers(const greg_t *registers, const void *floating_point, struct resume_line *line,
                                 uint64_t count) __attribute__((visibility("hidden")));
 
@@ -28,24 +39,27 @@ _Noreturn void resume_registers(const greg_t *registers, const void *floating_po
     ".type resume_registers, @function\n"                                                                              \
     "resume_registers:\n\t"                                                                                            \
     "testq %rsi, %rsi\n\t"                                                                                             \
-    "jz 2f\n\t"                                                                                                        \
+    "jz .Lresume_stores\n\t"                                                                                           \
     "cmpl $0x46505853, 464(%rsi)\n\t"                                                                                  \
-    "jne 1f\n\t"                                                                                                       \
+    "jne .Lresume_fxsave\n\t"                                                                                          \
     "movq %rdx, %r8\n\t"                                                                                               \
     "movl $0xe7, %eax\n\t" /* x87, SSE, AVX, AVX-512 */                                                                \
     "xorl %edx, %edx\n\t"                                                                                              \
     "xrstor64 (%rsi)\n\t"                                                                                              \
     "movq %r8, %rdx\n\t"                                                                                               \
-    "jmp 2f\n\t"                                                                                                       \
-    "1: fxrstor64 (%rsi)\n"                                                                                            \
-    "2: testq %rcx, %rcx\n\t"                                                                                          \
-    "jz 3f\n\t"                                                                                                        \
+    "jmp .Lresume_stores\n\t"                                                                                          \
+    ".Lresume_fxsave:\n\t"                                                                                             \
+    "fxrstor64 (%rsi)\n"                                                                                               \
+    ".Lresume_stores:\n\t"                                                                                             \
+    "testq %rcx, %rcx\n\t"                                                                                             \
+    "jz .Lresume_registers\n\t"                                                                                        \
     "movq %rcx, (%rdx)\n\t"                                                                                            \
     "addq $64, %rdx\n\t"                                                                                               \
     "decq %rcx\n\t"                                                                                                    \
-    "jmp 2b\n"                                                                                                         \
-    "3: movq 120(%rdi), %rcx\n\t" /* rsp */                                                                            \
-    "movq 128(%rdi), %rdx\n\t"    /* rip */                                                                            \
+    "jmp .Lresume_stores\n"                                                                                            \
+    ".Lresume_registers:\n\t"                                                                                          \
+    "movq 120(%rdi), %rcx\n\t" /* rsp */                                                                               \
+    "movq 128(%rdi), %rdx\n\t" /* rip */                                                                               \
     "movq %rdx, -136(%rcx)\n\t"                                                                                        \
     "movq 64(%rdi), %rdx\n\t" /* rdi */                                                                                \
     "movq %rdx, -144(%rcx)\n\t"                                                                                        \
