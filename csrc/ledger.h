@@ -5,6 +5,7 @@
 #define RSM_LEDGER_H
 
 #include "arch.h"
+#include "record.h"
 
 #define RSM_LEDGER_ADDRESS 0x10725e900000ul
 #define RSM_LEDGER_MAGIC 0x72656764656c6d72ul

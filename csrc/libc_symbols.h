@@ -11,12 +11,14 @@
 
 #include "auxiliary_vector.h"
 
+#define RSM_BUILD_ID_LENGTH 20 /* of a SHA-1, as linkers make it */
+
 struct rsm_libc_symbols { /* null: this libc has none */
     const int64_t *rseq_offset;
     const uint32_t *rseq_size;
     const uint32_t *rseq_flags;
     uint32_t has_build_id;
-    uint8_t build_id[RSM_BUILD_ID_SIZE]; /* of the dynamic linker */
+    uint8_t build_id[RSM_BUILD_ID_LENGTH]; /* of the dynamic linker */
 };
 
 #ifdef RSM_STATIC
@@ -102,8 +104,8 @@ static inline void rsm_build_id_read(struct rsm_libc_symbols *symbols, const uin
     while (note + sizeof(Elf64_Nhdr) <= end) {
         const Elf64_Nhdr *header = (const Elf64_Nhdr *)note;
         const uint8_t *description = note + sizeof(*header) + ((header->n_namesz + 3) & ~3u);
-        if (header->n_type == NT_GNU_BUILD_ID && header->n_descsz == RSM_BUILD_ID_SIZE) {
-            for (int i = 0; i < RSM_BUILD_ID_SIZE; i++)
+        if (header->n_type == NT_GNU_BUILD_ID && header->n_descsz == RSM_BUILD_ID_LENGTH) {
+            for (int i = 0; i < RSM_BUILD_ID_LENGTH; i++)
                 symbols->build_id[i] = description[i];
             symbols->has_build_id = 1;
             return;

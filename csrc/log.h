@@ -5,6 +5,7 @@
 #define RSM_LOG_H
 
 #include "arch.h"
+#include "record.h"
 
 /* Null where the process was not started by the driver, or by another version of it. */
 static inline struct rsm_log *rsm_log_map(void)

@@ -96,9 +96,9 @@ struct rsm_record {
 };
 
 /* what a host brings about itself in main(), because nothing from outside can */
-enum rsm_surrounding {
-    RSM_SURROUNDING_OWN_AREA = 1,    /* it registers an area of its own, in main() and in each thread */
-    RSM_SURROUNDING_LATE_FILTER = 2, /* a seccomp filter that refuses rseq(2) with EPERM */
+enum rsm_host_environment {
+    RSM_HOST_OWN_AREA = 1,    /* it registers an area of its own, in main() and in each thread */
+    RSM_HOST_LATE_FILTER = 2, /* a seccomp filter that refuses rseq(2) with EPERM */
 };
 
 /* which subject the probes let add */
@@ -181,11 +181,11 @@ struct rsm_log {
     uint32_t adds;     /* at each stage, for a subject of verify's */
     uint32_t section_count;
     uint32_t watched_count;
-    uint32_t surroundings; /* set of enum rsm_surrounding */
-    int32_t program_pid;   /* of the program, where another one starts it; 0: it is the one that the tracer started */
-    uint32_t stopping;     /* threads that are about to stop for the tracer, or have just stopped */
-    uint32_t stepped;      /* 1: the tracer single-steps every instruction of every task */
-    uint32_t padding[2];   /* to a cache line */
+    uint32_t host_environment; /* set of enum rsm_host_environment */
+    int32_t program_pid; /* of the program, where another one starts it; 0: it is the one that the tracer started */
+    uint32_t stopping;   /* threads that are about to stop for the tracer, or have just stopped */
+    uint32_t stepped;    /* 1: the tracer single-steps every instruction of every task */
+    uint32_t padding[2]; /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_trial trial[RSM_STAGE_MAX];

@@ -4,6 +4,7 @@
 #define RSM_SABOTAGE_H
 
 #include "arch.h"
+#include "record.h"
 
 #ifdef RSM_SABOTAGE_BUILD
 

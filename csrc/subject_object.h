@@ -9,6 +9,7 @@
 #include <link.h>
 
 #include "libc_symbols.h"
+#include "record.h"
 #include "subject_functions.h"
 
 #define RSM_COPIES_MAX 8

@@ -7,6 +7,8 @@
 #define RSM_TRIAL_H
 
 #include "ledger.h"
+#include "log.h"
+#include "probe_traps.h"
 #ifdef RSM_STATIC
 #include "subject_linked.h"
 #else

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "kernel/filter.h"
+#include "rseq/seccomp.h"
 
 __attribute__((constructor)) static void refuse(void)
 {

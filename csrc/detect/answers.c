@@ -1,5 +1,5 @@
 /* Prints what rseq(2) answers to a senseless request (kernel_query.h) here, and once more after execve(): not every
- * emulator follows a program into its next image. The first image also prints by what signs the surroundings show, a
+ * emulator follows a program into its next image. The first image also prints by what the environment shows, a
  * line each: the name that the kernel has for the task ("name:"; an emulator's task has the emulator's), who traces it
  * ("tracer:"), a kernel that is gVisor's ("kernel:gVisor"), an object of ours that was preloaded ("object:"). */
 #define _GNU_SOURCE

@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 #include "doctor/report.h"
 
 #define QUERY 0

@@ -18,8 +18,8 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 #include "doctor/report.h"
 
 /* Linux 7.0, commit 28621ec2d46c; libc headers may be older. */

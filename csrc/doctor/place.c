@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 #include "doctor/report.h"
 
 static unsigned count;

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "environment/become.h"
-#include "kernel/filter.h"
+#include "rseq/seccomp.h"
 
 #define KEPT_OUTPUT 198
 #define KEPT_ERROR 197

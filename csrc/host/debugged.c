@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 #include "arch/x86_64_debugged.h"
 #include "host.h"
-#include "own_area.h"
+#include "rseq/own_area.h"
 #include "probe_libc.h"
 
 #define TRIES 16

@@ -21,7 +21,8 @@ static inline void rsm_reach(enum rsm_reached reached)
 }
 
 /* Each host calls the first when main() begins, and the second at the start of each thread: they bring about what of
- * the environment a program has to do itself (enum rsm_surrounding). The third is the first without rsm_reach(). */
+ * the environment a program has to do itself (enum rsm_host_environment). The third is the first without rsm_reach().
+ */
 void rsm_main_begins(void);
 void rsm_thread_begins(void);
 void rsm_environment_enter(void);

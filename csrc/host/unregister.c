@@ -4,7 +4,7 @@
  * nothing to undo, but what the program registered itself. libc may be used. */
 #define _GNU_SOURCE
 #include "host.h"
-#include "own_area.h"
+#include "rseq/own_area.h"
 #include "probe_libc.h"
 
 int main(void)

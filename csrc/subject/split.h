@@ -9,6 +9,7 @@
 #define RSM_SUBJECT_SPLIT_COUNTERS_H
 
 #include "protection.h"
+#include "record.h"
 
 #define RSM_SPLIT_SHIFT 11 /* of the bytes of a CPU's counters */
 
@@ -61,7 +62,7 @@ static __attribute__((noinline)) void rsm_split_counters_add_unconfirmed(unsigne
 /* One try, in a thread that is known to be protected. */
 static inline enum rsm_commit rsm_split_counters_try(const struct rsm_thread *thread, unsigned counter, uint64_t n)
 {
-    return rsm_section_add_here(thread->area, &rsm_split_on_cpu[0].of[counter], RSM_SPLIT_SHIFT, n);
+    return rsm_section_add_here(thread->area, &rsm_split_on_cpu[0].of[counter], RSM_SPLIT_SHIFT, RSM_CPU_MAX, n);
 }
 
 /* Adds n to a counter, for code that runs where its own TLS is set up: not in an IFUNC resolver or an audit library.

@@ -9,6 +9,7 @@
 #define RSM_SUBJECT_STACK_H
 
 #include "protection.h"
+#include "record.h"
 
 #define RSM_SHARED_STACK (-1)
 

@@ -68,7 +68,7 @@ static int serve(struct rsm_job *job, int driver, int child_signal, uint64_t dea
     for (;;) {
         pid_t pid = waitpid(-1, &status, __WALL | WNOHANG);
         if (pid > 0 && WIFSTOPPED(status)) {
-            rsm_trace_event(job, pid, status);
+            rsm_serve_stop(job, pid, status);
         } else if (pid == job->reply.pid) {
             job->reply.wait_status = status;
             return 1;

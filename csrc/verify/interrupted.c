@@ -19,9 +19,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "arch/x86_64_gate.h"
-#include "loaded_subject.h"
-#include "own_registration.h"
+#include "arch/x86_64_context.h"
+#include "verify/loaded_subject.h"
+#include "verify/mailbox.h"
+#include "rseq/own_registration.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */
 
@@ -146,7 +147,7 @@ static void *play(void *role)
     uint32_t number = (uint32_t)(uintptr_t)role;
     mailbox->box[number].tid = (uint32_t)syscall(SYS_gettid);
     for (;;) {
-        rsm_gate(number);
+        rsm_trap(RSM_GATE_MAGIC, number); /* the gate */
         obey(number);
     }
     return NULL;

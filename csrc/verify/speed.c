@@ -18,8 +18,8 @@
 #define RSM_CHILDLESS
 #include "subject/split.h"
 
-#include "loaded_subject.h"
-#include "own_registration.h"
+#include "verify/loaded_subject.h"
+#include "rseq/own_registration.h"
 
 #define CACHE_LINE_SHIFT 6
 
@@ -36,7 +36,7 @@ static __attribute__((noinline)) void alone(void)
 {
     struct rsm_rseq_area *mine = area;
     for (unsigned long i = times; i > 0; i--)
-        while (rsm_section_add_here(mine, &counter[0].count, CACHE_LINE_SHIFT, 1) != RSM_COMMIT_DONE)
+        while (rsm_section_add_here(mine, &counter[0].count, CACHE_LINE_SHIFT, RSM_CPU_MAX, 1) != RSM_COMMIT_DONE)
             ;
 }
 
@@ -48,7 +48,7 @@ static __attribute__((noinline)) void inlined(void)
 
 static __attribute__((noinline)) void increment(unsigned which, uint64_t n)
 {
-    while (rsm_section_add_here(area, &counter[0].count + which, CACHE_LINE_SHIFT, n) != RSM_COMMIT_DONE)
+    while (rsm_section_add_here(area, &counter[0].count + which, CACHE_LINE_SHIFT, RSM_CPU_MAX, n) != RSM_COMMIT_DONE)
         ;
 }
 

@@ -1,0 +1,38 @@
+/* This thread's registration with the kernel: whether there is one, and taking away the one that libc made. */
+#ifndef RSM_RSEQ_OWN_REGISTRATION_H
+#define RSM_RSEQ_OWN_REGISTRATION_H
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "registration.h"
+#include "kernel_query.h"
+
+/* Whoever owns the area. No signal handler may see the trial's area registered. */
+static inline int kernel_has_area(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = rsm_trial_registration();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == RSM_EINVAL;
+}
+
+struct own_area { /* that was taken away; length 0: there was none */
+    struct rsm_rseq_area *area;
+    uint32_t length;
+};
+
+static inline struct own_area unregister_area(void)
+{
+    struct rsm_registration registration;
+    int error;
+    rsm_registration_find(&registration);
+    uint32_t length = rsm_query_area(registration.area, &error);
+    if (length)
+        rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
+    return (struct own_area){registration.area, length};
+}
+
+#endif
