@@ -31,7 +31,7 @@ def _look_at_the_rest(journey: Journey) -> None:
             journey.onlooker.look(tracee)
         else:
             journey.step(tracee)
-            journey.go_on(tracee)
+            journey.restart(tracee)
         if not threads:
             return
 

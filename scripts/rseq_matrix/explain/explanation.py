@@ -12,7 +12,7 @@ from rseq_matrix.explain.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, els
 from rseq_matrix.kernels.answers import features_document
 from rseq_matrix.kernels.features import ATTEMPTS, Host
 from rseq_matrix.kernels.replay import Player, Seen
-from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
+from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, AssumedArea, Features
 from rseq_matrix.kernels.sequences import Step, flags_words
 
 Document = dict[str, Any]
@@ -111,7 +111,7 @@ def _causes(facts: Facts, host: Host, tampered: bool) -> list[Document]:
 # --- documents
 
 
-def _area_document(area: Area | None) -> Document | None:
+def _area_document(area: AssumedArea | None) -> Document | None:
     return None if area is None else {"address": area.address, "length": area.length, "signature": area.signature}
 
 

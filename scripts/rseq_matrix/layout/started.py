@@ -88,7 +88,7 @@ class Started(Follower):
         if len(living_tasks(self.pid)) > 1:
             for tracee in self.stops(SETTLE):
                 self.step(tracee)
-                self.go_on(tracee)
+                self.restart(tracee)
         for tid in living_tasks(self.pid):
             if tid in self.tasks and not self.tasks[tid].stop:
                 self.tasks[tid].interrupt()

@@ -242,10 +242,10 @@ class Follower(Tracees):
         for tracee in self.stops(seconds):
             if place := self.step(tracee):
                 return place
-            self.go_on(tracee)
+            self.restart(tracee)
         return None
 
-    def go_on(self, tracee: Tracee) -> None:
+    def restart(self, tracee: Tracee) -> None:
         """Restart a task."""
         tracee.restart(self.by_calls and tracee.tid == self.pid)
 
