@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +19,9 @@ import pytest
 from rich.console import Console
 
 from conftest import Command, run_command
-from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, named, state, waiting
+from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, healthy_facts, named, state, waiting
+from rseq_matrix.doctor.verdict import diagnose
+from rseq_matrix.documents.doctor import DoctorFinding
 from rseq_matrix.report.doctor import show_doctor
 
 # --- a healthy host
@@ -45,9 +48,9 @@ def test_the_package_of_libc_is_named(host: Document) -> None:
     assert host["libc"]["package"].startswith("libc6")
 
 
-def test_more_findings_than_fit_are_counted(host: Document) -> None:
-    finding = {"id": "tunable-off", "severity": "warning", "sentence": "Off", "advice": "None", "reference": "none"}
-    document = host | {"findings": [finding] * 5}
+def test_more_findings_than_fit_are_counted() -> None:
+    finding = DoctorFinding("tunable-off", "warning", "Off", "None", "none")
+    document = replace(diagnose(healthy_facts()), findings=(finding,) * 5)
     for verbose, shown in ((False, 3), (True, 5)):
         written = io.StringIO()
         show_doctor(Console(file=written, width=80), document, verbose)

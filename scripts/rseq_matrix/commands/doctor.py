@@ -11,7 +11,8 @@ import click
 
 from rseq_matrix.build import build
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
-from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
+from rseq_matrix.doctor.examination import examine_command, examine_host, examine_process
+from rseq_matrix.documents.doctor import Examination
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
 from rseq_matrix.kernels.host import kernel, require_platform
@@ -39,7 +40,7 @@ class ExaminationRequest:
         if (self.whole or self.libraries) and not self.command:
             raise UsageError(f"{'--run' if self.whole else '--loads'} needs a COMMAND: -- COMMAND [ARGUMENT]...")
 
-    def examine(self) -> Document:
+    def examine(self) -> Examination:
         """Return the document of what was asked for."""
         require_platform()
         if self.process is not None:
@@ -93,4 +94,4 @@ def doctor(
     if json_path != STANDARD_OUTPUT:
         show_doctor(report_console(), document, verbose)
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
-    sys.exit(EXIT_AS_EXPECTED if document["verdict"]["healthy"] else EXIT_DIFFERENT)
+    sys.exit(EXIT_AS_EXPECTED if document.verdict.healthy else EXIT_DIFFERENT)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import IO
 
 from rseq_matrix._native import lib
-from rseq_matrix.doctor.followed import END, LATE, Followed
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.journey import Journey
+from rseq_matrix.documents.doctor import END, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.ptrace.scripts import script_plan
 from rseq_matrix.ptrace.seize import living_tasks

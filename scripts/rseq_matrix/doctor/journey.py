@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.doctor.followed import EARLY, END, ENTRY, LATE, Followed
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.onlooker import Onlooker
-from rseq_matrix.doctor.seccomp import seccomp_document
+from rseq_matrix.doctor.seccomp import seccomp_filters
+from rseq_matrix.documents.doctor import EARLY, END, ENTRY, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.picture import check_machine
 from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
@@ -122,7 +123,7 @@ class Journey:
         if self.found.pid:
             self._become_another()
         self.found.pid = tid
-        self.found.seccomp = seccomp_document(tid, 0)
+        self.found.seccomp = seccomp_filters(tid, 0)
         memory = Memory(tid, tid)
         try:
             check_machine(memory)

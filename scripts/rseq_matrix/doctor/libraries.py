@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
+from rseq_matrix.documents.doctor import LaterLibrary
 from rseq_matrix.errors import UsageError
 from rseq_matrix.lint.inspection import inspect_file
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
-
-Document = dict[str, Any]
 
 TLS_RULE = "tls-size"
 
@@ -23,13 +21,13 @@ def _surplus() -> Surplus:
         return DEFAULT  # glibc passes over it, too
 
 
-def _library(path: str, surplus: Surplus) -> Document:
+def _library(path: str, surplus: Surplus) -> LaterLibrary:
     facts = inspect_file(path, surplus)
     finding = next((found for found in facts["findings"] if found["id"] == TLS_RULE), None)
-    return {"path": path, "fits": finding is None, "sentence": finding["sentence"] if finding else None}
+    return LaterLibrary(path, finding is None, finding["sentence"] if finding else None)
 
 
-def library_documents(paths: Sequence[str]) -> list[Document]:
+def later_libraries(paths: Sequence[str]) -> tuple[LaterLibrary, ...]:
     """Return of each library whether its static TLS fits into what glibc keeps in reserve. Raises InputError."""
     surplus = _surplus()
-    return [_library(path, surplus) for path in paths]
+    return tuple(_library(path, surplus) for path in paths)

@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rseq_matrix._native import lib
-from rseq_matrix.doctor.seccomp import seccomp_document, strictness
-from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
+from rseq_matrix.doctor.seccomp import seccomp_filters, strictness
+from rseq_matrix.doctor.thread import examined_libc, examined_thread, layout_of, names_of, stores_seen
+from rseq_matrix.documents.doctor import GLIBC, NONE, PROCESS, Examined, ExaminedProcess, ExaminedThread, SeccompFilters
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
 from rseq_matrix.layout.picture import check_machine
@@ -20,8 +21,6 @@ from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.seize import Held, Task, next_stop, pauses, standing_still, stat_fields
 from rseq_matrix.ptrace.watch import Watch
 from rseq_matrix.signals import undisturbed
-
-Document = dict[str, Any]
 
 WATCHED_THREADS = 32
 WATCH_TIME = 0.08  # seconds in which the threads run on, watched
@@ -72,9 +71,9 @@ def _stop_again(held: Held, watch: Watch) -> None:
             held.owed[tid] = 0
 
 
-def _watch(held: Held, threads: Sequence[Document], watch: Watch) -> None:
+def _watch(held: Held, threads: Sequence[ExaminedThread], watch: Watch) -> None:
     """Let the process run for a moment and catch who stores into the ids."""
-    areas = {t["tid"]: t["address"] for t in threads if t["address"] and t["tid"] in held.still}
+    areas = {t.tid: t.address for t in threads if t.tid and t.address and t.tid in held.still}
     try:
         for tid, area in list(areas.items())[:WATCHED_THREADS]:
             watch.begin(tid, area)
@@ -107,37 +106,37 @@ def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
     return all(answers)
 
 
-def _second_look(held: Held, layout: Layout, thread: Document, task: Task) -> Document:
+def _second_look(held: Held, layout: Layout, thread: ExaminedThread, task: Task) -> ExaminedThread:
     """Look again at a thread that glibc has not registered: one that was only just starting has its area by then.
 
     Where libc believes what the kernel does not confirm, try whether cpu_id is alive.
     """
-    said, tid = layout.libc.rseq, thread["tid"]
-    if not said or thread["owner"] == GLIBC or tid not in held.still:
+    said, tid = layout.libc.rseq, task.tid
+    if not said or thread.owner == GLIBC or tid not in held.still:
         return thread
     follows = None
-    if thread["believed"]:
+    if thread.believed:
         with contextlib.suppress(OSError, InputError):
             follows = _follows(held, layout.memory, tid, task.thread_pointer + said.offset)
     if tid in held.still:
-        thread = thread_document(layout, held.look(tid), thread["name"])
-    return {**thread, "follows": follows}
+        thread = examined_thread(layout, held.look(tid), thread.name)
+    return replace(thread, follows=follows)
 
 
-def _seccomp(threads: Sequence[Document]) -> Document:
+def _seccomp(threads: Sequence[ExaminedThread]) -> SeccompFilters:
     """Return the strictest filters that a thread has: each can have its own (seccomp(2))."""
-    found = [seccomp_document(thread["tid"], thread["address"] or 0, thread["length"]) for thread in threads]
+    found = [seccomp_filters(thread.tid or 0, thread.address or 0, thread.length) for thread in threads]
     worst = max(range(len(found)), key=lambda i: (strictness(found[i]), -i))
-    alike = all((one["filters"], one["rseq"]) == (found[0]["filters"], found[0]["rseq"]) for one in found)
-    return found[worst] | {"thread": None if alike else threads[worst]["name"]}
+    alike = all((one.filters, one.rseq) == (found[0].filters, found[0].rseq) for one in found)
+    return replace(found[worst], thread=None if alike else threads[worst].name)
 
 
-def _lasting(held: Held, threads: Sequence[Document]) -> list[Document]:
+def _lasting(held: Held, threads: Sequence[ExaminedThread]) -> list[ExaminedThread]:
     """Return the threads but those that had no area yet when they were looked at, and have ended since."""
-    return [t for t in threads if t["owner"] != NONE or t["tid"] in held.owed] or list(threads)
+    return [t for t in threads if t.owner != NONE or t.tid in held.owed] or list(threads)
 
 
-def look_at_process(pid: int) -> Document:
+def look_at_process(pid: int) -> Examined:
     """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
 
     One that has no rseq may only just have been started: it is looked at twice.
@@ -146,13 +145,13 @@ def look_at_process(pid: int) -> Document:
     is not allowed.
     """
     found = _look_once(pid)
-    if found["libc"] and not found["libc"]["size"] and not any(thread["length"] for thread in found["threads"]):
+    if found.libc and not found.libc.size and not any(thread.length for thread in found.threads):
         time.sleep(WATCH_TIME)
         found = _look_once(pid)
     return found
 
 
-def _look_once(pid: int) -> Document:
+def _look_once(pid: int) -> Examined:
     stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
     with standing_still(pid) as held:
         tids = sorted(held.still)
@@ -166,26 +165,23 @@ def _look_once(pid: int) -> Document:
             memory.close()
 
 
-def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Document:
+def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Examined:
     layout, watch = layout_of(memory), Watch()
     tasks = {tid: held.look(tid) for tid in tids}
     names = names_of(tids, held.pid)
-    threads = [thread_document(layout, tasks[tid], names[tid]) for tid in tids]
+    threads = [examined_thread(layout, tasks[tid], names[tid]) for tid in tids]
     seccomp = _seccomp(threads)
     if not stopped:  # one that a signal stopped goes on being stopped
         _watch(held, threads, watch)
-        if not held.owed and not watch.stores and not any(map(lost_area, threads)):
+        if not held.owed and not watch.stores and not any(thread.lost_area for thread in threads):
             raise InputError(f"process {held.pid} ended while it was looked at")
-        threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in _lasting(held, threads)]
-    return {
-        "process": {
-            "pid": held.pid,
-            "program": layout.objects[0].path or memory.program,
-            "tunables": tunables_of(held.pid),
-        },
-        "libc": libc_document(layout),
-        "threads": threads,
-        "seccomp": seccomp,
-        "writes": watch.documents(memory, layout.objects),
-        "watched": not stopped and not watch.error and any(thread["address"] for thread in threads),
-    }
+        threads = [_second_look(held, layout, thread, tasks[thread.tid or 0]) for thread in _lasting(held, threads)]
+    return Examined(
+        kind=PROCESS,
+        libc=examined_libc(layout),
+        process=ExaminedProcess(held.pid, layout.objects[0].path or memory.program, tunables_of(held.pid)),
+        seccomp=seccomp,
+        threads=tuple(threads),
+        writes=stores_seen(watch, memory, layout.objects),
+        watched=not stopped and not watch.error and any(thread.address for thread in threads),
+    )

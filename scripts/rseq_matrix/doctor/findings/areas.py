@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.conditions import dead_threads, listed, suspects
-from rseq_matrix.doctor.findings.vocabulary import (
-    CHANGED_RULES,
+from rseq_matrix.doctor.findings.conditions import dead_threads
+from rseq_matrix.doctor.findings.vocabulary import CHANGED_RULES, MANUAL, OFF, TCMALLOC, V2_RULES, listed, suspects
+from rseq_matrix.documents.doctor import (
+    CHANGED_ONLY,
     ERROR,
-    MANUAL,
-    OFF,
-    TCMALLOC,
-    V2_RULES,
-    Document,
-    Found,
+    GLIBC,
+    LEGACY,
+    NONE,
+    OTHER,
+    V2,
+    DoctorFinding,
+    Examined,
+    ExaminedThread,
 )
-from rseq_matrix.doctor.kernel_behaviour import CHANGED_ONLY, LEGACY, V2
-from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, lost_area
 
 
-def dead_or_stale(document: Document) -> Iterator[Found]:
+def dead_or_stale(document: Examined) -> Iterator[DoctorFinding]:
     """The registration was a success, and the CPU number stands still."""
     dead = dead_threads(document)
-    stale = [t for t in document["threads"] if t["believed"] and t["owner"] == NONE and t not in dead]
+    stale = [t for t in document.threads if t.believed and t.owner == NONE and t not in dead]
     if dead:
-        yield (
+        yield DoctorFinding(
             "registration-dead",
             ERROR,
             f"rseq looks registered in {listed(dead)}: the call was answered with success. But the CPU number in its "
@@ -34,7 +35,7 @@ def dead_or_stale(document: Document) -> Iterator[Found]:
             f"{MANUAL}; rseq(2)",
         )
     if stale:
-        yield (
+        yield DoctorFinding(
             "registration-stale",
             ERROR,
             f"rseq looks registered in {listed(stale)}, and the kernel has nothing registered there: the CPU number in "
@@ -44,15 +45,15 @@ def dead_or_stale(document: Document) -> Iterator[Found]:
         )
 
 
-def overwritten(document: Document) -> Iterator[Found]:
+def overwritten(document: Examined) -> Iterator[DoctorFinding]:
     """Somebody but the kernel has written the ids."""
-    registered = [thread for thread in document["threads"] if thread["owner"] in (GLIBC, OTHER)]
-    seen = [found["object"] for found in document["writes"]] if registered else []
+    registered = [thread for thread in document.threads if thread.owner in (GLIBC, OTHER)]
+    seen = [found.object for found in document.writes] if registered else []
     wrong = [thread for thread in registered if _ids_differ(thread)]
     if not seen and not wrong:
         return
     who = f"by {', '.join(seen)}" if seen else f"in {listed(wrong)} (it differs from cpu_id beside it)"
-    class_ = document["kernel"]["class"] if document["kernel"] else None
+    class_ = document.kernel.class_ if document.kernel else None
     after = {
         LEGACY: "This kernel writes it anew at every switch, so that it works here; on Linux 6.19 to 7.0.9 it stays "
         "wrong, and from 7.0.10 the program is killed (SIGSEGV) if its area is longer than 32 bytes",
@@ -63,7 +64,7 @@ def overwritten(document: Document) -> Iterator[Found]:
         "Linux before 6.19 repairs that, later ones do not, or even kill the program for it: `rseq-matrix doctor` says "
         "what this kernel does",
     )
-    yield (
+    yield DoctorFinding(
         "ids-overwritten",
         ERROR,
         f"The CPU number that only the kernel may write (cpu_id_start and cpu_id in the rseq area) is overwritten "
@@ -73,16 +74,16 @@ def overwritten(document: Document) -> Iterator[Found]:
     )
 
 
-def _ids_differ(thread: Document) -> bool:
-    cpu, start = thread["cpu_id"], thread["cpu_id_start"]
+def _ids_differ(thread: ExaminedThread) -> bool:
+    cpu, start = thread.cpu_id, thread.cpu_id_start
     return cpu is not None and cpu >= 0 and start is not None and start != cpu
 
 
-def unmapped(document: Document) -> Iterator[Found]:
+def unmapped(document: Examined) -> Iterator[DoctorFinding]:
     """The memory of a registered area is not there any more."""
-    gone = [thread for thread in document["threads"] if lost_area(thread)]
+    gone = [thread for thread in document.threads if thread.lost_area]
     if gone:
-        yield (
+        yield DoctorFinding(
             "area-unmapped",
             ERROR,
             f"The memory that is registered as the rseq area of {listed(gone)} is not there any more: the kernel "

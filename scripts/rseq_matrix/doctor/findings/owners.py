@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from rseq_matrix.doctor.findings.conditions import believing_size, listed, was_killed
-from rseq_matrix.doctor.findings.vocabulary import ERROR, LIBRSEQ, MANUAL, NOTE, OFF, TCMALLOC, WARNING, Document, Found
-from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER
+from rseq_matrix.doctor.findings.conditions import glibc_claims, was_killed
+from rseq_matrix.doctor.findings.vocabulary import LIBRSEQ, MANUAL, OFF, TCMALLOC, listed
+from rseq_matrix.documents.doctor import (
+    ERROR,
+    GLIBC,
+    HOST,
+    NONE,
+    NOTE,
+    OTHER,
+    WARNING,
+    DoctorFinding,
+    Examined,
+    ExaminedThread,
+)
 from rseq_matrix.ptrace.filters import SIGNATURE
 
 
-def other_owner(document: Document) -> Iterator[Found]:
+def other_owner(document: Examined) -> Iterator[DoctorFinding]:
     """The registered area is not glibc's."""
-    others = [thread for thread in document["threads"] if thread["owner"] == OTHER]
+    others = [thread for thread in document.threads if thread.owner == OTHER]
     if not others:
         return
-    home = next((thread["object"] for thread in others if thread["object"]), None)
+    home = next((thread.object for thread in others if thread.object), None)
     where = (f" (its area lies in {home})" if home else "") + _strange_signature(others)
-    if believing_size(document):
-        old = any(thread["believed"] for thread in others)
+    if glibc_claims(document):
+        old = any(thread.believed for thread in others)
         trust = (
             "Who trusts glibc's area, as sched_getcpu() does, reads an old CPU number"
             if old
             else "Who looks only at glibc's __rseq_size takes its area, which is switched off there, for a live one"
         )
-        yield (
+        yield DoctorFinding(
             "owner-disagrees",
             ERROR,
             f"Two claim rseq: glibc says that it registers an area in every thread, but in {listed(others)} the kernel "
@@ -34,7 +44,7 @@ def other_owner(document: Document) -> Iterator[Found]:
             f"{MANUAL}; rseq(2)",
         )
     else:
-        yield (
+        yield DoctorFinding(
             "own-registration",
             NOTE,
             f"The program, or a library in it, registers rseq itself{where}, in {listed(others)}; glibc leaves it to "
@@ -44,25 +54,25 @@ def other_owner(document: Document) -> Iterator[Found]:
         )
 
 
-def _strange_signature(threads: Sequence[Document]) -> str:
+def _strange_signature(threads: Sequence[ExaminedThread]) -> str:
     """Return what a signature does that code is not usually built for; nothing for the usual one."""
-    strange = next((t["signature"] for t in threads if t["signature"] not in (SIGNATURE, None)), None)
+    strange = next((t.signature for t in threads if t.signature not in (SIGNATURE, None)), None)
     if strange is None:
         return ""
     return f", with the signature {strange:#x}: the kernel kills restartable code that was built for {SIGNATURE:#x}"
 
 
-def differ(document: Document) -> Iterator[Found]:
+def differ(document: Examined) -> Iterator[DoctorFinding]:
     """The threads are not registered alike."""
-    kinds: dict[tuple[Any, ...], list[Document]] = {}
-    for thread in document["threads"]:
-        if thread["owner"] != "unknown":
-            kinds.setdefault((thread["owner"], thread["length"], thread["signature"]), []).append(thread)
-    if len(kinds) < 2 or document["kind"] == "host" or was_killed(document):
+    kinds: dict[tuple[str, int | None, int | None], list[ExaminedThread]] = {}
+    for thread in document.threads:
+        if thread.owner != "unknown":
+            kinds.setdefault((thread.owner, thread.length, thread.signature), []).append(thread)
+    if len(kinds) < 2 or document.kind == HOST or was_killed(document):
         return
     words = [f"{listed(alike)}: {_kind(alike[0])}" for alike in kinds.values()]
     more = f"; and {len(words) - 4} other kinds" if len(words) > 4 else ""
-    yield (
+    yield DoctorFinding(
         "threads-differ",
         WARNING,
         f"The threads are not registered alike ({'; '.join(words[:4])}{more}): a library that looked at one thread "
@@ -72,10 +82,10 @@ def differ(document: Document) -> Iterator[Found]:
     )
 
 
-def _kind(thread: Document) -> str:
+def _kind(thread: ExaminedThread) -> str:
     """Return how a thread is registered."""
-    if thread["owner"] == NONE:
+    if thread.owner == NONE:
         return "not registered"
-    by = "by glibc" if thread["owner"] == GLIBC else "by other code"
-    signature = "" if thread["signature"] in (SIGNATURE, None) else f", signature {thread['signature']:#x}"
-    return f"registered {by}, {thread['length']} bytes{signature}"
+    by = "by glibc" if thread.owner == GLIBC else "by other code"
+    signature = "" if thread.signature in (SIGNATURE, None) else f", signature {thread.signature:#x}"
+    return f"registered {by}, {thread.length} bytes{signature}"

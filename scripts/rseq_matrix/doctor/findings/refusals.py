@@ -5,40 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rseq_matrix.doctor.findings.conditions import (
-    believing_size,
-    errno_name,
+    dead_threads,
     filter_answer,
-    is_dead,
+    glibc_claims,
     is_faked,
     kernel_answer,
-    listed,
     stopped_by_filter,
-    suspects,
     was_killed,
 )
 from rseq_matrix.doctor.findings.vocabulary import (
     ALLOW,
-    ERROR,
     FATAL,
     MANUAL,
-    NOTE,
     PTHREAD_CREATE,
     SECCOMP,
-    WARNING,
     WHAT_FILTER,
     WHO_LOSES,
-    Document,
-    Found,
+    listed,
+    suspects,
 )
-from rseq_matrix.doctor.thread import GLIBC, NONE
+from rseq_matrix.documents.doctor import (
+    END,
+    ERROR,
+    GLIBC,
+    HOST,
+    NONE,
+    NOTE,
+    PRESENT,
+    SUCCESS,
+    WARNING,
+    DoctorFinding,
+    Examined,
+    FilterAnswer,
+    SeccompFilters,
+    errno_name,
+)
 
 
-def refused(document: Document) -> Iterator[Found]:
+def refused(document: Examined) -> Iterator[DoctorFinding]:
     """The call is refused: by a filter, or by what has no rseq."""
-    answer, kernel = kernel_answer(document), document["kernel"]
-    off = document["libc"] and document["libc"]["size"] == 0
+    answer, kernel = kernel_answer(document), document.kernel
+    off = document.libc and document.libc.size == 0
     if kernel is None and off and stopped_by_filter(document) and not was_killed(document):
-        yield (
+        yield DoctorFinding(
             "filter-refuses",
             WARNING,
             "A seccomp filter that was in force when the program started refuses the system call rseq: the program has "
@@ -46,12 +55,12 @@ def refused(document: Document) -> Iterator[Found]:
             "To have rseq, allow the call in the filter (container or service sandbox profile)",
             SECCOMP,
         )
-    if answer in ("present", "success") or kernel["refused_after_start"]:
+    if kernel is None or answer in (PRESENT, SUCCESS) or kernel.refused_after_start:
         return
-    has_it, filtered = bool(kernel["feature_size"]), bool((document["seccomp"] or {}).get("filters"))
+    has_it, filtered = bool(kernel.feature_size), bool(document.seccomp and document.seccomp.filters)
     if has_it or filtered:
         proof = "the kernel announces rseq to every program" if has_it else "such a filter is in force in this shell"
-        yield (
+        yield DoctorFinding(
             "filter-refuses",
             WARNING,
             f"A filter answers the system call rseq with {answer} in the kernel's place ({proof})"
@@ -60,7 +69,7 @@ def refused(document: Document) -> Iterator[Found]:
             SECCOMP,
         )
     else:
-        yield (
+        yield DoctorFinding(
             "kernel-without-rseq",
             WARNING,
             f"The kernel, or what emulates it here (gVisor, qemu-user, valgrind), answers rseq with {answer}: it does "
@@ -70,10 +79,10 @@ def refused(document: Document) -> Iterator[Found]:
         )
 
 
-def faked(document: Document) -> Iterator[Found]:
+def faked(document: Examined) -> Iterator[DoctorFinding]:
     """glibc says that rseq is registered, and the kernel has nothing."""
-    empty = [t for t in document["threads"] if t["owner"] == NONE and not t["believed"]]
-    if not believing_size(document) or not empty or is_dead(document) or was_killed(document):
+    empty = [t for t in document.threads if t.owner == NONE and not t.believed]
+    if not glibc_claims(document) or not empty or dead_threads(document) or was_killed(document):
         return
     by_filter = is_faked(document)
     why = (
@@ -81,7 +90,7 @@ def faked(document: Document) -> Iterator[Found]:
         if by_filter
         else "somebody took the registration back since, or the thread was started by one that had lost its own"
     )
-    yield (
+    yield DoctorFinding(
         "filter-fakes" if by_filter else "registration-gone",
         ERROR if by_filter else WARNING,
         f"glibc says that rseq is registered, but in {listed(empty)} the kernel has nothing: {why}. A library that "
@@ -93,10 +102,10 @@ def faked(document: Document) -> Iterator[Found]:
     )
 
 
-def refused_after_start(document: Document) -> Iterator[Found]:
+def refused_after_start(document: Examined) -> Iterator[DoctorFinding]:
     """Threads of what is started here will be refused, and so end it."""
-    if document["kernel"] and document["kernel"]["refused_after_start"] and not is_faked(document):
-        yield (
+    if document.kernel and document.kernel.refused_after_start and not is_faked(document):
+        yield DoctorFinding(
             "threads-will-be-killed",
             ERROR,
             f"Programs that are started from this shell are ended by glibc at their first thread ('{FATAL}'): this "
@@ -108,16 +117,16 @@ def refused_after_start(document: Document) -> Iterator[Found]:
         )
 
 
-def ahead(document: Document) -> Iterator[Found]:
+def ahead(document: Examined) -> Iterator[DoctorFinding]:
     """A filter that came after the start waits for the next thread."""
-    seccomp = document["seccomp"] or {}
+    seccomp = document.seccomp
     answer = filter_answer(document)
-    registered = [t for t in document["threads"] if t["owner"] == GLIBC]
-    if not seccomp.get("filters") or not registered or document["kind"] == "host" or was_killed(document):
+    registered = [t for t in document.threads if t.owner == GLIBC]
+    if not seccomp or not seccomp.filters or not registered or document.kind == HOST or was_killed(document):
         return
-    unknown = "it asks another process, a supervisor" if answer.get("action") == "notify" else seccomp.get("unread")
+    unknown = "it asks another process, a supervisor" if answer and answer.action == "notify" else seccomp.unread
     if unknown:
-        yield (
+        yield DoctorFinding(
             "filter-unread",
             NOTE,
             f"A seccomp filter ({WHAT_FILTER}) is in force, and what it says of rseq is not known: {unknown}. If it "
@@ -125,19 +134,18 @@ def ahead(document: Document) -> Iterator[Found]:
             "Ask who runs the supervisor" if answer else "Ask again as root",
             SECCOMP,
         )
-    elif stopped_by_filter(document):
-        yield _next_thread(document, seccomp)
+    elif answer and not answer.passes:
+        yield _next_thread(document, seccomp, answer)
 
 
-def _next_thread(document: Document, seccomp: Document) -> Found:
+def _next_thread(document: Examined, seccomp: SeccompFilters, answer: FilterAnswer) -> DoctorFinding:
     """Say what happens to the next thread, whose registration a filter does not let pass."""
-    who = "this program" if seccomp["thread"] is None else f"{seccomp['thread']} of this program"
-    ended = (document["run"] or {}).get("moment") == "end"
+    who = "this program" if seccomp.thread is None else f"{seccomp.thread} of this program"
+    ended = document.run is not None and document.run.moment == END
     head = f"The next thread that {who} {'had started would' if ended else 'starts will'}"
     came = f"its threads have rseq, and a seccomp filter ({WHAT_FILTER}) that came after its start"
-    answer = seccomp["rseq"]
-    if answer["action"] == "errno" and not answer["errno"]:
-        return (
+    if answer.fakes:
+        return DoctorFinding(
             "threads-will-be-fooled",
             ERROR,
             f"{head} believe that it has rseq, and have none: {came} answers 'success' without asking the kernel. The "
@@ -150,5 +158,5 @@ def _next_thread(document: Document, seccomp: Document) -> Found:
         "kill-thread": ("be killed at once, without a message", "kills who makes the call (SIGSYS)"),
         "trap": ("end it", "answers the call with the signal SIGSYS, which kills"),
         "trace": (f"end it with '{FATAL}'", "refuses the call where no tracer decides (ENOSYS)"),
-    }.get(answer["action"]) or (f"end it with '{FATAL}'", f"refuses the call ({errno_name(answer['errno'])})")
-    return ("threads-will-be-killed", ERROR, f"{head} {fate}: {came} {how}", ALLOW, PTHREAD_CREATE)
+    }.get(answer.action) or (f"end it with '{FATAL}'", f"refuses the call ({errno_name(answer.errno or 0)})")
+    return DoctorFinding("threads-will-be-killed", ERROR, f"{head} {fate}: {came} {how}", ALLOW, PTHREAD_CREATE)

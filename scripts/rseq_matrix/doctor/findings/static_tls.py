@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.vocabulary import ERROR, Document, Found
+from rseq_matrix.documents.doctor import ERROR, DoctorFinding, Examined
 
 TLS_MESSAGE = "cannot allocate memory in static TLS block"
 
 
-def full(document: Document) -> Iterator[Found]:
+def full(document: Examined) -> Iterator[DoctorFinding]:
     """A library's thread-local variables do not fit."""
-    for library in document["libraries"]:
-        if not library["fits"]:
-            yield (
+    for library in document.libraries:
+        if not library.fits:
+            yield DoctorFinding(
                 "static-tls-full",
                 ERROR,
-                f"{library['path']} cannot be loaded later, because its thread-local variables need room that every "
-                f"thread gets at its start (static TLS): {library['sentence']}",
+                f"{library.path} cannot be loaded later, because its thread-local variables need room that every "
+                f"thread gets at its start (static TLS): {library.sentence}",
                 "Preload or link it, or raise the tunable named here",
                 "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
             )
-    words = [w for w in (document["run"] or {}).get("last_words", []) if TLS_MESSAGE in w]
+    words = [w for w in (document.run.last_words if document.run else ()) if TLS_MESSAGE in w]
     if words:
-        yield (
+        yield DoctorFinding(
             "static-tls-full",
             ERROR,
             f"A library could not be loaded, because the room for thread-local variables that every thread gets at its "

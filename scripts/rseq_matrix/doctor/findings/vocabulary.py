@@ -1,16 +1,12 @@
-"""The words that the rules share: severities, references, messages of glibc, and sentences that several say."""
+"""The words that the rules share: references, messages of glibc, and parts of sentences."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from rseq_matrix.doctor.host_libc import TUNABLE
+from rseq_matrix.documents.doctor import TUNABLE, Examined, ExaminedThread
 from rseq_matrix.model import timeline
 
-Document = dict[str, Any]
-Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
-
-ERROR, WARNING, NOTE = "error", "warning", "note"
 FATAL = timeline.FATAL.message
 MESSAGE = FATAL.partition(": ")[2]
 OFF = f"GLIBC_TUNABLES={TUNABLE}=0"
@@ -31,3 +27,17 @@ WHO_LOSES = (
     "Nothing breaks. glibc's sched_getcpu() gets slower, and libraries that use glibc's area take their slower way; "
     "librseq then registers areas of its own, and tcmalloc, which needs one of its own, can have its per-CPU caches"
 )
+
+
+def suspects(document: Examined) -> str:
+    """Return who may have done it: what is preloaded; nothing where nothing is."""
+    preload = document.libc.preload if document.libc else None
+    return f" (LD_PRELOAD names {preload})" if preload else ""
+
+
+def listed(threads: Sequence[ExaminedThread]) -> str:
+    """Return the names of threads as a list in words, of which more than three are counted."""
+    names = [thread.name for thread in threads]
+    if len(names) > 3:
+        names[3:] = [f"{len(names) - 3} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
