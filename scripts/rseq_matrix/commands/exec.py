@@ -8,10 +8,11 @@ import sys
 
 import click
 
-from rseq_matrix.build import Build, build, find_compiler
+from rseq_matrix.build import Build, build
 from rseq_matrix.environments.any_program import keep_places, loses_places, needs_build, surrounded
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment, environment_of
 from rseq_matrix.errors import InputError, UsageError
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.programs import (
     Program,
     command,

@@ -12,7 +12,6 @@ v2            so, and who overwrites it is killed: registrations of more than 32
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rseq_matrix._native import lib
 from rseq_matrix.build import Build
@@ -26,8 +25,9 @@ from rseq_matrix.documents.doctor import (
     MembarrierBehaviour,
     SliceExtensions,
 )
+from rseq_matrix.documents.kernel import AnswerTable
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernels.answers import table_document
+from rseq_matrix.kernels.answers import answer_table
 from rseq_matrix.kernels.features import here
 from rseq_matrix.kernels.host import Kernel, kernel
 from rseq_matrix.signals import signal_name
@@ -119,10 +119,10 @@ def _slice_extensions(registrations: Sequence[LengthBehaviour]) -> SliceExtensio
     )
 
 
-def _answers() -> dict[str, Any] | None:
+def _answers() -> AnswerTable | None:
     """Return what this kernel answers to every length, alignment and signature; None where it cannot be asked."""
     try:
-        return table_document(here())
+        return answer_table(here())
     except MissingError:
         return None
 

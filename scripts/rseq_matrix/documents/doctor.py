@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from rseq_matrix.documents.kernel import AnswerTable
 
 SCHEMA = 1
 HOST, PROCESS, COMMAND = "host", "process", "command"
@@ -84,8 +85,8 @@ class KernelBehaviour:
     registrations: tuple[LengthBehaviour, ...]
     membarrier: MembarrierBehaviour
     slice_extension: SliceExtensions
-    answers: dict[str, Any] | None = None
-    """The table of kernels/answers.py; None where it was not asked for."""
+    answers: AnswerTable | None = None
+    """None where they were not asked for, or the kernel cannot be asked."""
 
 
 @dataclass(frozen=True)

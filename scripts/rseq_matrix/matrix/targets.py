@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rseq_matrix.build import Build, build, find_compiler
+from rseq_matrix.build import Build, build
 from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import Spec
 from rseq_matrix.libcs.store import Entry, obtain
