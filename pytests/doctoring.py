@@ -19,6 +19,7 @@ from rseq_matrix.documents.doctor import (
     HOST,
     LEGACY,
     PRESENT,
+    EventOutcomes,
     Examined,
     ExaminedLibc,
     ExaminedThread,
@@ -70,7 +71,7 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
 
 
-REWRITTEN = dict.fromkeys(("sleep", "signal", "migration"), "rewritten")
+REWRITTEN = EventOutcomes("rewritten", "rewritten", "rewritten")
 THREAD = ExaminedThread("main", owner=GLIBC, length=32, cpu_id=1, cpu_id_start=1, believed=True)
 LIBC = ExaminedLibc(size=20, offset=2336, flags=0, tunable=TunableSetting(None, None, None))
 KERNEL = KernelBehaviour(

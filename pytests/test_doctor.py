@@ -21,7 +21,9 @@ from rich.console import Console
 from conftest import Command, run_command
 from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, healthy_facts, named, state, waiting
 from rseq_matrix.doctor.verdict import diagnose
-from rseq_matrix.documents.doctor import DoctorFinding
+from rseq_matrix.documents.doctor import DoctorFinding, Examination
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.report.doctor import show_doctor
 
 # --- a healthy host
@@ -38,6 +40,13 @@ def test_a_host_without_a_defect_is_healthy(host: Document) -> None:
     assert host["kernel"]["class"] in ("legacy", "changed-only", "v2")
     assert host["libc"]["size"] >= 20
     assert host["libc"]["tunable"] == {"text": None, "asked": None, "in_force": None}
+
+
+def test_the_document_is_what_its_dataclasses_say(host: Document) -> None:
+    assert plain(read(Examination, host)) == host
+    command = doctor("--verbose", "--", "/bin/true")
+    assert list(plain(read(Examination, command))) == list(command)
+    assert plain(read(Examination, command)) == command
 
 
 def test_the_package_of_libc_is_named(host: Document) -> None:

@@ -11,7 +11,7 @@ v2            so, and who overwrites it is killed: registrations of more than 32
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rseq_matrix._native import lib
 from rseq_matrix.build import Build
@@ -20,6 +20,7 @@ from rseq_matrix.documents.doctor import (
     CHANGED_ONLY,
     LEGACY,
     V2,
+    EventOutcomes,
     KernelBehaviour,
     LengthBehaviour,
     MembarrierBehaviour,
@@ -33,7 +34,6 @@ from rseq_matrix.kernels.host import Kernel, kernel
 from rseq_matrix.signals import signal_name
 
 REWRITTEN, KEPT, KILLED = "rewritten", "kept", "killed"
-EVENTS = ("sleep", "signal", "migration")
 ORIGINAL = 32
 """Bytes of a registration that every kernel with rseq accepts (ORIG_RSEQ_SIZE)."""
 SLICE_AVAILABLE = 1 << 4
@@ -48,11 +48,10 @@ def extended_length(running: Kernel) -> int:
 
 def length_behaviour(length: int, said: HelperOutput) -> LengthBehaviour:
     """Return what a registration of a length was answered, and what became of the overwritten field at each event."""
-    events: dict[str, str | None] = {name: said.word("kernel", name) for name in EVENTS}
     killed = said.status < 0 and said.word("kernel", "done") is None
-    trying = said.word("kernel", "trying")
-    if killed and trying in events:
-        events[trying] = KILLED
+    fatal = said.word("kernel", "trying") if killed else None
+    outcomes = (KILLED if name == fatal else said.word("kernel", name) for name in ("sleep", "signal", "migration"))
+    events = EventOutcomes(*outcomes)
     cpu = said.number("kernel", "cpu_id")
     registered = cpu is not None and cpu >= 0
     return LengthBehaviour(
@@ -69,15 +68,13 @@ def length_behaviour(length: int, said: HelperOutput) -> LengthBehaviour:
     )
 
 
-def _length_class(events: Mapping[str, str | None]) -> str | None:
+def _length_class(events: EventOutcomes) -> str | None:
     """Return the class of a length that was registered; None where the experiment does not tell."""
-    if events["sleep"] is None:
+    if events.sleep is None:
         return None
-    if KILLED in events.values():
+    if KILLED in (events.sleep, events.signal, events.migration):
         return V2
-    if events["sleep"] == REWRITTEN and events["signal"] == REWRITTEN:
-        return LEGACY
-    return CHANGED_ONLY if events["sleep"] == KEPT and events["signal"] == KEPT else None
+    return {(REWRITTEN, REWRITTEN): LEGACY, (KEPT, KEPT): CHANGED_ONLY}.get((events.sleep, events.signal or ""))
 
 
 def kernel_class(registrations: Sequence[LengthBehaviour]) -> str | None:

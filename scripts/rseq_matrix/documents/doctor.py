@@ -6,7 +6,6 @@ None stands for what is not known. Sizes and lengths are in bytes, addresses are
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rseq_matrix.documents.kernel import AnswerTable
@@ -33,6 +32,16 @@ def errno_name(number: int) -> str:
 
 
 @dataclass(frozen=True)
+class EventOutcomes:
+    """What became of an overwritten cpu_id_start at each event: "rewritten", "kept", "killed" or "other"."""
+
+    sleep: str | None
+    signal: str | None
+    migration: str | None
+    """None where the thread may run on one CPU only."""
+
+
+@dataclass(frozen=True)
 class LengthBehaviour:
     """What a registration of one length was answered, and what became of an overwritten cpu_id_start afterwards."""
 
@@ -42,8 +51,7 @@ class LengthBehaviour:
     control: int | None
     """The errno of a query about no area: EINVAL from a kernel that has rseq."""
     registered: bool
-    events: Mapping[str, str | None]
-    """sleep, signal, migration: "rewritten", "kept", "killed" or "other"; None where it could not be tried."""
+    events: EventOutcomes
     killed_by: str | None
     flags: int | None
     slice_get: int | None

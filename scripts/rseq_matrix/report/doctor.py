@@ -187,7 +187,7 @@ def _verbose_lines(document: Examination) -> Iterator[tuple[str, str]]:
         where = f"{libc.offset:+d} bytes from the thread pointer (__rseq_offset)"
         yield "area", f"{where}, __rseq_size {libc.size}, __rseq_flags {libc.flags}"
     for found in document.kernel.registrations if document.kernel else ():
-        events = ", ".join(f"{name} {what or 'not tried'}" for name, what in found.events.items())
+        events = ", ".join(f"{name} {what or 'not tried'}" for name, what in vars(found.events).items())
         yield f"{found.length} bytes", f"{_registration(found)}; its CPU number overwritten, then: {events}"
     watched = "yes: who but the kernel writes the CPU number" if document.watched else "no: a writer was not looked for"
     yield "watched", watched
