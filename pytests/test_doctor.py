@@ -112,16 +112,16 @@ def _timed() -> float:
 
 def test_verbose_shows_the_experiments() -> None:
     done = run_command("doctor", "--verbose")
-    for word in ("32 bytes", "registered; its CPU number overwritten, then: sleep", "__rseq_offset", "restartable seq"):
+    for word in ("32 bytes", "registered; an overwritten CPU number after sleep: ", "__rseq_offset", "restartable seq"):
         assert word in done.stdout
 
 
 def test_verbose_says_what_was_not_registered(deny: Path) -> None:
     options = {"env": os.environ | {"COLUMNS": "200"}}
     refused = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, str(errno.EPERM)], **options)
-    assert "refused with EPERM; its CPU number overwritten, then: sleep not tried" in refused.stdout
+    assert "registration fails with EPERM; an overwritten CPU number after sleep: not tried" in refused.stdout
     faked = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, "0"], **options)
-    assert "answered 'success', and not done; its CPU number" in faked.stdout
+    assert "registration returns success without being executed; an overwritten CPU number" in faked.stdout
 
 
 def test_verbose_shows_what_the_kernel_answers(command: Command) -> None:
@@ -267,7 +267,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
         (["--", "/nonexistent/program"], 4, "there is no such file"),
         (["--", "/etc/passwd"], 4, "not an ELF file"),
         (["--run"], 2, "needs a COMMAND"),
-        (["--process", "1", "--", "true"], 2, "cannot be asked for together"),
+        (["--process", "1", "--", "true"], 2, "cannot be combined"),
         (["--process", "me"], 2, "not a valid integer"),
         (["--loads", "/nonexistent.so", "--", "/bin/true"], 4, "/nonexistent.so"),
         (["--json", "/nonexistent/out.json"], 2, "/nonexistent"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -24,6 +24,7 @@ from rseq_matrix.documents.doctor import (
     OTHER,
     PRESENT,
     PROCESS,
+    SUCCESS,
     TUNABLE,
     UNKNOWN,
     V2,
@@ -43,7 +44,7 @@ from rseq_matrix.report.kernel import show_kernel_table
 
 SHOWN_THREADS, SHOWN_FINDINGS = 4, 3
 CLASSES = {
-    LEGACY: "writes a thread's CPU number anew at every switch and signal",
+    LEGACY: "writes a thread's CPU number at every context switch and signal",
     CHANGED_ONLY: "writes a thread's CPU number only when it changes",
     V2: "writes a thread's CPU number only when it changes, and kills a program that overwrites it (in areas longer "
     "than 32 bytes)",
@@ -51,45 +52,56 @@ CLASSES = {
 OWNERS = {
     GLIBC: "registered by glibc",
     OTHER: "registered by other code",
-    NONE: "registered by nobody",
-    UNKNOWN: "registered, by whom is not known",
+    NONE: "not registered",
+    UNKNOWN: "registered, by which code is not known",
 }
 INTRODUCTION = (
-    "rseq (restartable sequences): the kernel keeps the number of the CPU that a thread runs on in a small area of the "
-    "thread's memory, and restarts short pieces of code that are interrupted there."
+    "rseq (restartable sequences): a thread registers a small area of its memory (rseq area) with the kernel. The "
+    "kernel writes the number of the CPU that the thread runs on there, and restarts a short piece of code (critical "
+    "section) in which the thread is interrupted."
 )
 ACTIONS = {
-    "kill": "answered by killing the program",
-    "kill-thread": "answered by killing the thread",
-    "trap": "answered with the signal SIGSYS",
-    "notify": "for another process, a supervisor, to decide",
-    "trace": "refused, unless a tracer decides",
-    "log": "allowed and logged",
-    "allow": "allowed",
+    "kill": "kills the program",
+    "kill-thread": "kills the thread",
+    "trap": "raises SIGSYS",
+    "notify": "is left to another process, a supervisor",
+    "trace": "fails with ENOSYS, unless a tracer handles it",
+    "log": "is allowed and logged",
+    "allow": "is allowed",
 }
-"""What filters do with rseq(2), by seccomp(2)'s SECCOMP_RET_…; errno is worded with its number."""
+"""What rseq(2) does under filters, by seccomp(2)'s SECCOMP_RET_…; errno is worded with its number."""
+FAKED = "returns success without being executed"
 MOMENTS = {
-    ENTRY: "held before its own code; --run follows it to its end",
-    EARLY: "held early in its start; --run follows it to its end",
+    ENTRY: "stopped where its own code begins; --run follows it to its end",
+    EARLY: "stopped while it started; --run follows it to its end",
     END: "followed to its end",
-    LATE: "followed until the time was up, then ended",
+    LATE: "followed until the time limit, then killed",
 }
 
 
 def _kernel_lines(kernel: KernelBehaviour) -> Iterator[tuple[str, str]]:
     present = kernel.rseq == PRESENT
-    rseq = "has rseq" if present else f"the call of rseq is answered with {kernel.rseq}"
-    size = f", uses {kernel.feature_size} bytes of an area" if kernel.feature_size and present else ""
-    yield "kernel", f"Linux {kernel.release}: {rseq}{size}"
+    size = f" (rseq feature size {kernel.feature_size} bytes)" if kernel.feature_size else ""
+    yield "kernel", f"Linux {kernel.release}: {f'has rseq{size}' if present else _no_rseq(kernel)}"
     if not present:
         return
     if kernel.class_:
-        yield "", f"{CLASSES[kernel.class_]} ({kernel.class_})"
+        yield "", f"class {kernel.class_}: {CLASSES[kernel.class_]}"
     barrier = kernel.membarrier
-    aborts = {True: "works", False: "does NOT work", None: "is offered" if barrier.offered else "is missing"}
-    slices = kernel.slice_extension.lengths
-    more = f"for areas of {', '.join(map(str, slices))} bytes" if slices else "no"
-    yield "", f"restarting code on other CPUs (membarrier) {aborts[barrier.aborts]}; longer time slices: {more}"
+    aborts = {True: "yes", False: "NO", None: "offered, not tested" if barrier.offered else "not offered"}
+    yield "", f"membarrier(2) restarts critical sections on other CPUs: {aborts[barrier.aborts]}"
+    lengths = kernel.slice_extension.lengths
+    yield "", f"time slice extension: {f'for areas of {_numbers(lengths)} bytes' if lengths else 'no'}"
+
+
+def _no_rseq(kernel: KernelBehaviour) -> str:
+    if kernel.rseq == SUCCESS:
+        return "rseq(2) returns success, but does not reach the kernel"
+    return f"rseq(2) fails with {kernel.rseq}"
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _libc_lines(libc: ExaminedLibc) -> Iterator[tuple[str, str]]:
@@ -97,35 +109,35 @@ def _libc_lines(libc: ExaminedLibc) -> Iterator[tuple[str, str]]:
         package = f" ({libc.package})" if libc.package else ""
         yield "libc", f"glibc {libc.version}{package}"
     if libc.size is None:
-        yield "" if libc.version else "libc", "does not know rseq"
+        yield "" if libc.version else "libc", "has no rseq support"
         return
-    state = f"registers rseq areas, with {libc.size} bytes for use" if libc.size else "does not register rseq"
-    yield "" if libc.version else "libc", state
+    state = f"{'registers' if libc.size else 'does not register'} an rseq area for each thread"
+    yield "" if libc.version else "libc", f"{state} (__rseq_size {libc.size})"
     tunable = libc.tunable
     if tunable:
-        yield "", f"setting GLIBC_TUNABLES: {_tunable(tunable)}"
+        yield "", f"GLIBC_TUNABLES: {_tunable(tunable)}"
 
 
 def _tunable(tunable: TunableSetting) -> str:
     if not tunable.text:
-        return "none"
-    force = {True: "in force", False: "without effect on rseq", None: f"does not set {TUNABLE}"}[tunable.in_force]
+        return "not set"
+    force = {True: "in effect", False: "no effect on rseq", None: f"does not set {TUNABLE}"}[tunable.in_force]
     return f"'{tunable.text}', {force}"
 
 
 def _thread_line(thread: ExaminedThread, where: bool) -> str:
     if thread.created is False:
-        return "could not be started"
+        return "could not be created"
     words = OWNERS[thread.owner]
     if thread.owner == UNKNOWN and not thread.length:
-        return "whether it is registered is not known"
+        return "registration not known"
     if thread.owner == OTHER and thread.object:
-        words += f" (area in {thread.object})"
+        words += f" (area in memory of {thread.object})"
     if thread.length:
         words += f", {thread.length} bytes"
     if thread.address and where:
         words += f" at {thread.address:#x}, signature {thread.signature:#x}"
-    follows = {True: "; its CPU number follows it", False: "; its CPU number does NOT follow it", None: ""}
+    follows = {True: "; CPU number updated on migration", False: "; CPU number NOT updated on migration", None: ""}
     return words + follows[thread.follows]
 
 
@@ -152,49 +164,48 @@ def _run_lines(document: Examination) -> Iterator[tuple[str, str]]:
     seccomp = document.seccomp
     if seccomp and seccomp.filters:
         where = f" for {seccomp.thread}" if seccomp.thread else ""
-        says = f"; rseq is {_action(seccomp.rseq)}" if seccomp.rseq else ""
-        yield "filters", f"{seccomp.filters} seccomp filter{'s' * (seccomp.filters != 1)} in force{where}{says}"
+        says = f"; rseq(2) {_action(seccomp.rseq)}" if seccomp.rseq else ""
+        yield "filters", f"{seccomp.filters} seccomp filter{'s' * (seccomp.filters != 1)} installed{where}{says}"
 
 
 def _children_lines(run: ProgramRun) -> Iterator[tuple[str, str]]:
     if run.children:
         count = f"{run.children} other process{'es' * (run.children != 1)}"
-        left = f"; {run.left} went on behind it, and ended with this" if run.left else ""
-        yield "", f"it started {count}, not looked at{left}"
+        left = f"; {run.left} still ran when it had ended, and had to be killed" if run.left else ""
+        yield "", f"it started {count}, which were not examined{left}"
     if run.left:
-        yield "", "start it in the foreground, or look at what goes on with --process"
+        yield "", "to examine them, start the program in the foreground, or use --process"
 
 
 def _action(answer: FilterAnswer) -> str:
-    """Return what filters do with rseq(2)."""
+    """Return what rseq(2) does under filters."""
     if answer.action == "errno":
-        return f"refused with {errno_name(answer.errno)}" if answer.errno else "answered 'success', and not done"
+        return f"fails with {errno_name(answer.errno)}" if answer.errno else FAKED
     return ACTIONS[answer.action]
 
 
 def _registration(found: LengthBehaviour) -> str:
-    """Return what became of the registration of a length in the experiment."""
+    """Return how the registration of a length ended."""
     if found.answer is None:
-        return "not tried"
+        return "registration not tried"
     if found.answer:
-        return f"refused with {errno_name(found.answer)}"
-    return "registered" if found.registered else "answered 'success', and not done"
+        return f"registration fails with {errno_name(found.answer)}"
+    return "registered" if found.registered else f"registration {FAKED}"
 
 
 def _verbose_lines(document: Examination) -> Iterator[tuple[str, str]]:
     libc = document.libc
     if libc and libc.size is not None:
-        where = f"{libc.offset:+d} bytes from the thread pointer (__rseq_offset)"
-        yield "area", f"{where}, __rseq_size {libc.size}, __rseq_flags {libc.flags}"
+        where = f"{libc.offset:+d} from the thread pointer"
+        yield "area", f"__rseq_offset {where}, __rseq_size {libc.size}, __rseq_flags {libc.flags}"
     for found in document.kernel.registrations if document.kernel else ():
-        events = ", ".join(f"{name} {what or 'not tried'}" for name, what in vars(found.events).items())
-        yield f"{found.length} bytes", f"{_registration(found)}; its CPU number overwritten, then: {events}"
-    watched = "yes: who but the kernel writes the CPU number" if document.watched else "no: a writer was not looked for"
-    yield "watched", watched
+        events = ", ".join(f"after {name}: {what or 'not tried'}" for name, what in vars(found.events).items())
+        yield f"{found.length} bytes", f"{_registration(found)}; an overwritten CPU number {events}"
+    yield "watched" if document.watched else "not watched", "stores to the CPU number (by a debug register)"
     if document.untraced:
         yield "", document.untraced
     for word in document.run.last_words if document.run and document.kind != HOST else ():
-        yield "last words", word
+        yield "output", word
 
 
 def _findings(console: Console, found: Sequence[DoctorFinding], verbose: bool) -> None:

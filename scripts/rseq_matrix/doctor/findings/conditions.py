@@ -16,13 +16,13 @@ def filter_answer(document: Examined) -> FilterAnswer | None:
 
 
 def stopped_by_filter(document: Examined) -> bool:
-    """Return whether a filter is in force that does not let rseq(2) pass."""
+    """Return whether a seccomp filter is installed that does not let rseq(2) pass."""
     answer = filter_answer(document)
     return answer is not None and not answer.passes
 
 
 def is_faked(document: Examined) -> bool:
-    """Return whether rseq(2) is answered with success by a filter."""
+    """Return whether a filter makes rseq(2) return success without passing it to the kernel."""
     answer = filter_answer(document)
     return kernel_answer(document) == SUCCESS or (answer is not None and answer.fakes)
 
@@ -38,6 +38,6 @@ def glibc_claims(document: Examined) -> bool:
 
 
 def dead_threads(document: Examined) -> list[ExaminedThread]:
-    """Return the threads whose registration was a success, as far as they were told, and whose cpu_id stands still."""
+    """Return the threads for which rseq(2) returned success, and whose cpu_id does not change all the same."""
     believed = [thread for thread in document.threads if thread.believed]
     return [t for t in believed if (is_faked(document) if t.owner == NONE else t.follows is False)]

@@ -1,4 +1,4 @@
-"""What a kernel that has rseq does not do as libraries need it."""
+"""What libraries need and a kernel that has rseq does not do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def behaviour(document: Examined) -> Iterator[DoctorFinding]:
             "kernel-changed-only",
             WARNING,
             "This kernel writes a thread's CPU number only when it changes: tcmalloc's per-CPU caches, which overwrite "
-            "it and wait for the kernel, do not work right here",
+            "it and rely on the kernel to write it again, do not work correctly",
             "Update the kernel to 7.0.10 or later, or switch those caches off",
             f"{CHANGED_RULES}; {TCMALLOC}",
         )
@@ -26,8 +26,8 @@ def behaviour(document: Examined) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             "membarrier-does-not-abort",
             WARNING,
-            "membarrier(2) accepts its rseq command, but does not interrupt critical sections on other CPUs: "
-            "librseq's fences and tcmalloc's resizing rely on that",
-            "Report it to who makes the kernel, or what emulates it",
+            "membarrier(2) accepts its rseq command, but does not restart critical sections on other CPUs: "
+            "librseq's fences and the resizing of tcmalloc's caches rely on that",
+            "Report it to the vendor of the kernel, or to the project that emulates it",
             "membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ",
         )

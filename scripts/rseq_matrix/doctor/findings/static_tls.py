@@ -16,9 +16,9 @@ def full(document: Examined) -> Iterator[DoctorFinding]:
             yield DoctorFinding(
                 "static-tls-full",
                 ERROR,
-                f"{library.path} cannot be loaded later, because its thread-local variables need room that every "
-                f"thread gets at its start (static TLS): {library.sentence}",
-                "Preload or link it, or raise the tunable named here",
+                f"{library.path} cannot be loaded with dlopen(3), because its thread-local variables do not fit into "
+                f"static TLS, the memory for them that every thread gets when it is created: {library.sentence}",
+                "Preload the library or link the program with it, or raise the tunable named here",
                 "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
             )
     words = [w for w in (document.run.last_words if document.run else ()) if TLS_MESSAGE in w]
@@ -26,9 +26,9 @@ def full(document: Examined) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             "static-tls-full",
             ERROR,
-            f"A library could not be loaded, because the room for thread-local variables that every thread gets at its "
-            f"start is used up: {words[0][:160]}",
-            "Preload or link the library, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… (rseq-matrix "
-            "inspect LIBRARY says how far)",
+            "A library could not be loaded, because static TLS, the memory for thread-local variables that every "
+            f"thread gets when it is created, is used up: {words[0][:160]}",
+            "Preload the library or link the program with it, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… "
+            "(`rseq-matrix inspect LIBRARY` tells how far)",
             "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
         )
