@@ -1,4 +1,4 @@
-"""The libc part of the host: its version, the package it came in, and the tunable, judged by what it does."""
+"""The host's libc: its version, its package, and whether the tunable glibc.pthread.rseq has an effect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _without(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tunable(build: Build, said: HelperOutput) -> TunableSetting:
-    """Return what GLIBC_TUNABLES asks for, and whether it is that which switched rseq off: without it, it is on."""
+    """Return what GLIBC_TUNABLES contains, and whether it is what switches rseq off: rseq is on without it then."""
     text = os.environ.get(VARIABLE)
     asked, size = asked_for(text), said.number("libc", "size")
     in_force = None
@@ -42,7 +42,7 @@ def _tunable(build: Build, said: HelperOutput) -> TunableSetting:
 
 
 class PackageQuery:
-    """A question to the distribution's package manager, which answers while other things are found out."""
+    """A query to the distribution's package manager, which runs beside the experiments."""
 
     def __init__(self, build: Build) -> None:
         """Ask for the package that the dynamic linker came in."""
@@ -64,7 +64,7 @@ class PackageQuery:
                 return
 
     def answer(self) -> str | None:
-        """Return the package with its version; None where nobody knows it."""
+        """Return the package with its version; None where no package manager knows it."""
         if self.process is None:
             return None
         try:

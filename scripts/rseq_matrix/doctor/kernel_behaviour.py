@@ -1,12 +1,12 @@
-"""What the running kernel does with an rseq area, found out in child processes; and what that is called.
+"""What the running kernel does with an rseq area, found by experiment in child processes, and its class.
 
 The three classes, after Linux's Documentation/userspace-api/rseq.rst ("Optimized RSEQ V2") and what came before that:
 
-legacy        the CPU number is written again after every context switch and signal, changed or not (before Linux 6.19;
+legacy        the CPU number is written after every context switch and signal, changed or not (before Linux 6.19;
               from 7.0.10, stable backport of commit b9eac6a9d93c, for registrations of 32 bytes)
 changed-only  it is written only when it changes (Linux 6.19 to 7.0.9, commit 566d8015f7ee)
-v2            so, and who overwrites it is killed: registrations of more than 32 bytes (from 7.0.10, commits
-              82f572449cfe and 99428157dcf3)
+v2            the same, and a program that overwrites it is killed; for registrations of more than 32 bytes only (from
+              7.0.10, commits 82f572449cfe and 99428157dcf3)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def extended_length(running: Kernel) -> int:
 
 
 def length_behaviour(length: int, said: HelperOutput) -> LengthBehaviour:
-    """Return what a registration of a length was answered, and what became of the overwritten field at each event."""
+    """Return how the registration of a length ended, and what became of the overwritten field at each event."""
     killed = said.status < 0 and said.word("kernel", "done") is None
     fatal = said.word("kernel", "trying") if killed else None
     outcomes = (KILLED if name == fatal else said.word("kernel", name) for name in ("sleep", "signal", "migration"))
@@ -80,8 +80,8 @@ def _length_class(events: EventOutcomes) -> str | None:
 def kernel_class(registrations: Sequence[LengthBehaviour]) -> str | None:
     """Return the class of the kernel: that of the longest registration that it accepts.
 
-    Where a move to another CPU could not be tried, a length that is kept beside one that is rewritten tells v2, too:
-    no other kernel treats the two differently.
+    Where migration could not be tried, one length whose field is kept and one whose field is rewritten are v2, too: no
+    other kernel treats the two differently.
     """
     classes = [found.class_ for found in registrations if found.class_]
     if LEGACY in classes and CHANGED_ONLY in classes:
@@ -90,7 +90,7 @@ def kernel_class(registrations: Sequence[LengthBehaviour]) -> str | None:
 
 
 def barrier_aborts(said: HelperOutput) -> bool | None:
-    """Return whether sections were aborted by the command; None where not tried, or not more often than by chance."""
+    """Return whether the command aborts critical sections; None where not tried, or not more often than by chance."""
     hit, chance = said.number("barrier", "aborted_with"), said.number("barrier", "aborted_without")
     if not said.number("barrier", "rounds") or hit is None or chance is None:
         return None
@@ -125,7 +125,7 @@ def _answers() -> AnswerTable | None:
 
 
 def look_at_kernel(build: Build, with_answers: bool = False) -> KernelBehaviour:
-    """Find out what the running kernel does. with_answers: also what it answers to all kinds of calls."""
+    """Find out what the running kernel does. with_answers: also the table of its answers to all kinds of calls."""
     running = kernel()
     program = helper(build, "behaviour")
     lengths = (ORIGINAL, extended_length(running))

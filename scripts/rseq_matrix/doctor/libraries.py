@@ -1,4 +1,4 @@
-"""Libraries that a program will load later: is there room for their thread-local variables?"""
+"""Libraries that a program will load with dlopen(3): does their static TLS fit?"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TLS_RULE = "tls-size"
 
 
 def _surplus() -> Surplus:
-    """Return the reserve of static TLS that a program started here has."""
+    """Return the surplus of static TLS that a program started here has."""
     try:
         return parse_tunables(os.environ.get("GLIBC_TUNABLES", ""))
     except UsageError:
-        return DEFAULT  # glibc passes over it, too
+        return DEFAULT  # glibc ignores it, too
 
 
 def _library(path: str, surplus: Surplus) -> LaterLibrary:
@@ -28,6 +28,6 @@ def _library(path: str, surplus: Surplus) -> LaterLibrary:
 
 
 def later_libraries(paths: Sequence[str]) -> tuple[LaterLibrary, ...]:
-    """Return of each library whether its static TLS fits into what glibc keeps in reserve. Raises InputError."""
+    """Return for each library whether its static TLS fits into glibc's surplus. Raises InputError."""
     surplus = _surplus()
     return tuple(_library(path, surplus) for path in paths)

@@ -1,4 +1,4 @@
-"""The seccomp filters that a task is under: how many, and what they answer to its registration."""
+"""The seccomp filters of a task: how many, and what they do with its registration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECCOMP_FILTER = "2"
 
 
 def seccomp_filters(tid: int, area: int, length: int | None = None) -> SeccompFilters:
-    """Return how many filters a stopped task has, and what they answer to the registration of an area."""
+    """Return how many filters a stopped task has, and what they do with the registration of an area."""
     if status_field(Path(f"/proc/{tid}"), "Seccomp") != SECCOMP_FILTER:
         return SeccompFilters(0)
     count = int(status_field(Path(f"/proc/{tid}"), "Seccomp_filters") or 0)
@@ -24,12 +24,12 @@ def seccomp_filters(tid: int, area: int, length: int | None = None) -> SeccompFi
 
 
 def strictness(seccomp: SeccompFilters) -> tuple[int, int]:
-    """Return how little filters let rseq(2) pass, to compare: what is not known counts as no refusal."""
+    """Return a key that is greater for filters that do worse to rseq(2); what is not known counts as no refusal."""
     order = list(ACTIONS.values())[::-1]
     answer = seccomp.rseq
     return (0 if answer is None or answer.passes else 1 + order.index(answer.action)), seccomp.filters
 
 
 def known_strictness(seccomp: SeccompFilters) -> tuple[tuple[int, int], bool]:
-    """Return the strictness and, between filters that are equally strict, whether it is known what they answer."""
+    """Return the strictness and, between filters that are equally strict, whether it is known what they do."""
     return strictness(seccomp), seccomp.rseq is not None

@@ -1,4 +1,4 @@
-"""Whose rseq area a thread has, read while it stands still."""
+"""The rseq area of a thread, read while it is stopped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _libc_area(layout: Layout, task: Task) -> int | None:
 
 
 def _owner(layout: Layout, task: Task) -> tuple[str, str | None]:
-    """Return whose the registered area is, and in whose memory it lies."""
+    """Return whose the registered area is, and the object in whose memory it is."""
     if task.unasked:
         return UNKNOWN, None
     if task.registration is None:
@@ -82,5 +82,5 @@ def stores_seen(watch: Watch, memory: Memory, objects: Iterable[Object]) -> tupl
 
 
 def names_of(tids: Sequence[int], pid: int) -> dict[int, str]:
-    """Return what threads are called."""
+    """Return the names of threads."""
     return {tid: "main" if tid == pid else f"thread {tid}" for tid in tids}

@@ -111,7 +111,7 @@ def _libc_lines(libc: ExaminedLibc) -> Iterator[tuple[str, str]]:
     if libc.size is None:
         yield "" if libc.version else "libc", "has no rseq support"
         return
-    state = f"{'registers' if libc.size else 'does not register'} an rseq area for each thread"
+    state = "registers an rseq area for each thread" if libc.size else "registers no rseq area"
     yield "" if libc.version else "libc", f"{state} (__rseq_size {libc.size})"
     tunable = libc.tunable
     if tunable:
@@ -132,7 +132,7 @@ def _thread_line(thread: ExaminedThread, where: bool) -> str:
     if thread.owner == UNKNOWN and not thread.length:
         return "registration not known"
     if thread.owner == OTHER and thread.object:
-        words += f" (area in memory of {thread.object})"
+        words += f" (area in {thread.object})"
     if thread.length:
         words += f", {thread.length} bytes"
     if thread.address and where:
@@ -171,8 +171,8 @@ def _run_lines(document: Examination) -> Iterator[tuple[str, str]]:
 def _children_lines(run: ProgramRun) -> Iterator[tuple[str, str]]:
     if run.children:
         count = f"{run.children} other process{'es' * (run.children != 1)}"
-        left = f"; {run.left} still ran when it had ended, and had to be killed" if run.left else ""
-        yield "", f"it started {count}, which were not examined{left}"
+        left = f"; {run.left} still ran when it had ended, and was killed" if run.left else ""
+        yield "", f"it started {count} (not examined){left}"
     if run.left:
         yield "", "to examine them, start the program in the foreground, or use --process"
 

@@ -29,7 +29,7 @@ def switched_off(document: Examined) -> Iterator[DoctorFinding]:
     if kernel_answer(document) != PRESENT:
         return
     own = any(thread.owner == OTHER for thread in document.threads)
-    where = "the environment of this shell" if document.kind != PROCESS else "the environment that it was started with"
+    where = "the initial environment of the process" if document.kind == PROCESS else "the environment of this shell"
     if size == 0 and asked is not None and (tunable is None or tunable.in_force):
         yield DoctorFinding(
             "tunable-off",

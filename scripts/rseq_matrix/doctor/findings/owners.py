@@ -27,7 +27,7 @@ def other_owner(document: Examined) -> Iterator[DoctorFinding]:
     if not others:
         return
     home = next((thread.object for thread in others if thread.object), None)
-    where = (f" (its area is in memory of {home})" if home else "") + _strange_signature(others)
+    where = (f" (its area is in {home})" if home else "") + _strange_signature(others)
     if glibc_claims(document):
         old = any(thread.believed for thread in others)
         trust = (

@@ -27,7 +27,7 @@ ALLOW_TO_USE = "To use rseq, allow rseq(2) in the filter (or in the profile of t
 ONLY_SLOWER = (
     "Nothing breaks: glibc's sched_getcpu() gets slower, and libraries that use glibc's area run their slower code"
 )
-OTHERS_REGISTER = "librseq registers areas of its own, and tcmalloc, which needs that, can use its per-CPU caches"
+OTHERS_REGISTER = "librseq and tcmalloc register areas of their own, which tcmalloc's per-CPU caches need"
 
 
 def suspects(document: Examined) -> str:
