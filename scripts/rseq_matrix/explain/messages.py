@@ -21,7 +21,7 @@ from rseq_matrix.kernels.answers import WELL_ALIGNED
 from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
 from rseq_matrix.kernels.replay import UNREGISTERED, plain_environment, program
 from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, Call
-from rseq_matrix.kernels.sequences import Step, behind_filter, by_main, by_thread
+from rseq_matrix.kernels.sequences import CallStep, behind_filter, by_main, by_thread
 from rseq_matrix.model import timeline
 from rseq_matrix.signals import signal_name
 
@@ -68,7 +68,7 @@ class Message:
     cures: tuple[Cure, ...] = ()
     trial: ProgramTrial | None = None
     """What makes glibc print it."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CallStep, ...] = ()
     """What a child does to come to the same state, and what it then sees."""
     want: str = ""
 
