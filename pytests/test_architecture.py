@@ -1,4 +1,4 @@
-"""The walls between the rooms of the package and of csrc/: contracts as data, and each seen to fall where it is broken."""
+"""The walls between the rooms of the package and of csrc/: contracts as data, each seen to fail where it is broken."""
 
 from __future__ import annotations
 

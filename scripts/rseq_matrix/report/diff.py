@@ -13,7 +13,7 @@ from rseq_matrix.documents.diff import ComparedRun, DiffDocument, FieldChange, V
 from rseq_matrix.model.classes import HAZARDS
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.report.findings import clean
-from rseq_matrix.report.simulation import links_word
+from rseq_matrix.report.simulate import links_word
 from rseq_matrix.report.table import STYLES
 
 NOT_OBSERVED = "not observed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rseq_matrix.documents.simulate import REGISTERING
 from rseq_matrix.matrix.cells import scenario_stages
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import STAGES
@@ -147,17 +148,6 @@ def steps(design: Design, world: World, scenario: str) -> tuple[Step, ...]:
 
 
 # --- a library that registers by itself
-
-REGISTERING = {
-    "not needed": "registered, and the library sees it",
-    "refused": "the kernel has an area of this thread already, and answers EINVAL or EBUSY",
-    "reserved": "__rseq_handled says that libc will do it: a library waits, with its fallback",
-    "works": "nobody else registers this thread, or libc goes on with the same area",
-    "takes it": "it works, but libc's own registration then fails, and the program does not see the area",
-    "fatal": "it works, and libc ends the process when it comes to register",
-    "impossible": "rseq(2) registers nothing here",
-}
-"""What may become of a library's own registration, with the meaning of each word."""
 
 
 def _with_library(life: Iterable[Step], stage: str) -> Iterator[Step]:
