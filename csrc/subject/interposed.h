@@ -58,7 +58,7 @@ static inline int rsm_children_are_seen(void)
 static inline void rsm_lend(void)
 {
     if (rsm_readiness == RSM_EARLY)
-        rsm_look_around();
+        rsm_leave_early();
     if (rsm_readiness == RSM_EARLY) {
         rsm_children_missed = 1;
         return;

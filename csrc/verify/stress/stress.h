@@ -132,6 +132,10 @@ int stress_drain(struct stress_book *book);
 /* share.c */
 void stress_share(struct stress_writer *writer);
 
+/* find_commit.c: the instruction, stepped through in a thread of its own, which is `writer` and unregistered; null: no
+ * single one. The action for SIGTRAP is another one afterwards. */
+uint8_t *stress_find_commit(struct stress_writer *writer);
+
 /* collide.c */
 void stress_collide(double seconds);
 
