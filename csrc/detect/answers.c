@@ -1,6 +1,7 @@
-/* Prints what rseq(2) answers to a senseless request (kernel_query.h) here, and once more after execve(): not every
- * emulator follows a program into its next image. The first image also prints by what the environment shows, a
- * line each: the name that the kernel has for the task ("name:"; an emulator's task has the emulator's), who traces it
+/* Prints what rseq(2) answers to a request about no area (kernel_query.h), and once more after execve(): not every
+ * emulator emulates the program that is executed. The first image also prints by what the environment shows, a
+ * line each: the name that the kernel has for the task ("name:"; an emulator's task has the emulator's), which task
+ * traces it
  * ("tracer:"), a kernel that is gVisor's ("kernel:gVisor"), an object of ours that was preloaded ("object:"). */
 #define _GNU_SOURCE
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Child processes that work on the same per-CPU data: of vfork(), which borrow their parent's memory and thread pointer
+/* Child processes that use the same per-CPU data: of vfork(), which borrow their parent's memory and thread pointer
  * while the kernel keeps no registration for them, and of fork(), which inherit the registration. A child does complete
  * operations only, and holds no node when it ends. */
 #define _GNU_SOURCE
