@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "doctor/report.h"
 #include "rseq/allowed_cpus.h"
 #include "rseq/own_registration.h"
-#include "doctor/report.h"
 
 #define QUERY 0
 #define PRIVATE_EXPEDITED_RSEQ (1 << 7) /* Linux 5.10, commit 2a36ab717e8f */

@@ -18,9 +18,9 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "doctor/report.h"
 #include "rseq/allowed_cpus.h"
 #include "rseq/own_registration.h"
-#include "doctor/report.h"
 
 /* Linux 7.0, commit 28621ec2d46c; libc headers may be older. */
 #define SLICE_EXTENSION 79

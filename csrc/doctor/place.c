@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
+#include "doctor/report.h"
 #include "rseq/allowed_cpus.h"
 #include "rseq/own_registration.h"
-#include "doctor/report.h"
 
 static unsigned count;
 

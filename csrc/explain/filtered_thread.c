@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "rseq/seccomp.h"
 #include "registration.h"
+#include "rseq/seccomp.h"
 
 enum { USAGE = 2, NO_THREAD = 3, NO_FILTER = 5 };
 

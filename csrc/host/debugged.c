@@ -11,8 +11,8 @@
 #define _GNU_SOURCE
 #include "arch/x86_64_debugged.h"
 #include "host.h"
-#include "rseq/own_area.h"
 #include "probe_libc.h"
+#include "rseq/own_area.h"
 
 #define TRIES 16
 
@@ -43,11 +43,11 @@ static uint32_t add_once(struct rsm_rseq_area *area, uint64_t *counter)
 
 int main(void)
 {
-    static struct rsm_rseq_area nobody; /* not registered: used where no area is */
+    static struct rsm_rseq_area unregistered; /* not registered: used where no area is */
     static uint64_t counter;
     rsm_main_begins();
     struct rsm_rseq_area *area = rsm_program_area();
-    area = area ? area : &nobody;
+    area = area ? area : &unregistered;
 
     uint32_t section = RSM_SECTION_ABORTED;
     rsm_debugger_begins();

@@ -5,8 +5,8 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "registration.h"
 #include "kernel_query.h"
+#include "registration.h"
 
 /* Whether any area is registered. Signals are blocked, so that no handler runs with the trial's area registered. */
 static inline int kernel_has_area(void)

@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 #include "arch/x86_64_context.h"
+#include "rseq/own_registration.h"
 #include "verify/loaded_subject.h"
 #include "verify/mailbox.h"
-#include "rseq/own_registration.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */
 

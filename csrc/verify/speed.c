@@ -18,8 +18,8 @@
 #define RSM_CHILDLESS
 #include "subject/split.h"
 
-#include "verify/loaded_subject.h"
 #include "rseq/own_registration.h"
+#include "verify/loaded_subject.h"
 
 #define CACHE_LINE_SHIFT 6
 

@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "verify/supervised.h"
 #include "verify/seconds.h"
+#include "verify/supervised.h"
 
 #define SUPERVISOR_MARGIN 20 /* seconds beyond the limit; then the supervisor itself is ended by SIGALRM */
 

@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "rseq/allowed_cpus.h"
-#include "verify/history/history.h"
-#include "verify/random.h"
 #include "rseq/own_registration.h"
+#include "verify/history/history.h"
 #include "verify/own_timer.h"
+#include "verify/random.h"
 #include "verify/seconds.h"
 
 #define OPERATIONS_EACH 32 /* in a round */

@@ -1,7 +1,7 @@
-/* Collisions: two unregistered threads on two CPUs carry out the instruction that makes an add take effect, the commit,
- * at the same moment, and one of them began the add on the other's CPU. A fallback that reads the CPU and then adds to
- * that CPU's counter with a plain instruction loses adds only then, and by chance that is rare: a thread has to be
- * moved within a few instructions, and its one plain add has to meet another one.
+/* Makes adds collide: two unregistered threads on two CPUs carry out the instruction that makes an add take effect, the
+ * commit, at the same moment, and one of them began the add on the other's CPU. A fallback that reads the CPU and then
+ * adds to that CPU's counter with a plain instruction loses adds only then, and by chance that is rare: a thread has to
+ * be moved within a few instructions, and its one plain add has to meet another one.
  *
  * find_commit.c says which instruction it is. In each round a breakpoint stands on it:
  *
@@ -40,11 +40,11 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "rseq/own_registration.h"
 #include "arch/x86_64_resume.h"
+#include "rseq/own_registration.h"
 #include "verify/random.h"
-#include "verify/stress/stress.h"
 #include "verify/seconds.h"
+#include "verify/stress/stress.h"
 
 #define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */
 #define START_SHORT 600 /* time stamp ticks */
@@ -75,7 +75,7 @@ __asm__(RESUME_CODE);
  * woken, whatever else runs on this machine; one that yielded would be scheduled after the others. */
 static void wait_for(uint32_t *word, const uint32_t *other, uint32_t round)
 {
-    const struct timespec limit = {0, 1000000}; /* for the other word, which wakes nobody */
+    const struct timespec limit = {0, 1000000}; /* for the other word, which is not waited on */
     uint32_t now;
     while ((now = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != round &&
            __atomic_load_n(other, __ATOMIC_ACQUIRE) != round)

@@ -4,8 +4,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "verify/stress/stress.h"
 #include "verify/seconds.h"
+#include "verify/stress/stress.h"
 
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
