@@ -36,7 +36,7 @@ LINK = "dynamic-lazy"
 
 
 @dataclass(frozen=True)
-class Request:
+class SimulateRequest:
     """What the command line asks for."""
 
     design: str | None
@@ -128,7 +128,7 @@ def simulate(
     judged by; each event and class has its reason and reference.
     """
     setting = Setting(environment, kernel, scenario)
-    request = Request(design, libc, pair or None, listing, link, setting, json_path, svg_path)
+    request = SimulateRequest(design, libc, pair or None, listing, link, setting, json_path, svg_path)
     request.check()
     document = request.document()
     if json_path:

@@ -12,8 +12,8 @@ from rseq_matrix.model.classes import HAZARDS
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.model.timeline import DEFAULT, Conditions, State
-from rseq_matrix.simulation.designs import DESIGNS, Design, Process
-from rseq_matrix.simulation.walk import Event, Seen, Timeline, timeline
+from rseq_matrix.simulation.designs import DESIGNS, Design, DesignState
+from rseq_matrix.simulation.walk import Event, StageInDesign, Timeline, timeline
 
 SCHEMA = 1
 KERNELS = ("present", "ENOSYS", "EPERM", "EACCES", "EINVAL", "success")
@@ -94,7 +94,7 @@ def _state(state: State) -> Document:
     }
 
 
-def _seen(seen: Seen) -> Document:
+def _seen(seen: StageInDesign) -> Document:
     return {
         "stage": seen.name,
         "scenario": seen.scenario,
@@ -113,7 +113,7 @@ def _seen(seen: Seen) -> Document:
 
 def _fatal(timeline: Timeline) -> str:
     states = (event.state for event in timeline.events)
-    return next((state.fatal for state in states if isinstance(state, Process) and state.fatal), "")
+    return next((state.fatal for state in states if isinstance(state, DesignState) and state.fatal), "")
 
 
 def _event(event: Event) -> Document:

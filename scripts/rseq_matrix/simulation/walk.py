@@ -17,7 +17,7 @@ from rseq_matrix.simulation.designs import (
     REGISTRATION,
     THREAD_REGISTRATION,
     Design,
-    Process,
+    DesignState,
     foreign,
 )
 from rseq_matrix.simulation.landmarks import Words
@@ -33,7 +33,7 @@ class Registering:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StageInDesign:
     """A stage as a design has it: the state that its code sees."""
 
     name: str
@@ -53,7 +53,7 @@ class Event:
     """The event with which another task or image begins; empty on the main line."""
     words: Words
     state: State
-    stages: list[Seen] = field(default_factory=list)
+    stages: list[StageInDesign] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Timeline:
     """The stages that never come, because libc ended the process."""
 
     @property
-    def stages(self) -> dict[str, Seen]:
+    def stages(self) -> dict[str, StageInDesign]:
         """Return the stages by name."""
         return {seen.name: seen for event in self.events for seen in event.stages}
 
@@ -177,7 +177,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
     for moment in unfold(_with_library(steps(design, world, scenario), stage), world, design.all_rules()):
         state = moment.state
         registered = registered or moment.event in (LIBRARY, FOREIGN_LIBRARY)
-        if not registered or not isinstance(state, Process):
+        if not registered or not isinstance(state, DesignState):
             continue
         if state.fatal:
             return Registering("fatal", f"libc ends the process: {state.fatal}", state.reference)
@@ -193,7 +193,7 @@ def _registering(design: Design, world: World, scenario: str, stage: str, seen: 
         word = "impossible"
     elif seen.kernel:
         word = "not needed" if seen.user else "refused"
-    elif isinstance(seen, Process) and seen.handled:
+    elif isinstance(seen, DesignState) and seen.handled:
         word = "reserved"
     return Registering(word, REGISTERING[word], "rseq(2)") if word else _follows(design, world, scenario, stage)
 
@@ -258,7 +258,7 @@ class _Merging:
     def _follow(self, line: _Line, scenario: str) -> None:
         here = None
         for moment in unfold((*line.before, *line.steps), self._world, self._rules):
-            ended = isinstance(moment.state, Process) and moment.state.fatal
+            ended = isinstance(moment.state, DesignState) and moment.state.fatal
             if moment.order > len(line.before):
                 if moment.stages and here:
                     here.stages += [self._seen(moment, name, scenario) for name in moment.stages]
@@ -274,10 +274,10 @@ class _Merging:
         words = _words(moment, self._design, self._world)
         return self._events.setdefault((root, moment.event), Event(moment.event, root, words, moment.state))
 
-    def _seen(self, moment: Moment, name: str, scenario: str) -> Seen:
+    def _seen(self, moment: Moment, name: str, scenario: str) -> StageInDesign:
         state = self._design.view(moment.state, name)
         registering = _registering(self._design, self._world, scenario, name, state)
-        return Seen(name, scenario, state, moment.relocated, moment.section, registering)
+        return StageInDesign(name, scenario, state, moment.relocated, moment.section, registering)
 
     def _shown(self, event: Event) -> bool:
         """Return whether a reader needs it: all of the main line; of others, what has stages or may change a fact."""
