@@ -31,7 +31,7 @@ from rseq_matrix.kernels.features import Host, here
 from rseq_matrix.kernels.replay import Player, ReplayedStep, plain_environment
 from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, AssumedArea, Features
 from rseq_matrix.kernels.sequences import BASES, SIZE, CallStep, becomes, behind_filter, moves, predict
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.report.explain import show_explanation
 from test_kernel_rules import PROVOKED
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/explain-1.json").read_text())
