@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -16,7 +17,12 @@ import pytest
 from compiling import GOOD, compile_subject
 from conftest import COMMAND, ROOT, run_command
 from rseq_matrix.build import Build
+from rseq_matrix.documents.verify import PHASES, PhaseResult, SubjectResult, SubjectTotals
+from rseq_matrix.report.verify import summary_line
+from rseq_matrix.verify.interruption_results import Interruptions, OutsideResult, SectionResult
 from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
+from rseq_matrix.verify.verification import RUNNERS
+from test_verify_table import FIRST, section
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
 
@@ -43,6 +49,34 @@ def test_the_contract_is_the_header() -> None:
         r"^\S[^(#]*?[ *](rsm_subject_\w+)\(", (ROOT / "csrc/subject.h").read_text(), flags=re.MULTILINE
     )
     assert sorted(declared) == sorted(REQUIRED + OPTIONAL)
+
+
+def test_what_the_help_names_is_what_runs() -> None:
+    assert list(PHASES) == list(RUNNERS)
+    shown = run_command("verify", "--help").stdout
+    assert all(f"  {name:14} {what}\n" in shown for name, what in PHASES.items())
+    assert "a shared object that exports" in " ".join(shown.split())
+
+
+def test_the_line_of_the_interruptions_says_what_is_counted() -> None:
+    around = OutsideResult("add", 0, True, None, 10, 2, Counter({"signal": 8, "migration": 7}))
+    found = Interruptions((0, 1), outside=[around])
+    assert found.document().said == "interruptions: 15 at 8 instructions outside; the subject has no critical sections"
+    entered = SectionResult(section(FIRST), ["add"], tried=Counter({"signal": 2, "membarrier": 2}))
+    found = Interruptions((0, 1), sections=[entered, SectionResult(section(0x2000))], outside=[around])
+    assert found.document().said == (
+        "interruptions: 4 at 2 instructions of 1 critical section (2 kinds of interruption), "
+        "15 at 8 instructions outside; 1 critical section entered by no operation"
+    )
+
+
+def test_the_totals_say_what_the_subject_does_not_tell() -> None:
+    totals = SubjectTotals(operations=1000, lost=0, doubled=0, stages=60, instructions=8)
+    subject = SubjectResult("x.so", "/x.so", (), 0, "PASS", totals, {"stages": PhaseResult("PASS", "", 0.0, None)}, ())
+    assert summary_line(subject) == (
+        "totals: operations 1,000 (fast path -, fallback -), aborts -, lost 0, doubled 0, stages passed 60, "
+        "instructions interrupted 8; -: not known"
+    )
 
 
 @pytest.mark.ptrace
