@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from rseq_matrix.layout.program import read_program
-from rseq_matrix.ptrace.follow import Follower
+from rseq_matrix.ptrace.follow import KILL_LIMIT, Follower
 from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.seize import seized
-from rseq_matrix.ptrace.tasks import is_process, living_tasks
+from rseq_matrix.ptrace.tasks import is_process, living_tasks, status_field
 from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee
 
 pytestmark = pytest.mark.ptrace
@@ -138,6 +138,17 @@ def test_children_are_killed_with_the_program(program: Path) -> None:
     assert [tid for tid in children if living_tasks(tid)] == []
 
 
+def test_a_thread_that_was_not_seen_yet_is_killed_with_the_program(program: Path) -> None:
+    recorder = Recorder(program)
+    with recorder.started(str(program), [str(program), "wait"], os.environ, 2):
+        assert recorder.run(1.0) is None
+        (thread,) = set(recorder.tasks) - {recorder.pid}
+        del recorder.tasks[thread]
+        begun = time.monotonic()
+    assert time.monotonic() - begun < KILL_LIMIT / 2
+    assert living_tasks(recorder.pid) == []
+
+
 def test_a_child_of_this_program_that_is_not_traced_is_left_alone(program: Path) -> None:
     recorder = Recorder(program)
     with subprocess.Popen(["sleep", "60"]) as other:
@@ -181,6 +192,19 @@ def test_a_group_stop_of_a_seized_process_goes_on() -> None:
         assert process.poll() is None  # it is stopped, so the signal waits
         os.kill(process.pid, signal.SIGCONT)
         assert process.wait(10) == -signal.SIGTERM
+
+
+def test_tasks_that_run_are_detached_too(program: Path) -> None:
+    with subprocess.Popen([program, "wait"]) as process:
+        while len(living_tasks(process.pid)) < 2:
+            time.sleep(0.01)
+        with seized(process.pid) as tracees:
+            for tracee in tracees.stopped:
+                tracee.restart()
+            assert len(tracees.running) == 2
+        tracers = {status_field(Path(f"/proc/{tid}"), "TracerPid") for tid in living_tasks(process.pid)}
+        assert tracers == {"0"}
+        process.kill()
 
 
 def test_a_task_that_ends_while_it_is_seized() -> None:

@@ -105,6 +105,21 @@ static int leave_children(void)
     return 0;
 }
 
+static void *wait_for_ever(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static int wait_with_a_thread(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_for_ever, NULL);
+    wait_for_ever(NULL);
+    return 1;
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "";
@@ -125,5 +140,7 @@ int main(int count, char **arguments)
         return stop_and_continue();
     if (strcmp(what, "leave") == 0)
         return leave_children();
+    if (strcmp(what, "wait") == 0)
+        return wait_with_a_thread();
     return strcmp(what, "exit") == 0 ? 7 : 0;
 }
