@@ -124,14 +124,14 @@ class Interruptions(Found):
 
     def _said(self) -> str:
         totals = self.totals
-        around = f"{totals.outside_interruptions:,} at {totals.outside_instructions:,} instructions outside"
+        outside, others = f"{totals.outside_interruptions:,}", f"{totals.outside_instructions:,}"
         if not totals.sections:
-            return f"interruptions: {around}; the subject has no critical sections"
+            return f"{outside} interruptions at {others} instructions; the subject has no critical sections"
         entered = f"{totals.section_instructions} instructions of {_counted(totals.sections_entered)}"
-        inside = f"{totals.section_interruptions:,} at {entered} ({totals.kinds} kinds of interruption)"
+        inside = f"{totals.section_interruptions:,} interruptions at the {entered} ({totals.kinds} kinds)"
         left = totals.sections - totals.sections_entered
         unreached = f"; {_counted(left)} entered by no operation" if left else ""
-        return f"interruptions: {inside}, {around}{unreached}"
+        return f"{inside}, {outside} at {others} other instructions{unreached}"
 
 
 def _counted(sections: int) -> str:

@@ -44,7 +44,7 @@ class Stepping(Found):
 def steps_said(operations: Sequence[SteppedOperation] | Sequence[DebuggedOperation]) -> str:
     """Return a line for a person; empty where nothing was stepped."""
     most = max((stepped.steps for stepped in operations), default=0)
-    return f"single steps of one operation: at most {most:,} (the limit is {STEP_LIMIT:,})" if most else ""
+    return f"at most {most:,} single steps per operation; the limit is {STEP_LIMIT:,}" if most else ""
 
 
 class _Stepper:

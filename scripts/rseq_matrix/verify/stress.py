@@ -17,6 +17,11 @@ from rseq_matrix.verify.subject import Subject
 
 RSEQ_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ENVIRONMENTS = {DEFAULT: {}, TUNABLE_OFF: RSEQ_OFF, HALF_REGISTERED: RSEQ_OFF}
+MODES_SHOWN = {
+    DEFAULT: DEFAULT,
+    TUNABLE_OFF: f"{TUNABLE_OFF} (no rseq)",
+    HALF_REGISTERED: f"{HALF_REGISTERED} (rseq in half of the threads)",
+}
 GRACE = 40.0
 """Seconds beyond its time that the program may take; its own limits (csrc/verify/supervised.c) end it before that."""
 
@@ -78,11 +83,12 @@ class Stress:
 
     def _said(self) -> str:
         run = [mode for mode in self.modes if mode.report]
-        parts = [f"{mode.name} {mode.operations:,}" for mode in run]
-        parts += [f"{mode.name} not run ({mode.unsupported})" for mode in self.modes if mode.unsupported]
+        counts = ", ".join(f"{mode.operations:,} in mode {MODES_SHOWN[mode.name]}" for mode in run)
+        parts = [f"operations: {counts or 0}"]
+        parts += [f"mode {mode.name} not run ({mode.unsupported})" for mode in self.modes if mode.unsupported]
         if any(mode.report and mode.report.fork_data == "own" for mode in run):
             parts.append("fork children have data of their own and are judged separately")
-        return f"operations by mode: {'; '.join(parts)}"
+        return "; ".join(parts)
 
 
 # --- the run
