@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from rseq_matrix.layout.program import read_program
-from rseq_matrix.ptrace.follow import KILL_LIMIT, Follower
+from rseq_matrix.ptrace.follow import KILL_LIMIT, STOP_LIMIT, Follower
 from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import is_process, living_tasks, status_field
@@ -37,6 +39,8 @@ class Recorder(Follower):
         """Of each registration whether it is the main thread's."""
         self.own_code = None
         self.begun = 0
+        self.has_area = False
+        """The libc of this system has registered one before the program's own code."""
         self.exits: list[tuple[bool, int | None]] = []
         """Of each task that ended whether it was a thread of the program, and its status (wait(2))."""
 
@@ -54,6 +58,7 @@ class Recorder(Follower):
 
     def at_own_code(self, tracee: Tracee) -> str | None:
         self.begun += 1
+        self.has_area = tracee.read().registration is not None
         self.by_calls = False
         self.leave_breakpoint(tracee)
         return None
@@ -71,6 +76,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def running(*command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def follow(program: Path, what: str) -> Recorder:
     recorder = Recorder(program)
     with recorder.started(str(program), [str(program), what], os.environ, 2):
@@ -86,7 +100,7 @@ def status(code: int) -> int:
 def test_an_exit(program: Path) -> None:
     seen = follow(program, "exit")
     assert (seen.execs, seen.begun, seen.new) == (1, 1, [])
-    assert seen.registered in ([True], [])  # a libc without rseq registers nothing
+    assert seen.registered == [True] * seen.has_area
     assert seen.exits == [(True, status(7))]
 
 
@@ -151,19 +165,16 @@ def test_a_thread_that_was_not_seen_yet_is_killed_with_the_program(program: Path
 
 def test_a_child_of_this_program_that_is_not_traced_is_left_alone(program: Path) -> None:
     recorder = Recorder(program)
-    with subprocess.Popen(["sleep", "60"]) as other:
-        try:
-            with recorder.started(str(program), [str(program), "fork"], os.environ, 2):
-                other.send_signal(signal.SIGSTOP)
-                assert recorder.run(LIMIT) == "end"
-                assert other.pid not in recorder.tasks
-            assert other.poll() is None
-        finally:
-            other.kill()
+    with running("sleep", "60") as other:
+        with recorder.started(str(program), [str(program), "fork"], os.environ, 2):
+            other.send_signal(signal.SIGSTOP)
+            assert recorder.run(LIMIT) == "end"
+            assert other.pid not in recorder.tasks
+        assert other.poll() is None
 
 
 def test_a_signal_that_is_pending_at_detach_is_delivered() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with running("sleep", "60") as process:
         with seized(process.pid) as tracees:
             tracee = tracees.tasks[process.pid]
             tracee.restart()
@@ -175,7 +186,7 @@ def test_a_signal_that_is_pending_at_detach_is_delivered() -> None:
 
 def test_a_group_stop_of_a_seized_process_goes_on() -> None:
     """Also where it was restarted, and stopped again, meanwhile."""
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with running("sleep", "60") as process:
         with seized(process.pid) as tracees:
             tracee = tracees.tasks[process.pid]
             tracee.restart()
@@ -195,7 +206,7 @@ def test_a_group_stop_of_a_seized_process_goes_on() -> None:
 
 
 def test_tasks_that_run_are_detached_too(program: Path) -> None:
-    with subprocess.Popen([program, "wait"]) as process:
+    with running(program, "wait") as process:
         while len(living_tasks(process.pid)) < 2:
             time.sleep(0.01)
         with seized(process.pid) as tracees:
@@ -204,14 +215,33 @@ def test_tasks_that_run_are_detached_too(program: Path) -> None:
             assert len(tracees.running) == 2
         tracers = {status_field(Path(f"/proc/{tid}"), "TracerPid") for tid in living_tasks(process.pid)}
         assert tracers == {"0"}
-        process.kill()
+
+
+def test_a_main_thread_that_ends_while_it_is_seized(program: Path) -> None:
+    """It stays a zombie as long as there are others, and nothing tells its tracer."""
+    with running(program, "leave-main") as process:
+        while len(living_tasks(process.pid)) < 2:
+            time.sleep(0.01)
+        with seized(process.pid) as tracees:
+            main = tracees.tasks[process.pid]
+            os.kill(process.pid, signal.SIGUSR1)
+            while process.pid in living_tasks(process.pid):
+                main.restart()
+                time.sleep(0.05)
+                with suppress(ChildProcessError):
+                    main.poll()
+            begun = time.monotonic()
+            assert not tracees.stop(main)
+            assert time.monotonic() - begun < STOP_LIMIT / 2
 
 
 def test_a_task_that_ends_while_it_is_seized() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with running("sleep", "60") as process:
         with seized(process.pid) as tracees:
             process.kill()
+            begun = time.monotonic()
             assert not tracees.stop(tracees.tasks[process.pid])
+            assert time.monotonic() - begun < STOP_LIMIT / 2
         assert process.wait(10) == -signal.SIGKILL
 
 

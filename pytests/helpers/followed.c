@@ -120,6 +120,17 @@ static int wait_with_a_thread(void)
     return 1;
 }
 
+/* The main thread ends at SIGUSR1, and the process does not. */
+static int leave_main(void)
+{
+    pthread_t thread;
+    signal(SIGUSR1, handle);
+    pthread_create(&thread, NULL, wait_for_ever, NULL);
+    while (!handled)
+        pause();
+    pthread_exit(NULL);
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "";
@@ -142,5 +153,7 @@ int main(int count, char **arguments)
         return leave_children();
     if (strcmp(what, "wait") == 0)
         return wait_with_a_thread();
+    if (strcmp(what, "leave-main") == 0)
+        return leave_main();
     return strcmp(what, "exit") == 0 ? 7 : 0;
 }

@@ -19,7 +19,7 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
 from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
 from rseq_matrix.ptrace.start import start_traced
-from rseq_matrix.ptrace.tasks import RSEQ_CALL, has_ended, lives, status_field, thread_ids
+from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, status_field, thread_ids
 from rseq_matrix.ptrace.tracee import (
     ALL_KINDS,
     BRIEF,
@@ -97,14 +97,12 @@ class Tracees:
                 del self.tasks[tracee.tid]
 
     def await_stop(self, tracee: Tracee) -> bool:
-        """Wait for a thread that was interrupted. Return False if it ended. Raises InputError if it does neither."""
+        """Wait for a thread that was interrupted. Return False if it has ended. Raises InputError after STOP_LIMIT."""
         for _ in pauses(STOP_LIMIT):
             try:
                 if tracee.poll():
                     return True
             except ChildProcessError:
-                return False
-            if has_ended(Path(f"/proc/{self.pid}/task/{tracee.tid}")):
                 return False
         raise InputError(
             f"thread {tracee.tid} of process {self.pid} does not stop: it sleeps in the kernel; try again later"

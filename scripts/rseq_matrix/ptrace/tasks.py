@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -50,8 +51,13 @@ def living_tasks(pid: int) -> list[int]:
 
 
 def lives(pid: int, without: int = 0) -> bool:
-    """Return whether a process has a living thread other than `without`. It stops looking at the first."""
-    return any(tid != without and not has_ended(Path(f"/proc/{pid}/task/{tid}")) for tid in thread_ids(pid))
+    """Return whether a process has a living thread other than `without`. It stops looking at the first.
+
+    Where it finds none it looks again: a thread that calls execve(2) takes over the process id, and that may have been
+    looked at before, and the thread's own id after.
+    """
+    looks = itertools.chain.from_iterable(map(thread_ids, (pid, pid)))
+    return any(tid != without and not has_ended(Path(f"/proc/{pid}/task/{tid}")) for tid in looks)
 
 
 def is_process(tid: int) -> bool:

@@ -101,7 +101,7 @@ class Tracee:
         self.ending = self.ending or stop.event == EVENT_EXIT
 
     def poll(self) -> bool:
-        """Look whether it has stopped, and note that. Raises ChildProcessError where it is no tracee any more."""
+        """Look whether it has stopped, and note that. Raises ChildProcessError where it has ended."""
         found = os.waitid(os.P_PID, self.tid, os.WSTOPPED | os.WNOHANG | ALL_KINDS)
         if found is not None:
             self.note(Stop.of(found.si_status))
