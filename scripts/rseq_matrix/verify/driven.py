@@ -3,8 +3,8 @@
 Each thread has a role and is stopped at its gate until it gets a command. Nothing runs that was not restarted from
 here, so what happened is known, and so is in what order.
 
-It waits in C (rsm_trace_await) and not in the loop of ptrace/follow.py: what is proven here by time (trials.AT_ONCE)
-takes less of it than that loop sleeps, and the end of a thread is something to see.
+It waits in C (rsm_trace_await) and not in the loop of ptrace/follow.py: what is proven here by time
+(one_interruption.AT_ONCE) takes less of it than that loop sleeps, and the end of a thread is something to see.
 """
 
 from __future__ import annotations
