@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
-from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
+from rseq_matrix.ptrace.memory import AT_ENTRY, ProcessMemory
 from rseq_matrix.ptrace.start import start_traced
 from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, status_field, thread_ids
 from rseq_matrix.ptrace.tracee import (
@@ -184,7 +184,7 @@ class Tracees:
 
 
 @dataclass(frozen=True)
-class Program:
+class ProgramStart:
     """What was read of a program's file. `entry` and `main` are the file's own addresses."""
 
     path: str
@@ -204,7 +204,7 @@ class Follower(Tracees):
     sees_registrations = False
     """It stops at system calls in a program with a breakpoint, too."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ProgramStart) -> None:
         super().__init__()
         self.program = program
         self.own_code: int | None = None
@@ -215,7 +215,7 @@ class Follower(Tracees):
 
     # --- what a feature says
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         """The program, or another that it has become, has been loaded."""
 
     def at_new_task(self, tid: int) -> None:
@@ -272,7 +272,7 @@ class Follower(Tracees):
             self.at_new_task(new)
 
     def _after_exec(self, tracee: Tracee) -> None:
-        memory = Memory(self.pid, tracee.tid)
+        memory = ProcessMemory(self.pid, tracee.tid)
         try:
             self.at_exec(memory)
             bias = memory.auxiliary.get(AT_ENTRY, self.program.entry) - self.program.entry
@@ -284,7 +284,7 @@ class Follower(Tracees):
         finally:
             memory.close()
 
-    def break_at(self, tracee: Tracee, memory: Memory, address: int) -> None:
+    def break_at(self, tracee: Tracee, memory: ProcessMemory, address: int) -> None:
         """Plant the breakpoint. Raises InputError."""
         self.covered = memory.read(address, 1)
         if error := lib.rsm_trace_break_at(tracee.tid, address):
