@@ -31,7 +31,6 @@ ACTIONS = {
     0x7FFF0000: "allow",
 }
 """SECCOMP_RET_… by their upper half, the strictest first (<linux/seccomp.h>)."""
-PASSING = frozenset({"allow", "log"})
 
 
 class FilterInstruction(NamedTuple):
