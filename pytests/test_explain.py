@@ -20,11 +20,13 @@ from rich.console import Console
 
 from conftest import ROOT, Command, Document
 from rseq_matrix.build import Build
+from rseq_matrix.documents.explain import EXPLAIN_SCHEMA, Explanation, Explanations
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import InputError
 from rseq_matrix.explain import explanation, messages, strace
 from rseq_matrix.explain.causes import Facts, causes, scenarios
 from rseq_matrix.explain.elsewhere import KERNELS
-from rseq_matrix.explain.explanation import explain_facts, explain_text, together
 from rseq_matrix.kernels.features import Host, here
 from rseq_matrix.kernels.replay import Player, Seen, plain_environment
 from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
@@ -46,6 +48,25 @@ def host() -> Host:
     return found
 
 
+def explain_facts(facts: Facts, host: Host) -> Document:
+    document: Document = plain(explanation.explain_facts(facts, host))
+    return document
+
+
+def explain_text(text: str, host: Host) -> Document:
+    document: Document = plain(explanation.explain_text(text, host))
+    return document
+
+
+def together(documents: Sequence[Document]) -> Document:
+    document: Document = plain(explanation.together([read(Explanation, one) for one in documents]))
+    return document
+
+
+def typed(document: Document) -> Explanation | Explanations:
+    return read(Explanation, document) if document["kind"] == "explanation" else read(Explanations, document)
+
+
 def checked(document: Document) -> Document:
     jsonschema.validate(document, SCHEMA)
     assert json.loads(json.dumps(document)) == document
@@ -58,7 +79,7 @@ def ids(document: Document) -> list[str]:
 
 def shown(document: Document, width: int = 100) -> str:
     out = io.StringIO()
-    show_explanation(Console(file=out, width=width), document)
+    show_explanation(Console(file=out, width=width), typed(document))
     return " ".join(out.getvalue().split())
 
 
@@ -318,7 +339,7 @@ def test_of_several_one_that_contradicts_is_enough(host: Host) -> None:
 @pytest.mark.parametrize("word", [*ERRNOS, "0"])
 def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, host: Host) -> None:
     out = io.StringIO()
-    show_explanation(Console(file=out, width=width), explain_facts(Facts(word), host))
+    show_explanation(Console(file=out, width=width), typed(explain_facts(Facts(word), host)))
     assert all(len(line) <= width for line in out.getvalue().splitlines())
     assert "None" not in out.getvalue()
     assert "{" not in out.getvalue()
@@ -569,7 +590,7 @@ def test_a_glibc_that_does_not_end_the_program_contradicts(host: Host, monkeypat
     """Planted: the program behaves as if the filter were not there."""
     real = messages._run
 
-    def harmless(path: Path, trial: messages.Trial) -> str:
+    def harmless(path: Path, trial: messages.ProgramTrial) -> str:
         return real(path, replace(trial, arguments=(messages.NEVER,)))
 
     if explain_text(FATAL, host)["notes"]:
@@ -924,4 +945,4 @@ def test_schema_names_every_key(host: Host) -> None:
         assert document.keys() == SCHEMA["$defs"]["explanation"]["properties"].keys()
     assert together(documents).keys() == SCHEMA["$defs"]["explanations"]["properties"].keys()
     for name in ("explanation", "explanations"):
-        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == explanation.SCHEMA
+        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == EXPLAIN_SCHEMA

@@ -21,7 +21,7 @@ from rseq_matrix.errors import MissingError
 from rseq_matrix.explain.elsewhere import KERNELS
 from rseq_matrix.kernels import answers
 from rseq_matrix.kernels import features as kernel_features
-from rseq_matrix.kernels.answers import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
+from rseq_matrix.kernels.answers import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, answer_table, rows
 from rseq_matrix.kernels.features import SIGNATURE, Host, call_at, here
 from rseq_matrix.kernels.replay import Player, Seen
 from rseq_matrix.kernels.rules import (
@@ -261,26 +261,26 @@ def test_a_wrong_feature_is_found(change: Callable[[Features], Features], host: 
 
 
 def test_the_table_agrees_with_this_kernel(host: Host) -> None:
-    document = table_document(host)
-    assert [row["what"] for row in document["rows"] if not row["agrees"]] == []
-    assert document["agrees"]
+    document = answer_table(host)
+    assert [row.what for row in document.rows if not row.agrees] == []
+    assert document.agrees
     assert json.loads(json.dumps(document)) == document
-    assert len({row["what"] for row in document["rows"]}) == len(document["rows"])
+    assert len({row.what for row in document.rows}) == len(document.rows)
 
 
 def test_the_table_has_what_it_promises(host: Host) -> None:
     found = rows(host)
-    lengths = [row["what"] for row in found if row["group"] == "length"]
+    lengths = [row.what for row in found if row.group == "length"]
     for length in (20, 24, 28, 32, 33, 64, host.features.feature_size or 32):
         assert any(what.split(":")[0] == f"register {length} bytes" for what in lengths), length
-    what = {row["what"] for row in found}
+    what = {row.what for row in found}
     assert {f"register 32 bytes at a multiple of {align}" for align in (8, 16, 32, 64, 128)} <= what
     again = {f"register again, {how}" for how in ("all the same", "at another address", "with another signature")}
     flags = {"register with an unknown flag", "unregister with a further flag"}
     assert {"unregister another address", "unregister with another signature", *again, *flags} <= what
-    answers = {row["got"] for row in found}
+    answers = {row.got for row in found}
     assert {"0", "EINVAL", "EBUSY", "EPERM", "EFAULT", "ENOSYS", "SIGSYS"} <= answers
-    assert all(row["because"] and row["reference"] for row in found)
+    assert all(row.because and row.reference for row in found)
 
 
 def test_the_lengths_of_a_newer_kernel_are_in_its_table() -> None:
@@ -309,10 +309,10 @@ class Lying(Player):
     ],
 )
 def test_a_kernel_with_other_rules_is_marked(word: str, lie: Seen, what: str, host: Host, player: Player) -> None:
-    document = table_document(replace(host, player=Lying(player, word, lie)))
-    wrong = {row["what"] for row in document["rows"] if not row["agrees"]}
+    document = answer_table(replace(host, player=Lying(player, word, lie)))
+    wrong = {row.what for row in document.rows if not row.agrees}
     assert what in wrong
-    assert not document["agrees"]
+    assert not document.agrees
     out = io.StringIO()
     show_kernel_table(Console(file=out, width=120), document)
     assert "! (want" in out.getvalue()
@@ -330,7 +330,7 @@ class Early(Player):
 
 
 def test_a_row_agrees_only_if_what_came_before_does(host: Host, player: Player) -> None:
-    found = {row["what"]: row["agrees"] for row in rows(replace(host, player=Early(player)))}
+    found = {row.what: row.agrees for row in rows(replace(host, player=Early(player)))}
     assert not found["unregister another address"]
     assert found["register 32 bytes at a multiple of 32"]
 
@@ -351,13 +351,13 @@ class Interrupted(Player):
 
 def test_a_spoilt_row_is_tried_again(host: Host, player: Player) -> None:
     interrupted = Interrupted(player)
-    assert table_document(replace(host, player=interrupted))["agrees"]
+    assert answer_table(replace(host, player=interrupted)).agrees
     assert interrupted.killed
 
 
 def test_the_table_is_readable(host: Host) -> None:
     out = io.StringIO()
-    show_kernel_table(Console(file=out, width=100), table_document(host))
+    show_kernel_table(Console(file=out, width=100), answer_table(host))
     shown = out.getvalue()
     assert "rseq present" in shown
     assert "register again, all the same" in shown
