@@ -18,6 +18,7 @@ from conftest import COMMAND, ROOT, run_command
 from rseq_matrix.build import Build
 from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
 
+PAGE = ROOT / "docs/commands/verify.md"
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
 
 
@@ -30,9 +31,9 @@ def sentence(*arguments: str, code: int) -> str:
     return line
 
 
-def readme_example() -> str:
-    """Return the C code of the README's example."""
-    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def documented_example() -> str:
+    """Return the C code of the page's example."""
+    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert found
     return found[1]
 
@@ -46,8 +47,8 @@ def test_the_contract_is_the_header() -> None:
 
 
 @pytest.mark.ptrace
-def test_the_example_of_the_readme_is_judged_in_one_command(tmp_path: Path) -> None:
-    (tmp_path / "counts.c").write_text(readme_example())
+def test_the_example_of_the_page_is_judged_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "counts.c").write_text(documented_example())
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", "counts.so", "counts.c"], cwd=tmp_path, check=True)
     out = tmp_path / "out.json"
     done = run_command("verify", "--subject", "./counts.so", "--seconds", "1", "--json", str(out), cwd=tmp_path)
