@@ -15,12 +15,12 @@ from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, re
 from rseq_matrix.documents.explain import Explanation, Explanations
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.explain.causes import REGISTERED, Facts
+from rseq_matrix.explain.causes import REGISTERED, CallFacts
 from rseq_matrix.explain.explanation import explain_facts, explain_text, together
 from rseq_matrix.explain.strace import FLAGS
 from rseq_matrix.kernels.features import SIGNATURE, Host, here
 from rseq_matrix.kernels.sequences import plain_name
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.report.explain import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
@@ -76,7 +76,7 @@ class Given:
         found = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return [f"--{name.replace('_', '-')}" for name in found]
 
-    def facts(self, answer: str) -> Facts:
+    def facts(self, answer: str) -> CallFacts:
         """Return them as what is known. A call that is described and has no flags registers."""
         for name, bits in LIMITS.items():
             value = getattr(self, name)
@@ -85,7 +85,7 @@ class Given:
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.names and self.flags is None:
             known["flags"] = 0
-        facts = Facts(answer, **known)
+        facts = CallFacts(answer, **known)
         facts.check()
         return facts
 

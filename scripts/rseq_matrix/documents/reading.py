@@ -29,14 +29,17 @@ class _Field:
     required: bool
 
 
+def _types(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) is UnionType else (hint,)
+
+
 @cache
 def _fields(kind: Any) -> tuple[_Field, ...]:
     """Return what a dataclass says of its fields."""
     hints = get_type_hints(kind)
     found = []
     for one in fields(kind):
-        hint = hints[one.name]
-        types = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        types = _types(hints[one.name])
         required = one.default is MISSING and one.default_factory is MISSING
         found.append(_Field(one.name, one.name.rstrip("_"), types, str(one.metadata.get(CALLED, "")), required))
     return tuple(found)
@@ -44,7 +47,7 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
 
 def _item(kind: Any, value: Any, inside: str) -> Any:
     """Return a part of a list or of an object with keys of its own."""
-    return _object(kind, value, inside) if is_dataclass(kind) else _converted((kind,), value, inside, inside)
+    return _object(kind, value, inside) if is_dataclass(kind) else _converted(_types(kind), value, inside, inside)
 
 
 def _fits(kind: Any, value: Any) -> bool:

@@ -19,18 +19,18 @@ from rseq_matrix.documents.explain import (
 )
 from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.explain import messages, strace
-from rseq_matrix.explain.causes import Facts, Scenario, causes, scenarios, words
+from rseq_matrix.explain.causes import CallFacts, PossibleCall, causes, scenarios, words
 from rseq_matrix.explain.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, elsewhere, injected, unknown_answer
 from rseq_matrix.kernels.answers import kernel_features
 from rseq_matrix.kernels.features import ATTEMPTS, Host
-from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.replay import Player, ReplayedStep
 from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
-from rseq_matrix.kernels.sequences import Step, flags_words
+from rseq_matrix.kernels.sequences import CallStep, flags_words
 
 # --- replays
 
 
-def _play(player: Player, steps: Sequence[Step], want: str) -> Seen:
+def _play(player: Player, steps: Sequence[CallStep], want: str) -> ReplayedStep:
     """Play it; again, where an interruption while the area was spoilt may have killed the child."""
     seen = player.answer(steps)
     for _ in range(ATTEMPTS):
@@ -40,7 +40,7 @@ def _play(player: Player, steps: Sequence[Step], want: str) -> Seen:
     return seen
 
 
-def _replay(host: Host, steps: Sequence[Step], want: str, alive: bool | None = None) -> Replay | None:
+def _replay(host: Host, steps: Sequence[CallStep], want: str, alive: bool | None = None) -> Replay | None:
     """Play it. alive: whether the area must show a CPU number afterwards; None: that does not matter."""
     if host.player is None or not steps:
         return None
@@ -54,7 +54,7 @@ def _replay(host: Host, steps: Sequence[Step], want: str, alive: bool | None = N
 # --- causes
 
 
-def _cause(scenario: Scenario, facts: Facts, features: Features, host: Host, by: str = "kernel") -> Cause:
+def _cause(scenario: PossibleCall, facts: CallFacts, features: Features, host: Host, by: str = "kernel") -> Cause:
     rule = scenario.answer.rule
     return Cause(
         id=rule.id,
@@ -79,7 +79,7 @@ def _other(cause: Elsewhere, host: Host) -> Cause:
     )
 
 
-def _foreign(facts: Facts, host: Host) -> list[Cause]:
+def _foreign(facts: CallFacts, host: Host) -> list[Cause]:
     """Return the causes that it has on other kernels, with what this one answers to the same call."""
     found: dict[str, Cause] = {}
     for name, features in KERNELS.items():
@@ -98,7 +98,7 @@ def _foreign(facts: Facts, host: Host) -> list[Cause]:
     return list(found.values())
 
 
-def _causes(facts: Facts, host: Host, tampered: bool) -> list[Cause]:
+def _causes(facts: CallFacts, host: Host, tampered: bool) -> list[Cause]:
     if tampered:
         return [_other(injected(facts.answer), host)]
     kernel = [_cause(scenario, facts, host.features, host) for scenario in causes(facts, host.features)]
@@ -119,7 +119,7 @@ def _known_area(area: Area | None) -> KnownArea | None:
     return None if area is None else KnownArea(area.address, area.length, area.signature)
 
 
-def known_call(facts: Facts) -> KnownCall:
+def known_call(facts: CallFacts) -> KnownCall:
     """Return what is known of the call."""
     return KnownCall(
         answer=facts.answer,
@@ -133,7 +133,7 @@ def known_call(facts: Facts) -> KnownCall:
     )
 
 
-def _notes(facts: Facts, host: Host, found: Sequence[Cause]) -> list[str]:
+def _notes(facts: CallFacts, host: Host, found: Sequence[Cause]) -> list[str]:
     notes = []
     if host.problem:
         notes.append(f"what the kernel itself answers could not be tried: {host.problem}")
@@ -144,7 +144,7 @@ def _notes(facts: Facts, host: Host, found: Sequence[Cause]) -> list[str]:
     return notes
 
 
-def _explanation(form: str, text: str, facts: Facts | None, host: Host, **rest: Any) -> Explanation:
+def _explanation(form: str, text: str, facts: CallFacts | None, host: Host, **rest: Any) -> Explanation:
     """Return an explanation. rest: its message, causes, cures and notes."""
     found = Explanation(
         schema=EXPLAIN_SCHEMA,
@@ -175,7 +175,9 @@ def together(documents: Sequence[Explanation]) -> Explanation | Explanations:
     return Explanations(EXPLAIN_SCHEMA, "explanations", tuple(documents), _agree(made))
 
 
-def explain_facts(facts: Facts, host: Host, form: str = "errno", text: str = "", tampered: bool = False) -> Explanation:
+def explain_facts(
+    facts: CallFacts, host: Host, form: str = "errno", text: str = "", tampered: bool = False
+) -> Explanation:
     """Explain an answer by what is known of the call."""
     facts.check()
     if not any(scenarios(facts, features) for features in (host.features, *KERNELS.values())):
@@ -197,7 +199,7 @@ def explain_message(message: messages.Message, text: str, host: Host) -> Explana
     """Explain a message of glibc's or a library's."""
     about = KnownMessage(message.id, message.whose)
     if message.answer:
-        document = explain_facts(Facts(message.answer, flags=0), host, "message", text)
+        document = explain_facts(CallFacts(message.answer, flags=0), host, "message", text)
         return replace(document, message=about, notes=(message.because, *document.notes))
     tried = messages.reproduce(message, host)
     replay = tried.message or _replay(host, message.steps, message.want)

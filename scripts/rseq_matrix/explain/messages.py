@@ -1,6 +1,6 @@
 """What programs print when rseq(2) fails them: whose message it is, what it means, and what to do.
 
-glibc's message is seen to come: a program of ours (csrc/kernel/filtered_thread.c) gets the filter that causes it, and
+glibc's message is seen to come: a program of ours (csrc/explain/filtered_thread.c) gets the filter that causes it, and
 each cure is tried on it.
 """
 
@@ -21,7 +21,7 @@ from rseq_matrix.kernels.answers import WELL_ALIGNED
 from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
 from rseq_matrix.kernels.replay import UNREGISTERED, plain_environment, program
 from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, Call
-from rseq_matrix.kernels.sequences import Step, behind_filter, by_main, by_thread
+from rseq_matrix.kernels.sequences import CallStep, behind_filter, by_main, by_thread
 from rseq_matrix.model import timeline
 from rseq_matrix.signals import signal_name
 
@@ -36,7 +36,7 @@ AS_MAIN = {(True, True): "main 1 thread 1", (False, False): "main 0 thread 0"}
 
 @dataclass(frozen=True)
 class ProgramTrial:
-    """One run of csrc/kernel/filtered_thread.c."""
+    """One run of csrc/explain/filtered_thread.c."""
 
     what: str
     arguments: tuple[str, ...]
@@ -68,7 +68,7 @@ class Message:
     cures: tuple[Cure, ...] = ()
     trial: ProgramTrial | None = None
     """What makes glibc print it."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CallStep, ...] = ()
     """What a child does to come to the same state, and what it then sees."""
     want: str = ""
 

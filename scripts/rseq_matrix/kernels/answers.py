@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from rseq_matrix.documents.kernel import AnswerRow, AnswerTable, KernelFeatures
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.features import ATTEMPTS, SIGNATURE, Host
-from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.replay import Player, ReplayedStep
 from rseq_matrix.kernels.rules import ALIVE, ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
 from rseq_matrix.kernels.sequences import (
     BASES,
+    CallStep,
     Prediction,
-    Step,
     becomes,
     behind_filter,
     by_main,
@@ -41,7 +41,7 @@ class Experiment:
 
     group: str
     what: str
-    steps: tuple[Step, ...]
+    steps: tuple[CallStep, ...]
     note: str = ""
     """What the answer does not say."""
 
@@ -135,13 +135,15 @@ def experiments(features: Features) -> list[Experiment]:
     return [*_lengths(features), *_alignments(features), *_registrations(), *_unregistrations(), *_filters()]
 
 
-def _is_spoilt(experiment: Experiment, seen: Sequence[Seen], want: Sequence[Prediction]) -> bool:
+def _is_spoilt(experiment: Experiment, seen: Sequence[ReplayedStep], want: Sequence[Prediction]) -> bool:
     """Return whether the child may have been interrupted while its area could not be written, which kills it."""
     risky = any(step.name == "protect" for step in experiment.steps)
     return risky and seen[-1].word == "SIGSEGV" and want[-1].word != "SIGSEGV"
 
 
-def _play(player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence[Prediction]]) -> list[list[Seen]]:
+def _play(
+    player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence[Prediction]]
+) -> list[list[ReplayedStep]]:
     found = player.play([experiment.steps for experiment in tried])
     for number, (experiment, want) in enumerate(zip(tried, wanted, strict=True)):
         for _ in range(ATTEMPTS):
@@ -151,13 +153,13 @@ def _play(player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence
     return found
 
 
-def _is_alive(seen: Seen, want: Prediction) -> bool:
+def _is_alive(seen: ReplayedStep, want: Prediction) -> bool:
     """Return whether the area shows what the kernel has done, and not only said."""
     alive = ALIVE.get(want.rule.id) if want.rule else None
     return alive is None or seen.cpu_id is None or (seen.cpu_id >= 0) == alive
 
 
-def _row(experiment: Experiment, seen: Sequence[Seen], want: Sequence[Prediction]) -> AnswerRow:
+def _row(experiment: Experiment, seen: Sequence[ReplayedStep], want: Sequence[Prediction]) -> AnswerRow:
     last = want[-1]
     got = [answer.word for answer in seen]
     wanted = [prediction.word for prediction in want]

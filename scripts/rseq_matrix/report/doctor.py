@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rseq_matrix.doctor.findings.questions import errno_name
 from rseq_matrix.doctor.libc import TUNABLE
+from rseq_matrix.report.explain import show_kernel_table
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
-from rseq_matrix.report.kernel import show_kernel_table
 
 Document = dict[str, Any]
 
