@@ -13,6 +13,8 @@ import pytest
 
 from conftest import ROOT, run_command
 from rseq_matrix.cli import COMMANDS
+from rseq_matrix.model.classes import MEANING
+from rseq_matrix.model.stages import CARRIERS
 
 SCRIPTS = ROOT / "scripts" / "documentation"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,19 +104,31 @@ def test_the_first_pages_are_short(page: str) -> None:
         assert len(sample.splitlines()) - 2 <= 25
 
 
+def test_the_glossary_has_every_class_and_carrier() -> None:
+    glossary = (ROOT / "docs" / "concepts.md").read_text().partition("## Glossary")[2]
+    assert all(f"| {name} |" in glossary for name in MEANING)
+    assert all(f"`{carrier}`" in glossary for carrier in CARRIERS)
+
+
 def test_every_command_has_a_page() -> None:
     assert {page.stem for page in (ROOT / "docs" / "commands").glob("*.md")} == {*COMMANDS, "reference"}
 
 
-def test_the_site_and_the_man_pages_are_built(tmp_path: Path) -> None:
-    done = script(ROOT, "build.py", str(tmp_path))
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("documentation")
+    done = script(ROOT, "build.py", str(directory))
     assert done.returncode == 0, done.stdout + done.stderr
-    reference = (tmp_path / "site" / "commands" / "reference.html").read_text()
+    return directory
+
+
+def test_the_site_and_the_man_pages_are_built(built: Path) -> None:
+    reference = (built / "site" / "commands" / "reference.html").read_text()
     for name in COMMANDS:
-        text = (tmp_path / "man" / f"rseq-matrix-{name}.1").read_text()
+        text = (built / "man" / f"rseq-matrix-{name}.1").read_text()
         assert text.startswith(".TH ")
         assert all(f"\n.SH {section}" in text for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"))
-        assert f"rseq-matrix-{name}(1)" in (tmp_path / "man" / "rseq-matrix.1").read_text().replace("\\-", "-")
+        assert f"rseq-matrix-{name}(1)" in (built / "man" / "rseq-matrix.1").read_text().replace("\\-", "-")
         assert f"rseq-matrix {name}" in reference
     assert "--environment" in reference
 
@@ -137,9 +151,8 @@ def test_a_broken_link_or_anchor_fails_the_site(tmp_path: Path, link: str, said:
 
 
 @pytest.mark.skipif(not shutil.which("man"), reason="man is missing (Debian: apt install man-db)")
-def test_man_shows_a_page_without_complaint(tmp_path: Path) -> None:
-    assert script(ROOT, "build.py", str(tmp_path)).returncode == 0
-    for page in sorted((tmp_path / "man").iterdir()):
+def test_man_shows_a_page_without_complaint(built: Path) -> None:
+    for page in sorted((built / "man").iterdir()):
         done = subprocess.run(
             ["man", "--warnings", "-l", str(page)], capture_output=True, text=True, check=False, env={"MANWIDTH": "80"}
         )

@@ -22,6 +22,7 @@ from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.kernels.rules import RULES as KERNEL_RULES
 from rseq_matrix.libcs.specs import FETCHED
 from rseq_matrix.lint.rules import RULES as LINT_RULES
+from rseq_matrix.matrix.cells import SCENARIOS
 from rseq_matrix.model.classes import MEANING
 from rseq_matrix.model.results import RESULTS
 from rseq_matrix.model.stages import ALLOWANCES, CARRIERS, LINKS, PHASES, STAGES
@@ -217,6 +218,7 @@ LISTS: dict[str, Callable[[], str]] = {
     "allowances": lambda: said("allowances", ("may use", "meaning"), list(ALLOWANCES.values()), words.ALLOWANCES),
     "links": lambda: said("links", ("link", "meaning"), list(LINKS), words.LINKS),
     "libcs": lambda: ", ".join(map(code, FETCHED)) + "\n",
+    "scenarios": lambda: said("scenarios", ("scenario", "its process"), list(SCENARIOS), words.SCENARIOS),
     "environments": environments,
     "designs": lambda: table(("design", "what it is"), ((code(d.name), d.summary) for d in DESIGNS.values())),
     "classes": classes,

@@ -49,6 +49,22 @@ ENVIRONMENTS = {
     "ptrace-singlestep": "Registered, and no critical section ends: every operation takes the fallback.",
 }
 
+SCENARIOS = {
+    "audited": "a program under an audit library",
+    "audited_calls": "the same, with the hooks that see calls through the PLT",
+    "life": "from the first relocation to the last destructor, with a preloaded object, and libraries that are needed, "
+    "opened, and loaded into a new namespace",
+    "allocating": "the `malloc()` of a preloaded object, called as early as it can be",
+    "quick_exit": "`quick_exit()`",
+    "threads": "POSIX threads, from the start routine to the last key destructor",
+    "main_exit": "a thread that outlives the main thread",
+    "signals": "signal handlers, in every place where one can run",
+    "children": "`fork`, `vfork`, `clone(CLONE_VM)`, raw threads, a coroutine",
+    "exec": "two programs, one after the other, by `execve()`",
+    "unregister": "a raw unregistration of libc's area",
+    "debugged": "a critical section that gdb single-steps through, and one with a breakpoint inside",
+}
+
 FACTS_OF_A_CLASS = {
     "registered": ("yes", "yes", "yes"),
     "unregistered": ("yes", "no", "no"),
@@ -150,9 +166,10 @@ C_FOLDERS = {
     "detect/offers": "what a libc may lack: each program fails where it does",
     "doctor": "experiments on the kernel and on a process; each line that they print is a fact",
     "environment": "the last step into an environment: filters, a secure program, single-stepping",
+    "explain": "calls of rseq(2) in a child, and a thread behind a filter",
     "host": "the programs of the scenarios, which bring their stages about",
-    "kernel": "calls of rseq(2) in a child, the filter in front of it, and a thread behind such a filter",
     "library": "the shared objects that the programs need or open",
+    "rseq": "what everything else stands on: registrations of one's own, the filter in front of rseq(2), the CPUs",
     "subject": "the built-in subjects",
     "tracer": "starts a scenario, reads the kernel's registrations, leaves no process behind",
     "verify": "the programs in which `verify` runs a subject",
