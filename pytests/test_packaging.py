@@ -10,6 +10,7 @@ import sysconfig
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path, PurePath
 
 import pytest
@@ -18,6 +19,7 @@ from abi3info.models import PyVersion, Symbol
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from build_extension import put
 from clones import checkout, fresh, need_index, run, tracked
 from conftest import ROOT
 from make_environment import cause
@@ -150,6 +152,16 @@ def test_the_wheel_runs_in_a_clean_environment_outside_a_checkout(distribution: 
     root, *path = run([str(bin_directory / "python"), "-c", code], environment, place).stdout.splitlines()
     assert root.startswith(str(tmp_path / "env"))
     assert not [entry for entry in path if entry.startswith(str(ROOT))]
+
+
+def test_the_extension_of_an_earlier_build_for_one_python_alone_does_not_stay(tmp_path: Path) -> None:
+    package, module = tmp_path / "package", tmp_path / "_native.abi3.so"
+    package.mkdir()
+    for path in (package / f"_native{EXTENSION_SUFFIXES[0]}", package / module.name, module):
+        path.write_text(str(path))
+    put(module, package)
+    assert [path.name for path in package.iterdir()] == [module.name]
+    assert (package / module.name).read_text() == str(module)
 
 
 class Environment:

@@ -70,6 +70,13 @@ def write_inputs() -> None:
     INPUTS.write_text("".join(f"{path}\n" for path in sorted(inside)), encoding="utf-8")
 
 
+def put(module: Path, package: Path) -> None:
+    """Move the module into the package. One made before goes: Python prefers one for its version to a stable one."""
+    module.replace(package / module.name)
+    for old in set(package.glob("_native.*.so")) - {package / module.name}:
+        old.unlink()
+
+
 class NativeExtension(BuildHookInterface[Any]):
     """Puts the extension into the wheel; for an editable installation, into the checkout's package."""
 
@@ -77,9 +84,7 @@ class NativeExtension(BuildHookInterface[Any]):
         """Compile, and say what the wheel is for. `version` is "standard" or "editable"."""
         module = compile_extension()
         if version == "editable":
-            module.replace(PACKAGE / module.name)
-            for old in set(PACKAGE.glob("_native.*.so")) - {PACKAGE / module.name}:
-                old.unlink()  # one for this Python's version alone would be preferred to the new one
+            put(module, PACKAGE)
             return
         build_data["pure_python"] = False
         build_data["force_include"][str(module)] = f"rseq_matrix/{module.name}"
