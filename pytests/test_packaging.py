@@ -23,7 +23,7 @@ from build_extension import put
 from clones import checkout, fresh, need_index, run, tracked
 from conftest import ROOT
 from make_environment import cause
-from rseq_matrix.build import source_files
+from rseq_matrix.sources import SOURCE_SUFFIXES, source_files
 
 PACKAGE = "scripts/rseq_matrix/"
 SOURCES = ("csrc/", "preload/", "auditlib/", "ifunc/")
@@ -70,7 +70,8 @@ def test_the_wheel_has_every_module_schema_and_c_source_that_git_tracks(distribu
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
     files = {path for path in tracked() if path.startswith((PACKAGE, *SOURCES)) and PurePath(path).name[0] != "."}
     assert names == {installed_as(path) for path in files} | {EXTENSION}
-    assert {path.relative_to(ROOT).as_posix() for path in source_files(ROOT)} <= files
+    sources = {path for path in files if path.startswith(SOURCES) and PurePath(path).suffix in SOURCE_SUFFIXES}
+    assert {path.relative_to(ROOT).as_posix() for path in source_files(ROOT)} == sources
     assert {PurePath(path).suffix for path in files} >= {".py", ".json", ".c", ".h", ".def", ".cmake"}
 
 

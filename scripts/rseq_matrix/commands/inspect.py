@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
     EXIT_DIFFERENT,
@@ -34,7 +35,6 @@ from rseq_matrix.lint.inspection import (
 )
 from rseq_matrix.lint.rules import ERROR, RULES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
-from rseq_matrix.matrix.document import to_json
 from rseq_matrix.report.inspection import show_details, show_rules, show_summary
 from rseq_matrix.report.layout import show_layout, to_svg
 
