@@ -199,11 +199,10 @@ def environment(tmp_path: Path) -> Environment:
 
 def what_the_compiler_reads() -> set[str]:
     """Return the sources and headers of the extension, as the preprocessor names them."""
-    sources = [path for pattern in ("registry*.c", "native*.c") for path in (ROOT / "csrc").rglob(pattern)]
-    command = ["cc", "-MM", f"-I{ROOT / 'csrc'}", *map(str, sources)]
-    rules = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    names = {word for word in rules.replace("\\\n", " ").split() if not word.endswith(":")}
-    return {Path(os.path.normpath(name)).relative_to(ROOT).as_posix() for name in names}
+    sources = [path for pattern in ("registry*.c", "native*.c") for path in ROOT.glob(f"csrc/**/{pattern}")]
+    command = ["cc", "-MM", "-Icsrc", *(str(path.relative_to(ROOT)) for path in sources)]
+    rules = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {os.path.normpath(word) for word in rules.replace("\\\n", " ").split() if not word.endswith(":")}
 
 
 def test_an_environment_is_renewed_when_anything_changes_that_the_extension_is_made_of(

@@ -29,14 +29,17 @@ class _Field:
     required: bool
 
 
+def _types(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) is UnionType else (hint,)
+
+
 @cache
 def _fields(kind: Any) -> tuple[_Field, ...]:
     """Return what a dataclass says of its fields."""
     hints = get_type_hints(kind)
     found = []
     for one in fields(kind):
-        hint = hints[one.name]
-        types = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        types = _types(hints[one.name])
         required = one.default is MISSING and one.default_factory is MISSING
         found.append(_Field(one.name, one.name.rstrip("_"), types, str(one.metadata.get(CALLED, "")), required))
     return tuple(found)
@@ -44,12 +47,19 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
 
 def _item(kind: Any, value: Any, inside: str) -> Any:
     """Return a part of a list or of an object with keys of its own."""
-    return _object(kind, value, inside) if is_dataclass(kind) else _converted((kind,), value, inside, inside)
+    return _object(kind, value, inside) if is_dataclass(kind) else _converted(_types(kind), value, inside, inside)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    return isinstance(value, dict) and {one.key for one in _fields(kind) if one.required} <= value.keys()
 
 
 def _converted(types: Sequence[Any], value: Any, problem: str, inside: str) -> Any:
     """Return a value as one of the types: a truth value is no number. `inside` names what an object in it is."""
+    objects = [kind for kind in types if is_dataclass(kind)]
     for kind in types:
+        if len(objects) > 1 and kind in objects and not _fits(kind, value):
+            continue
         origin = get_origin(kind)
         if kind is Any or type(value) is kind:
             return value
@@ -66,12 +76,12 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise DamagedError(f"{where} is no object")
     given = {}
-    for one in _fields(kind):
-        if one.key in value:
-            inside = one.called if where == TOP else f"{one.called} of {where}"
-            given[one.attribute] = _converted(one.types, value[one.key], f"'{one.key}' of {where}", inside)
-        elif one.required:
-            raise DamagedError(f"{where} has no '{one.key}'")
+    for one in (one for one in _fields(kind) if one.key in value):
+        inside = one.called if where == TOP else f"{one.called} of {where}"
+        given[one.attribute] = _converted(one.types, value[one.key], f"'{one.key}' of {where}", inside)
+    lost = next((one.key for one in _fields(kind) if one.required and one.key not in value), None)
+    if lost:
+        raise DamagedError(f"{where} has no '{lost}'")
     return kind(**given)
 
 
