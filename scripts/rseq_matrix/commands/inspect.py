@@ -53,17 +53,14 @@ class InspectRequest:
     json_path: Path | None
     svg_path: Path | None
 
+    def _modes(self) -> list[str]:
+        """Return the options that ask for something else than files."""
+        asked = {"--process": self.process is not None, "--layout": self.layout, "--rules": self.rules}
+        return [name for name, wanted in asked.items() if wanted]
+
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
-        modes = [
-            name
-            for name, wanted in (
-                ("--process", self.process is not None),
-                ("--layout", self.layout),
-                ("--rules", self.rules),
-            )
-            if wanted
-        ]
+        modes = self._modes()
         if len(modes) > 1:
             raise UsageError(f"{' and '.join(modes)} cannot be asked for together")
         if self.arguments and modes and not self.layout:
