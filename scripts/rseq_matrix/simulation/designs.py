@@ -284,7 +284,7 @@ _SYMBOL_AREA = "libc has a place for the area: __rseq_abi, a thread-local variab
 
 HANDLED_2019 = Design(
     name="handled-2019",
-    summary="proposed in 2019: __rseq_abi in libc, a shared flag __rseq_handled says who registers",
+    summary="proposed in 2019: __rseq_abi in libc, a shared flag __rseq_handled says whether libc registers",
     registers=True,
     static_thread_pointer_first=False,
     tunable=False,
@@ -465,7 +465,7 @@ EXTENSIBLE_2_44 = replace(
 NONE = Design(
     name="none",
     skips=("area",),
-    summary="glibc 2.31 to 2.34: libc knows nothing of rseq",
+    summary="glibc 2.31 to 2.34: libc does not use rseq",
     registers=False,
     static_thread_pointer_first=False,
     tunable=False,
@@ -484,7 +484,7 @@ NONE = Design(
         "seen by": Fact("nothing: each library has an area of its own", "rseq(2)"),
         "area": Fact("none", "glibc before 2.35"),
         "main thread": Fact("never registered by libc", "glibc before 2.35"),
-        "thread exit": Fact("left to the kernel, or to who registered", "Linux kernel/exit.c do_exit"),
+        "thread exit": Fact("left to the kernel, or to the library that registered", "Linux kernel/exit.c do_exit"),
         "a library may": Fact("register; a second one gets EINVAL or EBUSY", "rseq(2)"),
         "switched off by": Fact("nothing", "glibc before 2.35"),
         "static program": AREA_2_35.facts["static program"],
