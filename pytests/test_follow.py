@@ -14,7 +14,7 @@ import pytest
 
 from rseq_matrix.layout.program import read_program
 from rseq_matrix.ptrace.follow import KILL_LIMIT, STOP_LIMIT, Follower
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import is_process, living_tasks, status_field
 from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee
@@ -44,7 +44,7 @@ class Recorder(Follower):
         self.exits: list[tuple[bool, int | None]] = []
         """Of each task that ended whether it was a thread of the program, and its status (wait(2))."""
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         assert memory.pid == self.pid
         self.execs += 1
 

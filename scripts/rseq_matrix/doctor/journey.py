@@ -16,8 +16,8 @@ from rseq_matrix.documents.doctor import EARLY, END, ENTRY, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.picture import check_machine
 from rseq_matrix.layout.program import read_program
-from rseq_matrix.ptrace.follow import Follower, Program
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.follow import Follower, ProgramStart
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.tasks import is_process
 from rseq_matrix.ptrace.tracee import Tracee
 from rseq_matrix.signals import signal_name
@@ -28,7 +28,7 @@ class Journey(Follower):
 
     sees_registrations = True
 
-    def __init__(self, program: Program, whole: bool) -> None:
+    def __init__(self, program: ProgramStart, whole: bool) -> None:
         super().__init__(program)
         self.whole = whole
         self.onlooker = Onlooker(self, Followed(program.path, static=not program.dynamic))
@@ -38,7 +38,7 @@ class Journey(Follower):
         """Return what was seen of the program, which is another one once it has become another."""
         return self.onlooker.found
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         """Begin, or begin anew."""
         if self.found.pid:
             self._become_another()

@@ -9,7 +9,7 @@ from rseq_matrix.documents.doctor import GLIBC, NONE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
 from rseq_matrix.ptrace.follow import Tracees
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.tasks import is_starting
 from rseq_matrix.ptrace.tracee import TaskState, Tracee
 from rseq_matrix.ptrace.watch import Watch
@@ -40,7 +40,7 @@ class Onlooker:
         if self.layout and not self.watch.stores and examined_thread(self.layout, task, "").owner == GLIBC:
             return self.layout
         self.forget()
-        memory = Memory(self.tracees.pid, task.tid)
+        memory = ProcessMemory(self.tracees.pid, task.tid)
         try:
             self.layout = layout_of(memory)
         finally:

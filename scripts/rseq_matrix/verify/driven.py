@@ -24,7 +24,7 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.errors import InputError, MissingError
 from rseq_matrix.ptrace.follow import Tracees
-from rseq_matrix.ptrace.memory import Memory, UnreadableError
+from rseq_matrix.ptrace.memory import ProcessMemory, UnreadableError
 from rseq_matrix.ptrace.tasks import stat_fields, status_field
 from rseq_matrix.ptrace.tracee import EVENT, SIGNAL_DELIVERY, RegisteredArea, Stop, Tracee
 from rseq_matrix.signals import signal_name, undisturbed
@@ -109,7 +109,7 @@ class DrivenProcess(Tracees):
         """Where breakpoints are or were: a thread that came to one may be seen only when it is gone."""
         self.areas: dict[int, RegisteredArea] = {}
         """Of the threads that have one registered."""
-        self.memory: Memory | None = None
+        self.memory: ProcessMemory | None = None
 
     def stop_of(self, role: int) -> Stop | None:
         """Return how a thread is stopped; None where it runs."""
@@ -418,7 +418,7 @@ def _start(driven: DrivenProcess, subject: Subject, program: Path, memory: int, 
             driven.start(str(program), arguments, environment, output.fileno())
     except InputError as error:
         raise MissingError(str(error)) from error
-    driven.memory = Memory(driven.pid, driven.pid)
+    driven.memory = ProcessMemory(driven.pid, driven.pid)
 
 
 def _reach_gates(driven: DrivenProcess, subject: Subject, output: IO[bytes]) -> None:
