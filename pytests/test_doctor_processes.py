@@ -14,8 +14,7 @@ import pytest
 
 from conftest import COMMAND
 from doctoring import OFF, doctor, named, state, waiting
-from rseq_matrix.doctor.process import resume
-from rseq_matrix.ptrace.seize import standing_still
+from rseq_matrix.ptrace.seize import seized
 
 
 @pytest.mark.ptrace
@@ -42,14 +41,15 @@ def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
 
 
 @pytest.mark.ptrace
-def test_a_signal_that_comes_while_a_process_is_held_is_handed_on() -> None:
+def test_a_signal_that_comes_while_a_process_is_traced_is_delivered() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         time.sleep(0.2)
-        with standing_still(process.pid) as held:
-            resume(held, [process.pid])
+        with seized(process.pid) as tracees:
+            tracee = tracees.tasks[process.pid]
+            tracee.restart()
             process.terminate()
-            assert held.wait_until_still(process.pid)
-            resume(held, [process.pid])
+            assert tracees.await_stop(tracee)
+            tracee.restart()
         assert process.wait() == -signal.SIGTERM
 
 

@@ -33,7 +33,7 @@ from rseq_matrix.documents.doctor import (
     SeccompFilters,
 )
 from rseq_matrix.errors import MissingError
-from rseq_matrix.ptrace.seize import status_field
+from rseq_matrix.ptrace.tasks import status_field
 from rseq_matrix.signals import signal_name
 
 # --- the host

@@ -8,26 +8,26 @@ from rseq_matrix.doctor.thread import examined_libc, examined_thread, layout_of,
 from rseq_matrix.documents.doctor import GLIBC, NONE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
+from rseq_matrix.ptrace.follow import Tracees
 from rseq_matrix.ptrace.memory import Memory
-from rseq_matrix.ptrace.seize import Task
-from rseq_matrix.ptrace.start import Started
 from rseq_matrix.ptrace.tasks import is_starting
+from rseq_matrix.ptrace.tracee import TaskState, Tracee
 from rseq_matrix.ptrace.watch import Watch
 
 
 class Onlooker:
     """What was seen of a program, and the memory that was read for it."""
 
-    def __init__(self, started: Started, found: Followed) -> None:
-        self.started = started
+    def __init__(self, tracees: Tracees, found: Followed) -> None:
+        self.tracees = tracees
         self.found = found
         self.watch = Watch()
         self.layout: Layout | None = None
 
-    def look(self, tid: int, ending: bool = False) -> None:
+    def look(self, tracee: Tracee, ending: bool = False) -> None:
         """Look at a thread that stands still."""
         try:
-            task = self.started.look(tid)
+            task = tracee.read()
             layout = self._layout(task)
             self._keep(layout, task, ending)
             if self.watch.stores:
@@ -35,12 +35,12 @@ class Onlooker:
         except InputError:
             return  # before its memory is set up, or when it is gone
 
-    def _layout(self, task: Task) -> Layout:
+    def _layout(self, task: TaskState) -> Layout:
         """Return what is loaded. It is read anew where it may matter: not for each of a thousand alike threads."""
         if self.layout and not self.watch.stores and examined_thread(self.layout, task, "").owner == GLIBC:
             return self.layout
         self.forget()
-        memory = Memory(self.started.pid, task.tid)
+        memory = Memory(self.tracees.pid, task.tid)
         try:
             self.layout = layout_of(memory)
         finally:
@@ -54,9 +54,9 @@ class Onlooker:
             self.layout.memory.close()
         self.layout = None
 
-    def _keep(self, layout: Layout, task: Task, ending: bool) -> None:
+    def _keep(self, layout: Layout, task: TaskState, ending: bool) -> None:
         self.found.libc = examined_libc(layout)
-        tid, main = task.tid, task.tid == self.started.pid
+        tid, main = task.tid, task.tid == self.tracees.pid
         thread = examined_thread(layout, task, "main" if main else f"thread {tid}")
         if not main and thread.owner == NONE and is_starting(tid, ending):
             return

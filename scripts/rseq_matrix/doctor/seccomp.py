@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rseq_matrix.documents.doctor import FilterAnswer, SeccompFilters
 from rseq_matrix.ptrace.filters import ACTIONS, ORIGINAL, answer_of, call_data, read_filters
-from rseq_matrix.ptrace.seize import status_field
+from rseq_matrix.ptrace.tasks import status_field
 
 SECCOMP_FILTER = "2"
 """The mode with filters; 1 is the strict mode, which has none (proc_pid_status(5))."""

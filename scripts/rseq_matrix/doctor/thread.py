@@ -9,7 +9,7 @@ from rseq_matrix.layout.blocks import Layout, home_of, place
 from rseq_matrix.layout.libc import read_libc
 from rseq_matrix.ptrace.memory import Memory, UnreadableError
 from rseq_matrix.ptrace.objects import Object, loaded_objects
-from rseq_matrix.ptrace.seize import Task
+from rseq_matrix.ptrace.tracee import TaskState
 from rseq_matrix.ptrace.watch import Watch
 
 
@@ -28,13 +28,13 @@ def _words(memory: Memory, address: int) -> tuple[int, int] | tuple[None, None]:
     return start, cpu
 
 
-def _libc_area(layout: Layout, task: Task) -> int | None:
+def _libc_area(layout: Layout, task: TaskState) -> int | None:
     """Return where libc has the thread's area; None where it does not say."""
     said = layout.libc.rseq
     return task.thread_pointer + said.offset if said and said.offset and task.thread_pointer else None
 
 
-def _owner(layout: Layout, task: Task) -> tuple[str, str | None]:
+def _owner(layout: Layout, task: TaskState) -> tuple[str, str | None]:
     """Return whose the registered area is, and the object in whose memory it is."""
     if task.unasked:
         return UNKNOWN, None
@@ -47,7 +47,7 @@ def _owner(layout: Layout, task: Task) -> tuple[str, str | None]:
     return (GLIBC, None) if mine else (OTHER, home)
 
 
-def examined_thread(layout: Layout, task: Task, name: str) -> ExaminedThread:
+def examined_thread(layout: Layout, task: TaskState, name: str) -> ExaminedThread:
     """Return what is known of a thread."""
     owner, home = _owner(layout, task)
     libc_area = _libc_area(layout, task)

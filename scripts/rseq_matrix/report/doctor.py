@@ -39,8 +39,8 @@ from rseq_matrix.documents.doctor import (
     TunableSetting,
     errno_name,
 )
+from rseq_matrix.report.explain import show_kernel_table
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean
-from rseq_matrix.report.kernel import show_kernel_table
 
 SHOWN_THREADS, SHOWN_FINDINGS = 4, 3
 CLASSES = {
