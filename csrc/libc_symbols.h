@@ -1,9 +1,9 @@
 /* Where libc keeps __rseq_offset, __rseq_size and __rseq_flags (glibc 2.35, commit c901c3e764d7).
  *
  * A library would name these symbols and let the dynamic linker fill its GOT. Early code cannot: its own relocations
- * may not be done. So in a dynamic process the symbols are looked up by hand in the dynamic linker that the kernel
- * mapped (AT_BASE), which has relocated itself before any other code runs and is one for all namespaces. A static
- * program names them. */
+ * may not be done. So in a dynamic process the symbols are looked up in the tables of the dynamic linker that the
+ * kernel mapped (AT_BASE), which has relocated itself before any other code runs and is one for all namespaces. A
+ * static program names them. */
 #ifndef RSM_LIBC_SYMBOLS_H
 #define RSM_LIBC_SYMBOLS_H
 
@@ -53,8 +53,9 @@ static inline int rsm_string_equal(const char *a, const char *b)
     return *a == *b;
 }
 
-/* A d_ptr: glibc adds the load address in place while it relocates itself and others, musl does not, and nobody does in
- * the vDSO. The one of gVisor is linked to the kernel's half of the addresses, and its load address wraps around. */
+/* A d_ptr: glibc adds the load address in place while it relocates itself and others, musl does not, and in the vDSO
+ * it is never added. The vDSO of gVisor is linked to the kernel's half of the addresses, and its load address wraps
+ * around. */
 static inline const void *rsm_dynamic_pointer(uint64_t base, uint64_t value)
 {
     return (const void *)(value < base || value >> 63 ? base + value : value);

@@ -20,15 +20,15 @@ _Static_assert(RSM_BUILD_ID_SIZE == RSM_BUILD_ID_LENGTH, "a record holds a whole
 #define RSM_PROBE_ADDS 8 /* adds at each firing */
 #define RSM_STABLE_READS 16
 
-struct rsm_stage_context {     /* what only the stage's code can pass on */
+struct rsm_stage_context {     /* what only the stage's code knows */
     int (*sched_getcpu)(void); /* libc's, null where libc may not be called */
     const char *(*libc_version)(void);
     uint32_t section; /* enum rsm_section */
 };
 
-/* Whether the reads are worth keeping: the thread was on one CPU before and after, and the area says that one, or none.
- * It may have been away and back meanwhile, most of all where every system call is a stop; an area that does not follow
- * the thread says something else each time. */
+/* Whether the reads belong together: the thread was on one CPU before and after, and the area has that one, or none.
+ * The thread may have been moved away and back in between, most of all where every system call is a stop; an area that
+ * does not follow the thread disagrees each time. */
 static inline int rsm_cpu_reads_agree(const struct rsm_record *record, const struct rsm_registration *registration,
                                       uint32_t before, uint32_t after)
 {
@@ -36,7 +36,7 @@ static inline int rsm_cpu_reads_agree(const struct rsm_record *record, const str
     return before == after && (!says || (uint32_t)record->area_cpu_id == after);
 }
 
-/* Reads the CPU from the area, the kernel and libc until they agree, or for some times. */
+/* Reads the CPU from the area, the kernel and libc, until they agree, at most RSM_STABLE_READS times. */
 static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_registration *registration,
                                    const struct rsm_stage_context *context)
 {
@@ -98,16 +98,17 @@ static inline void rsm_observe_kernel(struct rsm_record *record, const struct rs
         record->kernel_registered = !record->kernel_registered;
 }
 
-/* The tracer need not ask what a stop is for while nobody says so: where every instruction is one, that counts. */
-static inline void rsm_let_tracer_look(struct rsm_log *log, uint32_t stage)
+/* A tracer that single-steps everything asks what a SIGTRAP is for only while `stopping` is not 0: that saves a system
+ * call an instruction. */
+static inline void rsm_read_by_tracer(struct rsm_log *log, uint32_t stage)
 {
     __atomic_fetch_add(&log->stopping, 1, __ATOMIC_RELAXED);
     rsm_stop_for_tracer(stage);
     __atomic_fetch_sub(&log->stopping, 1, __ATOMIC_RELAXED);
 }
 
-static inline void rsm_let_subject_add(struct rsm_log *log, uint32_t stage, struct rsm_record *record,
-                                       const struct rsm_registration *registration, uint32_t sabotage)
+static inline void rsm_subject_add_inline(struct rsm_log *log, uint32_t stage, struct rsm_record *record,
+                                          const struct rsm_registration *registration, uint32_t sabotage)
 {
     for (uint32_t i = 0; i < RSM_PROBE_ADDS; i++) {
         __atomic_fetch_add(&log->stage[stage].attempted, 1, __ATOMIC_RELAXED);
@@ -142,15 +143,15 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
     record->reached = __atomic_load_n(&log->reached, __ATOMIC_RELAXED);
     record->sched_getcpu = RSM_UNKNOWN;
     __atomic_store_n(&record->state, RSM_RECORD_BEGUN, __ATOMIC_RELEASE);
-    rsm_sabotage_strike(sabotage);
+    rsm_sabotage_act(sabotage);
     rsm_registration_find(&registration);
     rsm_observe_libc(record, &registration, context);
     rsm_observe_cpu(record, &registration, context);
     rsm_observe_kernel(record, &registration, sabotage);
     if (log->traced && !rsm_sabotaged(sabotage, RSM_SABOTAGE_NO_STOP))
-        rsm_let_tracer_look(log, stage);
+        rsm_read_by_tracer(log, stage);
     if (log->source == RSM_SOURCE_INLINE)
-        rsm_let_subject_add(log, stage, record, &registration, sabotage);
+        rsm_subject_add_inline(log, stage, record, &registration, sabotage);
     else
         rsm_trial(log, stage);
     if (!rsm_sabotaged(sabotage, RSM_SABOTAGE_SHORT))
@@ -186,7 +187,8 @@ static inline void rsm_probe(uint32_t stage, struct rsm_stage_context context)
         rsm_probe(RSM_STAGE_##carrier##_##hook, (struct rsm_stage_context){0, 0, RSM_SECTION_NONE});                   \
     } while (0)
 
-/* gnu_get_libc_version() and sched_getcpu(): whoever uses this includes probe_libc.h, so that the others cannot. */
+/* Needs probe_libc.h, for gnu_get_libc_version() and sched_getcpu(): stages that may not call libc do not include it.
+ */
 #define RSM_PROBE_LIBC_SECTION(carrier, hook, section)                                                                 \
     do {                                                                                                               \
         _Static_assert((int)RSM_STAGE_MAY_##carrier##_##hook == RSM_MAY_LIBC, "libc may not be used here: RSM_PROBE"); \

@@ -302,7 +302,7 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "observed empty": (change_cell(observed={}), "what was observed of cell 0 has no 'class'"),
     "size text": (change_observed(rseq_size="20"), "'rseq_size' of what was observed"),
     "size truth": (change_observed(rseq_size=True), "'rseq_size' of what was observed"),
-    "oracle empty": (change_observed(oracle={}), "the oracle of cell 0 has no 'registered'"),
+    "oracle empty": (change_observed(oracle={}), "the oracle of what was observed of cell 0 has no 'registered'"),
     "twice": (lambda document: document["cells"].append(document["cells"][0]), "more than once"),
 }
 

@@ -1,5 +1,5 @@
-/* The registers of a stopped task, and where to stop it, for a tracer; for x86-64. Used by both tracers: csrc/tracer
- * and the driver's own (native_trace.c). */
+/* The registers of a stopped task, and where to stop it, for a tracer; for x86-64. Used by csrc/tracer
+ * and by the driver's own tracer (native_trace.c). */
 #ifndef RSM_ARCH_X86_64_PTRACE_H
 #define RSM_ARCH_X86_64_PTRACE_H
 
@@ -37,7 +37,7 @@ static inline int rsm_task_registers(pid_t tid, uint64_t *thread_pointer, uint64
 }
 
 /* What a task that stopped behind a breakpoint of rsm_trap() (x86_64.h) said. Behind any other instruction these are
- * just its registers, and `magic` is nobody's. */
+ * just its registers, and `magic` has no meaning. */
 struct rsm_trap {
     uint64_t magic;
     uint64_t argument[2];

@@ -1,6 +1,5 @@
-/* Goes on where a signal handler interrupted its thread, without the kernel: rt_sigreturn(2) ends in an instruction
- * that waits until every earlier store can be seen by the other CPUs, and here they are meant to be still under way.
- * x86-64.
+/* Returns from a signal handler to the interrupted code without rt_sigreturn(2), for x86-64: the kernel returns with an
+ * instruction that waits until every earlier store can be seen by the other CPUs, and here they must not have arrived.
  *
  * Only for a handler that runs with the signal mask of the interrupted code (SA_NODEFER, an empty sa_mask) and on the
  * same stack. */

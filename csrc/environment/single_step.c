@@ -23,7 +23,7 @@ static int fail(const char *what)
     return FAILED;
 }
 
-/* On two CPUs that wake each other a step takes three times as long as on one. */
+/* A step takes three times as long where tracer and task run on two CPUs and wake each other. */
 static void share_one_cpu(void)
 {
     cpu_set_t one;
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
             kill(program, SIGKILL);
         return failed;
     }
-    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may have a handler */
+    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may handle them */
     signal(SIGQUIT, SIG_IGN);
     kill(program, SIGCONT);
     status = step_all(program);

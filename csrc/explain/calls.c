@@ -1,4 +1,4 @@
-/* What this kernel answers to rseq(2): plays sequences of calls, each in a fresh child in which nobody is registered.
+/* Makes sequences of calls of rseq(2), each in a fresh child in which no area is registered, and prints the answers.
  *
  *   calls WRITABLE READABLE NOWHERE SIZE < SEQUENCES
  *
@@ -9,10 +9,11 @@
  *   thread,ADDRESS,LENGTH,FLAGS,SIGNATURE  the same by a new thread, which then stays
  *   filter,ANSWER                          installs the filter of rseq/seccomp.h
  *   protect,PROT                           mprotect(2) of the writable memory
- *   point,ADDRESS                          lets the rseq_cs of the area there, in the writable memory, lead nowhere
- *   move,0                                 sleeps on every CPU in turn: the kernel writes the CPU number each time
+ *   point,ADDRESS                          sets rseq_cs of the area there, in the writable memory, to an invalid
+ * address move,0                                 sleeps on every CPU in turn: the kernel writes the CPU number each
+ * time
  *
- * and is answered by a line with a word for each step that was come to: ERRNO:CPU_ID, 0 where it succeeded, with what
+ * and is answered by a line with a word for each step that was made: ERRNO:CPU_ID, 0 where it succeeded, with what
  * the area's cpu_id says afterwards ("-" where that cannot be read), or "killed:SIGNAL", the last, if the step ended
  * the child. */
 #define _GNU_SOURCE
@@ -26,8 +27,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "rseq/seccomp.h"
 #include "rseq/own_registration.h"
+#include "rseq/seccomp.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -129,7 +130,7 @@ static int point(uint64_t address)
     return 0;
 }
 
-static int take(const struct step *step)
+static int make(const struct step *step)
 {
     if (strcmp(step->name, "call") == 0)
         return call(step);
@@ -165,7 +166,7 @@ static void play(const struct step *step, int count)
     for (int i = 0; i < count; i++)
         prepare(&step[i]);
     for (int i = 0; i < count; i++) {
-        result->answer[i] = take(&step[i]);
+        result->answer[i] = make(&step[i]);
         result->cpu_id[i] = is_call(&step[i]) ? cpu_id_at(step[i].argument[0]) : UNREADABLE;
         result->done = i + 1;
     }
@@ -205,7 +206,7 @@ static void print(int count, int status)
     else if (result->done != count)
         exit(NO_MEMORY);
     putchar('\n');
-    fflush(stdout); /* or the next child has it, too */
+    fflush(stdout); /* or the next child inherits it */
 }
 
 int main(int argc, char **argv)

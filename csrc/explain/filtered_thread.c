@@ -1,4 +1,4 @@
-/* A program that gets a seccomp filter in front of rseq(2), and starts a thread. What becomes of it is what glibc does.
+/* A program that gets a seccomp filter in front of rseq(2), and starts a thread, to show what glibc does then.
  *
  *   filtered_thread late ANSWER   the filter is installed in main(): libc has registered the main thread by then
  *   filtered_thread early ANSWER  the filter is there before libc starts: the program installs it and executes itself
@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "rseq/seccomp.h"
 #include "registration.h"
+#include "rseq/seccomp.h"
 
 enum { USAGE = 2, NO_THREAD = 3, NO_FILTER = 5 };
 

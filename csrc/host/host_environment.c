@@ -1,14 +1,14 @@
-/* What of an environment the program brings about itself: an rseq area of its own, as a program that uses librseq has,
- * and a seccomp filter that it installs when libc has long registered. Fires no stage itself. */
+/* Does what of an environment the program has to do itself: an rseq area of its own, as a program that uses librseq
+ * has, and a seccomp filter that it installs when libc has long registered. Fires no stage itself. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <unistd.h>
 
 #include "host.h"
-#include "rseq/seccomp.h"
 #include "rseq/own_area.h"
+#include "rseq/seccomp.h"
 
-/* The set of enum rsm_host_environment that this process is to bring about. */
+/* The set of enum rsm_host_environment that this process is to do. */
 static uint32_t wanted(void)
 {
     struct rsm_log *log = rsm_log_map();

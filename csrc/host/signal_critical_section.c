@@ -7,8 +7,8 @@
 #include <sys/time.h>
 
 #include "arch/x86_64_context.h"
-#include "rseq/own_area.h"
 #include "probe_libc.h"
+#include "rseq/own_area.h"
 #include "steps.h"
 
 static struct rsm_section_range range;

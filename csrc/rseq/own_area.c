@@ -1,6 +1,6 @@
-/* The program's own rseq areas, registered with the length and signature that librseq uses.
+/* Registers rseq areas of the program's own, with the length and signature that librseq uses.
  *
- * They do not lie in the threads' TLS: who registers has to unregister before the memory goes (rseq(2)), and these
+ * They do not lie in the threads' TLS: an area has to be unregistered before its memory is unmapped (rseq(2)), and some
  * stages come after every place where that could be done. musl unmaps the TLS of a thread that is still running its
  * last instructions; a preemption there makes the kernel write to the area, and kill the process. */
 #include "rseq/own_area.h"

@@ -1,14 +1,14 @@
-/* This thread's registration with the kernel: whether there is one, and taking away the one that libc made. */
+/* Asks whether an rseq area is registered for this thread, and unregisters the one that libc registered. */
 #ifndef RSM_RSEQ_OWN_REGISTRATION_H
 #define RSM_RSEQ_OWN_REGISTRATION_H
 
 #include <pthread.h>
 #include <signal.h>
 
-#include "registration.h"
 #include "kernel_query.h"
+#include "registration.h"
 
-/* Whoever owns the area. No signal handler may see the trial's area registered. */
+/* Whether any area is registered. Signals are blocked, so that no handler runs with the trial's area registered. */
 static inline int kernel_has_area(void)
 {
     sigset_t all, before;
@@ -19,12 +19,12 @@ static inline int kernel_has_area(void)
     return error == RSM_EINVAL;
 }
 
-struct own_area { /* that was taken away; length 0: there was none */
+struct unregistered_area { /* length 0: none was registered */
     struct rsm_rseq_area *area;
     uint32_t length;
 };
 
-static inline struct own_area unregister_area(void)
+static inline struct unregistered_area unregister_area(void)
 {
     struct rsm_registration registration;
     int error;
@@ -32,7 +32,7 @@ static inline struct own_area unregister_area(void)
     uint32_t length = rsm_query_area(registration.area, &error);
     if (length)
         rsm_rseq(registration.area, length, RSM_RSEQ_FLAG_UNREGISTER, RSM_RSEQ_SIGNATURE);
-    return (struct own_area){registration.area, length};
+    return (struct unregistered_area){registration.area, length};
 }
 
 #endif

@@ -1,6 +1,6 @@
-/* A seccomp filter in front of rseq(2): the kernel is not asked, whoever calls from now on gets `answer`, an errno; 0
- * is a success that registers nothing, RSM_FILTER_KILLS ends the process. Threads and programs that come later have it,
- * too. */
+/* Installs a seccomp filter in front of rseq(2): from now on a call returns `answer`, an errno, without reaching the
+ * kernel; 0 is a success that registers nothing, RSM_FILTER_KILLS kills the process. New threads, children and executed
+ * programs inherit the filter. */
 #ifndef RSM_RSEQ_SECCOMP_H
 #define RSM_RSEQ_SECCOMP_H
 

@@ -12,7 +12,7 @@ rsm_verify(interrupted verify/interrupted.c)
 rsm_verify(speed verify/speed.c)
 rsm_verify(stress
   verify/stress/stress.c verify/stress/run.c verify/stress/writer.c verify/stress/operation.c verify/stress/share.c
-  verify/stress/thread_workers.c verify/stress/child_workers.c verify/stress/disturb.c verify/stress/collide.c
-  verify/stress/report.c verify/supervised.c rseq/allowed_cpus.c)
+  verify/stress/thread_workers.c verify/stress/child_workers.c verify/stress/disturb.c verify/stress/find_commit.c
+  verify/stress/collide.c verify/stress/report.c verify/supervised.c rseq/allowed_cpus.c)
 rsm_verify(history
   verify/history/history.c verify/history/rounds.c verify/history/push_pop.c verify/supervised.c rseq/allowed_cpus.c)

@@ -51,7 +51,7 @@ static void report(const struct supervised *outcome)
 int main(int count, char **argument)
 {
     if (count != 4)
-        return fail("a time, a descriptor and a size are wanted");
+        return fail("a time, a descriptor and a size are needed");
     if (!loaded_subject_find(&subject, RTLD_DEFAULT) || !loaded_subject_has_stacks(&subject))
         return fail("no subject with stacks is preloaded");
     if (!open_logs(atoi(argument[2]), strtoul(argument[3], NULL, 10)))

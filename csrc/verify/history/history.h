@@ -7,7 +7,7 @@
 #include "verify/loaded_subject.h"
 
 #define HISTORY_THREADS 4
-#define HISTORY_LOGS (HISTORY_THREADS + 1) /* the last is of who drains */
+#define HISTORY_LOGS (HISTORY_THREADS + 1) /* the last is that of the draining thread */
 #define HISTORY_NODES_EACH 4               /* of each thread, and as many of its signal handler */
 #define HISTORY_NODES (2 * HISTORY_THREADS * HISTORY_NODES_EACH)
 #define HISTORY_NOBODYS 0xffffffffu /* as a value: what was popped is none of our nodes */
@@ -22,7 +22,7 @@ struct history_operation {
     uint8_t known;   /* 0: `stack` may be that of a signal handler that came in between, or the subject has no such
                         function */
     uint8_t kind;    /* enum history_kind */
-    uint8_t thread;  /* HISTORY_THREADS: who drains */
+    uint8_t thread;  /* HISTORY_THREADS: the draining one */
     uint8_t context; /* 1: in a signal handler */
     uint8_t unused[2];
 };
@@ -36,13 +36,13 @@ struct history_log {
 
 enum history_node_state { HISTORY_NODE_HELD, HISTORY_NODE_STACKED };
 
-struct history { /* MAP_SHARED: the supervisor reads it whatever became of the work */
+struct history { /* MAP_SHARED: the supervisor reads it also after a crash of the work */
     double seconds;
     uint32_t stop; /* no further round */
     uint32_t clock;
     uint32_t rounds; /* that were finished */
     uint32_t registered;
-    uint32_t damaged; /* a round did not end with every node in our hands: what follows would mean nothing */
+    uint32_t damaged; /* a round did not end with every node held: later rounds would mean nothing */
     uint64_t signals, migrations;
     struct history_log log[HISTORY_LOGS];
     uint32_t node_state[HISTORY_NODES];

@@ -12,7 +12,7 @@ static uint32_t tick(void)
     return __atomic_fetch_add(&history->clock, 1, __ATOMIC_SEQ_CST);
 }
 
-/* A handler that interrupts this very function takes the next place. */
+/* A handler that interrupts this function takes the next place. */
 static struct history_operation *record(struct history_hand *hand, enum history_kind kind, uint32_t round)
 {
     struct history_log *log = hand->log;
@@ -46,8 +46,8 @@ static void push(struct history_hand *hand, struct rsm_subject_node *node, uint3
     note_stack(operation, hand, handled);
 }
 
-/* Takes a popped node into the hand, unless it is nobody's or in another hand already: then this is what a stack that
- * gives a node twice leads to, and the round is the last. */
+/* Takes a popped node into the hand, unless it is none of ours or in another hand already, as after a pop of one node
+ * by two threads: then the round is the last. */
 static uint32_t take(struct history_hand *hand, struct rsm_subject_node *node)
 {
     uint64_t offset = (uint64_t)node - (uint64_t)history->node;

@@ -1,5 +1,6 @@
-/* Rounds: all threads push and pop at the same time, then one drains every stack. Half of the threads have unregistered
- * themselves. A timer interrupts each of them; its handler pushes or pops, too, and moves the thread to another CPU. */
+/* Runs rounds: all threads push and pop at the same time, then one drains every stack. Half of the threads have
+ * unregistered themselves. A timer interrupts each of them; its handler pushes or pops, too, and moves the thread to
+ * another CPU. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -9,16 +10,16 @@
 #include <unistd.h>
 
 #include "rseq/allowed_cpus.h"
-#include "verify/history/history.h"
-#include "verify/random.h"
 #include "rseq/own_registration.h"
+#include "verify/history/history.h"
 #include "verify/own_timer.h"
+#include "verify/random.h"
 #include "verify/seconds.h"
 
 #define OPERATIONS_EACH 32 /* in a round */
 #define SIGNAL_PERIOD_NANOSECONDS 50000
 #define ROOM 4096 /* in a log: more than a round can need, handlers included */
-#define SPINS 50  /* then the CPU is left to another, who may be waited for */
+#define SPINS 50  /* then the CPU is yielded: the thread that is waited for may need it */
 #define PAIR_SPINS 20000
 
 struct worker {
@@ -36,8 +37,8 @@ static __thread struct worker *volatile self;
 static uint32_t arrived, generation; /* of the barrier */
 static uint32_t begun;               /* how many threads have begun the round */
 
-/* A barrier that spins: threads that run begin within each other's sight. Who has to wait for long lets others run. */
-static void meet(void)
+/* A barrier that spins, so that threads that run leave it at the same moment, and yields after some spins. */
+static void barrier(void)
 {
     uint32_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == HISTORY_THREADS + 1) {
@@ -50,8 +51,8 @@ static void meet(void)
             sched_yield();
 }
 
-/* Begin two by two: a round is short, and who begins it alone has finished before another is there. But not for ever:
- * the other may have no CPU now. */
+/* Lets threads begin two by two: a round is short, and a thread that begins it alone has finished before another
+ * begins. It waits a limited time, because the other one may have no CPU. */
 static void pair_up(void)
 {
     uint32_t wanted = (__atomic_fetch_add(&begun, 1, __ATOMIC_ACQ_REL) | 1) + 1;
@@ -91,7 +92,7 @@ static void *work(void *argument)
         history_deal(&worker->own);
         history_deal(&worker->handler);
         worker->round = round;
-        meet();
+        barrier();
         if (history->stop)
             return NULL;
         pair_up();
@@ -99,8 +100,8 @@ static void *work(void *argument)
         for (int i = 0; i < OPERATIONS_EACH; i++)
             history_push_or_pop(&worker->own, round);
         worker->open = 0;
-        meet();
-        meet(); /* the drain is over */
+        barrier();
+        barrier(); /* the drain is over */
     }
 }
 
@@ -121,7 +122,7 @@ static void start_workers(void)
         prepare(&worker[i].handler, i, 1, &never);
         worker[i].unregistered = i % 2;
         if (pthread_create(&worker[i].thread, NULL, work, &worker[i]) != 0)
-            _exit(3); /* the others would wait for it for ever */
+            _exit(3); /* the others would wait for it without end */
     }
 }
 
@@ -152,14 +153,14 @@ static void conduct(struct history_hand *hand, unsigned cpus)
     double start = seconds_now();
     for (;;) {
         history->stop = seconds_now() - start >= history->seconds || history->damaged || full();
-        meet();
+        barrier();
         if (history->stop)
             break;
-        meet();
+        barrier();
         drain(hand, history->rounds, cpus);
         begun = 0;
         history->rounds++;
-        meet();
+        barrier();
     }
     history->seconds = seconds_now() - start;
 }

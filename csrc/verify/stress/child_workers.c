@@ -1,4 +1,4 @@
-/* Child processes that work on the same per-CPU data: of vfork(), which borrow their parent's memory and thread pointer
+/* Child processes that use the same per-CPU data: of vfork(), which borrow their parent's memory and thread pointer
  * while the kernel keeps no registration for them, and of fork(), which inherit the registration. A child does complete
  * operations only, and holds no node when it ends. */
 #define _GNU_SOURCE
@@ -16,7 +16,7 @@
 #define OWN_COUNTERS 4
 #define OWN_ADDS 256
 
-/* Both kinds of parents work, too, and get signals. */
+/* Both kinds of parents use the subject, too, and are interrupted by signals. */
 static struct stress_writer *begin_as_parent(struct stress_writer **writers)
 {
     stress_enroll(writers[0]);
@@ -50,7 +50,7 @@ static void note_end(pid_t child, enum stress_kind kind, uint64_t *count)
 }
 
 /* Not inlined: the child may change no variable of the function that called vfork(). Two times of three it moves to
- * another CPU: the area that it finds goes on telling the parent's. */
+ * another CPU: the area that it finds still has the parent's. */
 static __attribute__((noinline)) void in_vfork_child(struct stress_writer *writer, pid_t parent)
 {
     die_with(parent);

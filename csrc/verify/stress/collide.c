@@ -1,11 +1,33 @@
-/* Collisions: two threads that nobody registered carry out the very instruction that makes an add take effect at the
- * same moment, on two CPUs, and one of them began the add on the other's CPU. A fallback that reads the CPU and then
- * adds to that CPU's counter with nothing atomic loses adds only then, and by chance that is rare: a thread has to be
- * moved within a few instructions, and its one plain add has to meet another one.
+/* Makes adds collide: two unregistered threads on two CPUs carry out the instruction that makes an add take effect, the
+ * commit, at the same moment, and one of them began the add on the other's CPU. A fallback that reads the CPU and then
+ * adds to that CPU's counter with a plain instruction loses adds only then, and by chance that is rare: a thread has to
+ * be moved within a few instructions, and its one plain add has to meet another one.
  *
- * The instruction is found by single-stepping one add and looking at the sum after each step. Then a breakpoint stands
- * on it. Who comes to it first goes to another CPU and waits there; when the second one has come the breakpoint is
- * taken away, and both go on. */
+ * find_commit.c says which instruction it is. In each round a breakpoint stands on it:
+ *
+ *     STAYER, on CPU 0                                   MOVER
+ *     ------------------------------------------------   --------------------------------------------------------
+ *     writes a breakpoint over the commit                sleeps, bound to CPU 0
+ *     round = r                              --------->  add: reads CPU 0's number, comes to the breakpoint
+ *     sleeps                                             in the SIGTRAP handler: binds itself to CPU 1
+ *     add: comes to the breakpoint           <---------  arrived[MOVER] = r
+ *     in the SIGTRAP handler:                            spins
+ *         writes the instruction back
+ *         restored = r                       --------->  brings what it needs into CPU 1's caches
+ *         spins                              <---------  warm = r
+ *         takes 64 lines into CPU 0's cache              spins
+ *         go = r                             --------->  resumes: stores to the 64 lines, so that its store buffer
+ *         waits a random time                            waits for CPU 0; then
+ *         resumes                                          |  the commit: a plain add loads the counter at once,
+ *     the commit: loads and stores the counter             |  and its store waits behind the 64 others
+ *     done[STAYER] = r                                   done[MOVER] = r
+ *     sleeps until done[MOVER] == r                      sleeps until done[STAYER] == r
+ *
+ * Where the STAYER's store comes between the MOVER's load and its store, one of the two adds is lost, unless the commit
+ * is atomic or the two add to different words. A thread that waits spins, where it has to continue within nanoseconds,
+ * and sleeps on a futex elsewhere; it stops waiting when the other one is done with the round without having come
+ * (there was no breakpoint on its way). A STAYER that does not come although the MOVER waits at the commit is kept out
+ * by something like a lock: then nothing can collide (`alone`). */
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
@@ -18,13 +40,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "rseq/own_registration.h"
 #include "arch/x86_64_resume.h"
+#include "rseq/own_registration.h"
 #include "verify/random.h"
-#include "verify/stress/stress.h"
 #include "verify/seconds.h"
+#include "verify/stress/stress.h"
 
-#define STEPS_MAX 100000
 #define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */
 #define START_SHORT 600 /* time stamp ticks */
 #define START_LONG 3000
@@ -34,18 +55,15 @@
 #define BREAKPOINT 0xcc
 #define RETURN 0xc3
 #define FXSAVE_SIZE 512
-#define TRAP_FLAG 0x100 /* of rflags: a debug exception after the next instruction (Intel SDM 3, 18.3.1.4) */
 
 enum party { MOVER, STAYER, PARTIES };
 
 static struct {
-    uint8_t *commit; /* the instruction that makes an add take effect */
-    uint8_t original;
-    uint32_t steps;
-    uint64_t stepped_at, sum;   /* where the stepped thread was one step before, and the sum then */
-    uint32_t round, end, alone; /* alone: the other one does not come to where the first one waits */
+    uint8_t *commit;  /* the instruction that makes an add take effect */
+    uint8_t original; /* its first byte */
     const uint8_t *nearest_return;
-    uint32_t arrived[PARTIES], done[PARTIES], restored, warm, go; /* in which round */
+    uint32_t round, end, alone; /* end: the round after the last; alone: the STAYER does not come */
+    uint32_t arrived[PARTIES], done[PARTIES], restored, warm, go; /* the last round in which it was so */
     struct stress_writer *writer[PARTIES];
 } collision;
 
@@ -53,11 +71,11 @@ static __thread enum party party;
 static struct resume_line line[LINES];
 __asm__(RESUME_CODE);
 
-/* Sleeps until one of the two words says that this round has come so far. Who slept gets a CPU at once when it is
- * woken, whatever else runs on this machine; who had only left it to others would get it when they have had enough. */
+/* Sleeps until one of the two words has the number of this round. A thread that slept gets a CPU at once when it is
+ * woken, whatever else runs on this machine; one that yielded would be scheduled after the others. */
 static void wait_for(uint32_t *word, const uint32_t *other, uint32_t round)
 {
-    const struct timespec limit = {0, 1000000}; /* for the other word, which wakes nobody */
+    const struct timespec limit = {0, 1000000}; /* for the other word, which is not waited on */
     uint32_t now;
     while ((now = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != round &&
            __atomic_load_n(other, __ATOMIC_ACQUIRE) != round)
@@ -70,7 +88,8 @@ static void set(uint32_t *word, uint32_t round)
     rsm_syscall(RSM_SYS_FUTEX, (long)word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 }
 
-/* Spins, so as to be there at the moment; but the other one may have no CPU now. Returns 0 if it does not come. */
+/* Spins, so as to continue at once; yields now and then, because the other one may have no CPU. Returns 0 if that does
+ * not come in time. */
 static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round)
 {
     double start = seconds_now();
@@ -86,7 +105,8 @@ static int watch_for(const uint32_t *word, const uint32_t *other, uint32_t round
     return 1;
 }
 
-/* A time that is different each round: who was moved goes on later, mostly a little, and nobody knows how much. */
+/* Waits for a time that is different each round: how much later the MOVER's commit comes is not known, mostly a little.
+ */
 static void give_a_start(void)
 {
     uint64_t start = __builtin_ia32_rdtsc();
@@ -103,51 +123,9 @@ static void own_lines(void)
         *(volatile uint64_t *)&line[i].word = collision.round;
 }
 
-/* --- which instruction it is */
-
-static void on_step(int number, siginfo_t *information, void *context)
-{
-    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
-    uint64_t sum = subject.sum(STRESS_COLLISION_COUNTER);
-    (void)number;
-    (void)information;
-    if (sum != collision.sum)
-        collision.commit = (uint8_t *)collision.stepped_at;
-    collision.sum = sum;
-    collision.stepped_at = (uint64_t)registers[REG_RIP];
-    if (++collision.steps >= STEPS_MAX)
-        registers[REG_EFL] &= ~TRAP_FLAG;
-}
-
-static void add_in_steps(struct stress_book *book)
-{
-    collision.sum = subject.sum(STRESS_COLLISION_COUNTER);
-    __asm__ volatile("pushfq\n\torq %0, (%%rsp)\n\tpopfq" : : "i"(TRAP_FLAG) : "memory", "cc");
-    subject.add(STRESS_COLLISION_COUNTER, 1);
-    __asm__ volatile("pushfq\n\tandq %0, (%%rsp)\n\tpopfq" : : "i"(~TRAP_FLAG) : "memory", "cc");
-    book->added[STRESS_COLLISION_COUNTER]++;
-    book->adds++;
-}
-
-static void *find_commit(void *writer)
-{
-    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
-    unregister_area();
-    stress_enter(writer);
-    stress_add(&((struct stress_writer *)writer)->book[STRESS_BODY], STRESS_COLLISION_COUNTER);
-    sigfillset(&action.sa_mask);
-    sigaction(SIGTRAP, &action, NULL);
-    add_in_steps(&((struct stress_writer *)writer)->book[STRESS_BODY]);
-    stress->collision_unprotected = !kernel_has_area();
-    stress_leave(writer);
-    return NULL;
-}
-
-/* --- the collisions */
-
-/* Brings what the mover needs into its new CPU, else the stores would be over before the add is there: its floating
- * point state, the counter, and the code at the commit, which has just been written to. That is called at the nearest
- * byte that is a return. */
+/* Brings what the mover needs into the caches of its new CPU, else the 64 stores would be done before the add begins:
+ * its floating point state, the counter, and the code at the commit, which has just been written to. To load the code,
+ * its nearest byte that is a return instruction is called. */
 static void warm_up(const void *floating_point)
 {
     for (unsigned i = 0; i < FXSAVE_SIZE / sizeof(uint64_t); i++)
@@ -174,8 +152,7 @@ static void take_breakpoint_away(void)
     __atomic_store_n(collision.commit, collision.original, __ATOMIC_SEQ_CST);
 }
 
-/* The mover goes on with its store buffer full of stores that have to wait for the other CPU's caches. Its add, if that
- * is a plain one, reads the sum at once and writes it behind them. The stayer adds in between. */
+/* The two columns of the time line between "comes to the breakpoint" and "resumes". */
 static void on_breakpoint(int number, siginfo_t *information, void *context)
 {
     mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
@@ -231,13 +208,13 @@ static void *move(void *writer)
     return NULL;
 }
 
-/* Where the machine is busy, the two may take longer. */
+/* On a busy machine they may take up to three times as long. */
 static int enough(double elapsed, double seconds)
 {
     return collision.alone || (elapsed >= seconds && (stress->collisions >= ENOUGH || elapsed >= 3 * seconds));
 }
 
-/* Runs the rounds. Its thread stays on one CPU, from which the other one goes away. */
+/* Runs the rounds, on CPU 0. */
 static void stay(double seconds)
 {
     double start = seconds_now();
@@ -294,7 +271,8 @@ static const char *obstacle(void)
 {
     if (stress->cpus < 2)
         return "only one CPU is allowed here";
-    if (!in_another_thread(find_commit, collision.writer[MOVER]) || !collision.commit)
+    collision.commit = stress_find_commit(collision.writer[MOVER]);
+    if (!collision.commit)
         return "no single instruction makes an add take effect";
     stress->collision_commit = stress_subject_offset((uint64_t)collision.commit);
     if (!stress->collision_commit)

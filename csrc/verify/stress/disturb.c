@@ -1,5 +1,5 @@
-/* Who disturbs: a storm of signals, and threads moved to other CPUs all the time. Both make the kernel abort critical
- * sections, and take threads that are in the fallback away in the middle of it. */
+/* Disturbs the writers: sends signals to them, and moves them to other CPUs. Both make the kernel abort critical
+ * sections, and interrupt threads in the middle of the fallback. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <time.h>
@@ -10,11 +10,11 @@
 #include "verify/stress/stress.h"
 
 #define SIGNALS_IN_A_ROW 4
-#define PAUSE_NANOSECONDS 20000 /* the workers are to work, too */
+#define PAUSE_NANOSECONDS 20000 /* so that the workers run in between */
 
 #define SEED 0x9e3779b97f4a7c15u
 
-/* Somebody who works now; 0 where the slot that was drawn is empty. A child is not a thread of this process. */
+/* The thread of a writer drawn at random; 0 where it has none now. A child is not a thread of this process. */
 static int draw_tid(uint64_t *random)
 {
     const struct stress_writer *writer = &stress->writer[random_next(random) % stress->writers];

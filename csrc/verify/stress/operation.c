@@ -1,5 +1,5 @@
-/* One operation of the subject's, and its entry in the book of who did it. An entry is made when the operation has
- * returned: nothing is killed in the middle of one unless the subject is at fault. */
+/* Does one operation of the subject's and enters it in the book of the writer that did it. An entry is made when the
+ * operation has returned: nothing is killed in the middle of one unless the subject is at fault. */
 #include <time.h>
 
 #include "verify/random.h"
@@ -36,14 +36,14 @@ static int index_of(const struct rsm_subject_node *node)
 
 static void push(struct stress_book *book, struct rsm_subject_node *node)
 {
-    /* Before the push: the next instant it may be popped by another. */
+    /* Before the push: as soon as it is pushed another writer may pop it. */
     __atomic_store_n(&stress->node_state[index_of(node)], STRESS_NODE_STACKED, __ATOMIC_RELEASE);
     subject.push(node);
     book->pushes++;
     note_way(book);
 }
 
-/* Null where there was none, or one that must not be used: nobody's, or somebody else's already. */
+/* Null where there was none, or one that must not be used: not ours, or held by another writer already. */
 static struct rsm_subject_node *pop(struct stress_book *book)
 {
     struct rsm_subject_node *node = subject.pop();
@@ -82,8 +82,8 @@ void stress_push_spare(struct stress_book *book)
     }
 }
 
-/* Takes some nodes and gives them back at once, in the same order or the other, so that nodes come back soon: that is
- * what hurts a stack whose pop mistakes an old head for a new one. Holds nothing when it returns. */
+/* Takes some nodes and gives them back at once, in the same order or the other, so that nodes come back soon: a stack
+ * whose pop takes an old head for a new one is damaged by that. Holds nothing when it returns. */
 static void take_and_give_back(struct stress_book *book, unsigned choice)
 {
     struct rsm_subject_node *node[NODES_AT_ONCE];

@@ -1,4 +1,4 @@
-/* What came of it, as one JSON object on standard output. */
+/* Prints the results, as one JSON object, on standard output. */
 #include <stdio.h>
 
 #include "verify/stress/stress.h"
@@ -56,7 +56,7 @@ static void report_counters(const struct totals *totals)
     printf("], ");
 }
 
-/* What each kind of writer did, and who of it was still at work when the report was made. */
+/* What each writer did, and whether it was still at work when the report was made. */
 static void report_kinds(void)
 {
     const char *separator = "";

@@ -1,11 +1,11 @@
-/* The work: everybody at the same time on the same counters, then, when all have gone, what the subject holds. */
+/* Runs all workers at the same time on the same counters, then, when all have ended, reads what the subject holds. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "verify/stress/stress.h"
 #include "verify/seconds.h"
+#include "verify/stress/stress.h"
 
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
@@ -54,7 +54,7 @@ static void start_all(void)
     start_disturber(stress_migrations);
 }
 
-/* A child that crashed stops all. */
+/* Waits for the time to pass; a child that crashed stops all earlier. */
 static void wait_for_the_end(double seconds)
 {
     const struct timespec pause = {0, 5000000};
@@ -73,7 +73,7 @@ static void join_all(void)
         pthread_join(workers.thread[i], NULL);
 }
 
-/* Uses every counter on every CPU, so that what a subject makes at the first use is there before it is shared. */
+/* Uses every counter on every CPU, so that what a subject allocates at its first use is there before it is shared. */
 static void warm_up(struct stress_book *book)
 {
     for (unsigned i = 0; i < stress->cpus; i++) {

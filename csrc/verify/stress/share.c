@@ -1,7 +1,7 @@
 /* Makes fork children work on the same per-CPU data as their parent: the subject's writable data, which would be copied
- * at fork(), are moved into shared memory at the same address, before any thread exists. That this is so is then proven
- * by children that add while nothing else runs. A subject whose data lie elsewhere (on the heap, in a mapping of its
- * own) fails the proof; then all is put back, and fork children are checked on their own. */
+ * at fork(), are moved into shared memory at the same address, before any thread exists. Then children that add while
+ * nothing else runs prove that it worked. A subject whose data lie elsewhere (on the heap, in a mapping of its
+ * own) fails the proof; then its data are restored, and fork children are checked on their own. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <stdio.h>
@@ -161,7 +161,7 @@ static const char *disproof(struct stress_book *book, int unregistered)
     struct rsm_subject_node *node = loaded_subject_has_stacks(&subject) ? &stress->node[0] : NULL;
     uint64_t before = subject.sum(STRESS_PROOF_COUNTER);
     if (!child_works(unregistered, node))
-        return "a fork child did not come to its end";
+        return "a fork child did not end normally";
     if (subject.sum(STRESS_PROOF_COUNTER) != before + 1)
         return "the parent's sum did not show an add of a fork child: the subject's data are not in its own .data and "
                ".bss";

@@ -1,7 +1,7 @@
 /* verify/stress MODE SECONDS: the preloaded subject's operations from threads that are registered and threads that are
  * not, from children of vfork() and fork(), signal handlers, and threads that come and go, all on the same counters,
- * while signals storm and threads are moved between CPUs. Prints what was attempted and what the subject holds, as
- * JSON. Who starts it sets the environment that the mode is about (GLIBC_TUNABLES). */
+ * while signals are sent to them and threads are moved between CPUs. Prints what was attempted and what the subject
+ * holds, as JSON. The driver sets the variable that the mode is about (GLIBC_TUNABLES). */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ int main(int count, char **argument)
     int mode = count == 3 ? find_mode(argument[1]) : -1;
     double seconds = count == 3 ? strtod(argument[2], NULL) : 0;
     if (mode < 0 || seconds <= 0)
-        return usage("a mode and a time are wanted");
+        return usage("a mode and a time are needed");
     if (!loaded_subject_find(&subject, RTLD_DEFAULT))
         return usage("no subject is preloaded");
     stress = mmap(NULL, sizeof(*stress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,5 +1,5 @@
 /* What the parts of `stress` share. Everything that is counted lies in memory that is shared with fork children and
- * with the supervisor, who reports it whatever became of the process that worked. */
+ * with the supervisor, which reports it also when the process that worked has crashed. */
 #ifndef RSM_VERIFY_STRESS_STRESS_H
 #define RSM_VERIFY_STRESS_STRESS_H
 
@@ -15,7 +15,7 @@
 #define STRESS_HOT 2
 #define STRESS_FIRST_OF_KINDS 16
 #define STRESS_FIRST_OF_WRITERS 64
-#define STRESS_PROOF_COUNTER 8     /* what shows, before all else, whether fork children share the subject's data */
+#define STRESS_PROOF_COUNTER 8     /* of share.c: do fork children share the subject's data? */
 #define STRESS_COLLISION_COUNTER 9 /* of collide.c alone */
 
 enum stress_mode { STRESS_DEFAULT, STRESS_TUNABLE_OFF, STRESS_HALF_REGISTERED, STRESS_MODES };
@@ -28,33 +28,33 @@ enum stress_kind {
     STRESS_VFORK_CHILD,
     STRESS_FORKING,
     STRESS_FORK_CHILD,
-    STRESS_SHORT_LIVED, /* created, and gone again, all the time; it works in key destructors, too */
-    STRESS_COLLIDING,   /* nobody registered it, and it meets another one at the instruction that counts */
+    STRESS_SHORT_LIVED, /* created again and again; uses the subject in key destructors, too */
+    STRESS_COLLIDING,   /* unregistered; carries out the commit of an add at the same moment as another one */
     STRESS_KINDS,
 };
 
-/* Who may count into a book: what is signal-safe because only one of them runs at a time. */
+/* Where a writer uses the subject. Each has a book of its own, because one interrupts the other. */
 enum stress_context { STRESS_BODY, STRESS_HANDLER, STRESS_INNER_HANDLER, STRESS_CONTEXTS };
 
-struct stress_book { /* one context of one writer; nobody else writes it */
+struct stress_book { /* of one context of one writer, which alone writes it */
     uint64_t added[RSM_SUBJECT_COUNTERS];
     uint64_t adds, pushes, pops, empty;
     uint64_t fast, fallback, aborts;
-    uint64_t signals, moves; /* moves: it was, or found itself, on another CPU */
+    uint64_t signals, moves; /* moves: times that it was on another CPU than before */
     uint64_t random;
 };
 
 struct stress_writer {
     uint32_t kind;
     uint32_t index;
-    uint32_t tid;     /* 0: nobody is there */
+    uint32_t tid;     /* 0: no thread is this writer now */
     uint32_t context; /* enum stress_context: where it is now */
     uint32_t cpu;
     uint32_t was_registered;
     uint64_t fast_before;
     uint64_t entered;     /* how many threads or processes have been this writer */
     uint64_t registered;  /* how many of them the kernel had an area for */
-    uint64_t unprotected; /* fast paths that it says it took where the kernel had none */
+    uint64_t unprotected; /* fast paths that the subject reported where the kernel had no area */
     struct stress_book book[STRESS_CONTEXTS];
 };
 
@@ -72,8 +72,8 @@ struct stress_crash {
 struct stress {
     uint32_t mode;
     double seconds;
-    uint32_t stop; /* all that work leave */
-    uint32_t calm; /* who disturbs leaves */
+    uint32_t stop; /* the workers end */
+    uint32_t calm; /* the disturbers end */
     uint32_t finished;
     uint32_t writers;
     uint32_t cpus;
@@ -113,8 +113,9 @@ void stress_work(void);
 struct stress_writer *stress_writer_new(enum stress_kind kind);
 void stress_enter(struct stress_writer *writer);
 void stress_leave(struct stress_writer *writer);
-void stress_disturb(struct stress_writer *writer); /* from here on signals come, and their handlers work, too */
-void stress_calm(void);                            /* to be called by the same thread */
+void stress_disturb(
+    struct stress_writer *writer); /* from here on it is interrupted by a timer, whose handler uses the subject */
+void stress_calm(void);            /* to be called by the same thread */
 void stress_be_child(void);
 void stress_enroll(const struct stress_writer *writer);
 void stress_handle_signals(void);
@@ -131,6 +132,10 @@ int stress_drain(struct stress_book *book);
 
 /* share.c */
 void stress_share(struct stress_writer *writer);
+
+/* find_commit.c: the instruction, stepped through in a thread of its own, which is `writer` and unregistered; null: no
+ * single one. The action for SIGTRAP is another one afterwards. */
+uint8_t *stress_find_commit(struct stress_writer *writer);
 
 /* collide.c */
 void stress_collide(double seconds);

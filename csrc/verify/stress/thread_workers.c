@@ -1,4 +1,4 @@
-/* Threads that work: as libc registered them, unregistered by themselves, and short-lived ones. */
+/* Threads that use the subject: as libc registered them, unregistered by themselves, and short-lived ones. */
 #define _GNU_SOURCE
 #include <pthread.h>
 

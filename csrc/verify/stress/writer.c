@@ -1,4 +1,5 @@
-/* Who works: its registration with the kernel, and its signal handlers, which work too. */
+/* A writer, which is a thread or a process that uses the subject: its registration with the kernel, and its signal
+ * handlers, which use the subject, too. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <link.h>
@@ -77,7 +78,7 @@ void stress_be_child(void)
     has_timer = 0;
 }
 
-/* In the mode that is about it, every second thread is registered by the subject, and all that make children. */
+/* In the mode half-registered, every second thread is registered by the subject, and all that make children. */
 void stress_enroll(const struct stress_writer *writer)
 {
     int half = writer->kind == STRESS_REGISTERED || writer->kind == STRESS_SHORT_LIVED;
@@ -90,7 +91,7 @@ void stress_enroll(const struct stress_writer *writer)
         __atomic_fetch_add(&stress->enrolled, 1, __ATOMIC_RELAXED);
 }
 
-/* Takes the thread to another CPU in the middle of what was interrupted. */
+/* Moves the thread to another CPU in the middle of what was interrupted. */
 static void move(struct stress_writer *writer, struct stress_book *book)
 {
     unsigned here = cpu_now();
@@ -132,7 +133,7 @@ uint64_t stress_subject_offset(uint64_t address)
     return address >= subject_start && address < subject_end ? address - subject_start : 0;
 }
 
-static const struct stress_writer *who(uint32_t tid)
+static const struct stress_writer *writer_with(uint32_t tid)
 {
     for (uint32_t i = 0; i < stress->writers; i++)
         if (stress->writer[i].tid == tid)
@@ -140,10 +141,10 @@ static const struct stress_writer *who(uint32_t tid)
     return NULL;
 }
 
-/* Tells the supervisor where the first crash was, and lets it happen. */
+/* Writes down for the supervisor where the first crash was, and crashes. */
 static void on_crash(int number, siginfo_t *information, void *context)
 {
-    const struct stress_writer *writer = who((uint32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0));
+    const struct stress_writer *writer = writer_with((uint32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0));
     int32_t none = 0;
     (void)information;
     if (__atomic_compare_exchange_n(&stress->crash.signal, &none, number, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.inspect import ERROR
+from rseq_matrix.documents.plain import Json, to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
     EXIT_DIFFERENT,
@@ -26,21 +27,20 @@ from rseq_matrix.layout.picture import of_process, of_program
 from rseq_matrix.lint.inspection import (
     SKIPPED,
     UNREADABLE,
-    Document,
-    Outcome,
-    Target,
+    FileOutcome,
+    InspectedFile,
     find,
     inspection_document,
     outcomes,
 )
-from rseq_matrix.lint.rules import ERROR, RULES
+from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
-from rseq_matrix.report.inspection import show_details, show_rules, show_summary
+from rseq_matrix.report.inspect import show_details, show_rules, show_summary
 from rseq_matrix.report.layout import show_layout, to_svg
 
 
 @dataclass(frozen=True)
-class Request:
+class InspectRequest:
     """What the command line asks for."""
 
     arguments: tuple[str, ...]
@@ -53,17 +53,14 @@ class Request:
     json_path: Path | None
     svg_path: Path | None
 
+    def _modes(self) -> list[str]:
+        """Return the options that ask for something else than files."""
+        asked = {"--process": self.process is not None, "--layout": self.layout, "--rules": self.rules}
+        return [name for name, wanted in asked.items() if wanted]
+
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
-        modes = [
-            name
-            for name, wanted in (
-                ("--process", self.process is not None),
-                ("--layout", self.layout),
-                ("--rules", self.rules),
-            )
-            if wanted
-        ]
+        modes = self._modes()
         if len(modes) > 1:
             raise UsageError(f"{' and '.join(modes)} cannot be asked for together")
         if self.arguments and modes and not self.layout:
@@ -123,7 +120,7 @@ def inspect(
     Exit status: 0 no finding is an error; 1 one is; 4 a FILE cannot be read (in a DIRECTORY it is only reported).
     """
     surplus = DEFAULT if tunables is None else parse_tunables(tunables)
-    request = Request(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
+    request = InspectRequest(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
     request.check()
     if rules:
         _list_rules(request)
@@ -133,15 +130,15 @@ def inspect(
         _inspect_files(request)
 
 
-def _list_rules(request: Request) -> None:
+def _list_rules(request: InspectRequest) -> None:
     if request.json_path:
         document = {"schema": 1, "rules": [asdict(rule) for rule in RULES.values()]}
         emit(request.json_path, json.dumps(document, indent=1) + "\n")
     else:
-        show_rules(request.console)
+        show_rules(request.console, RULES)
 
 
-def _draw(request: Request) -> None:
+def _draw(request: InspectRequest) -> None:
     picture = of_program(request.arguments) if request.process is None else of_process(request.process)
     document = picture.document()
     if request.json_path:
@@ -153,7 +150,7 @@ def _draw(request: Request) -> None:
     _finish(document["findings"])
 
 
-def _finish(findings: Sequence[Document]) -> None:
+def _finish(findings: Sequence[Json]) -> None:
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
     sys.exit(EXIT_DIFFERENT if any(found["severity"] == ERROR for found in findings) else EXIT_AS_EXPECTED)
 
@@ -161,11 +158,11 @@ def _finish(findings: Sequence[Document]) -> None:
 # --- files
 
 
-def _inspect_files(request: Request) -> None:
+def _inspect_files(request: InspectRequest) -> None:
     targets = find(request.arguments)
     if not targets:
         raise InputError(f"{', '.join(request.arguments)}: no ELF program or shared object is below")
-    found: list[Outcome] = []
+    found: list[FileOutcome] = []
     try:
         _read(request, targets, found)
     except KeyboardInterrupt:
@@ -182,7 +179,7 @@ def _inspect_files(request: Request) -> None:
     _finish([finding for file in document["files"] for finding in file["findings"]])
 
 
-def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> None:
+def _read(request: InspectRequest, targets: Sequence[InspectedFile], found: list[FileOutcome]) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     watched = console.is_terminal and len(targets) > 1
@@ -194,7 +191,7 @@ def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> 
             progress.update(task, advance=1, description=Path(outcome.target.path).name[:40], refresh=True)
 
 
-def _report(request: Request, document: Document) -> None:
+def _report(request: InspectRequest, document: Json) -> None:
     if request.json_path:
         emit(request.json_path, to_json(document))
     if request.json_path == STANDARD_OUTPUT:
@@ -203,4 +200,4 @@ def _report(request: Request, document: Document) -> None:
     if single if request.details is None else request.details:
         show_details(request.console, document)
     if not single:
-        show_summary(request.console, document)
+        show_summary(request.console, document, RULES)

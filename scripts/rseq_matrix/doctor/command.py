@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO
 
-from rseq_matrix.doctor.followed import END, LATE, Followed
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.journey import Journey
+from rseq_matrix.documents.doctor import END, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.program import read_program_or_script
 from rseq_matrix.ptrace.start import find_program

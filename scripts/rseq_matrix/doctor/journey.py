@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from rseq_matrix.doctor.followed import EARLY, END, ENTRY, LATE, Followed
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.onlooker import Onlooker
-from rseq_matrix.doctor.seccomp import seccomp_document
+from rseq_matrix.doctor.seccomp import seccomp_filters
+from rseq_matrix.documents.doctor import EARLY, END, ENTRY, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.picture import check_machine
 from rseq_matrix.layout.program import read_program
@@ -42,7 +43,7 @@ class Journey(Follower):
         if self.found.pid:
             self._become_another()
         self.found.pid = self.pid
-        self.found.seccomp = seccomp_document(self.pid, 0)
+        self.found.seccomp = seccomp_filters(self.pid, 0)
         check_machine(memory)
         self.found.secure = bool(memory.auxiliary.get(23))  # AT_SECURE
 

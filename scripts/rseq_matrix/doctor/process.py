@@ -6,11 +6,12 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rseq_matrix.doctor.seccomp import seccomp_document, strictness
-from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
+from rseq_matrix.doctor.seccomp import seccomp_filters, strictness
+from rseq_matrix.doctor.thread import examined_libc, examined_thread, layout_of, names_of, stores_seen
+from rseq_matrix.documents.doctor import GLIBC, NONE, PROCESS, Examined, ExaminedProcess, ExaminedThread, SeccompFilters
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
 from rseq_matrix.layout.picture import check_machine
@@ -21,8 +22,6 @@ from rseq_matrix.ptrace.tasks import stat_fields
 from rseq_matrix.ptrace.tracee import TaskState
 from rseq_matrix.ptrace.watch import Watch
 from rseq_matrix.signals import undisturbed
-
-Document = dict[str, Any]
 
 WATCHED_THREADS = 32
 WATCH_TIME = 0.08  # seconds in which the threads run on, watched
@@ -56,10 +55,10 @@ def _stop_again(tracees: Tracees, watch: Watch) -> None:
             del tracees.tasks[tracee.tid]
 
 
-def _watch(tracees: Tracees, threads: Sequence[Document], watch: Watch) -> None:
+def _watch(tracees: Tracees, threads: Sequence[ExaminedThread], watch: Watch) -> None:
     """Let the process run for a while and catch what stores into the ids."""
     stopped = {tracee.tid: tracee for tracee in tracees.stopped}
-    areas = [(stopped[t["tid"]], t["address"]) for t in threads if t["address"] and t["tid"] in stopped]
+    areas = [(stopped[t.tid], t.address) for t in threads if t.tid in stopped and t.address]
     try:
         for tracee, area in areas[:WATCHED_THREADS]:
             watch.begin(tracee, area)
@@ -94,38 +93,38 @@ def _follows(tracees: Tracees, memory: Memory, tid: int, area: int) -> bool | No
     return all(answers)
 
 
-def _second_look(tracees: Tracees, layout: Layout, thread: Document, task: TaskState) -> Document:
+def _second_look(tracees: Tracees, layout: Layout, thread: ExaminedThread, task: TaskState) -> ExaminedThread:
     """Look again at a thread that glibc has not registered: one that was only just starting has its area by then.
 
     Where libc believes what the kernel does not confirm, try whether cpu_id is alive.
     """
-    said, tid = layout.libc.rseq, thread["tid"]
-    if not said or thread["owner"] == GLIBC or tid not in tracees.tasks:
+    said, tid = layout.libc.rseq, task.tid
+    if not said or thread.owner == GLIBC or tid not in tracees.tasks:
         return thread
     follows = None
-    if thread["believed"]:
+    if thread.believed:
         with contextlib.suppress(OSError, InputError):
             follows = _follows(tracees, layout.memory, tid, task.thread_pointer + said.offset)
     if tid in tracees.tasks:
-        thread = thread_document(layout, tracees.tasks[tid].read(), thread["name"])
-    return {**thread, "follows": follows}
+        thread = examined_thread(layout, tracees.tasks[tid].read(), thread.name)
+    return replace(thread, follows=follows)
 
 
-def _seccomp(threads: Sequence[Document]) -> Document:
+def _seccomp(threads: Sequence[ExaminedThread]) -> SeccompFilters:
     """Return the strictest filters that a thread has: each can have its own (seccomp(2))."""
-    found = [seccomp_document(thread["tid"], thread["address"] or 0, thread["length"]) for thread in threads]
+    found = [seccomp_filters(thread.tid or 0, thread.address or 0, thread.length) for thread in threads]
     worst = max(range(len(found)), key=lambda i: (strictness(found[i]), -i))
-    alike = all((one["filters"], one["rseq"]) == (found[0]["filters"], found[0]["rseq"]) for one in found)
-    return found[worst] | {"thread": None if alike else threads[worst]["name"]}
+    alike = all((one.filters, one.rseq) == (found[0].filters, found[0].rseq) for one in found)
+    return replace(found[worst], thread=None if alike else threads[worst].name)
 
 
-def _lasting(tracees: Tracees, threads: Sequence[Document]) -> list[Document]:
+def _lasting(tracees: Tracees, threads: Sequence[ExaminedThread]) -> list[ExaminedThread]:
     """Return the threads but those that had no area yet when they were looked at, and have ended since."""
-    return [t for t in threads if t["owner"] != NONE or t["tid"] in tracees.tasks] or list(threads)
+    return [t for t in threads if t.owner != NONE or t.tid in tracees.tasks] or list(threads)
 
 
-def look_at_process(pid: int) -> Document:
-    """Look at a running process. Its threads are stopped for some thousandths of a second, and run watched for 80.
+def look_at_process(pid: int) -> Examined:
+    """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
 
     One that has no rseq may only just have been started: it is looked at twice.
 
@@ -133,13 +132,13 @@ def look_at_process(pid: int) -> Document:
     is not allowed.
     """
     found = _look_once(pid)
-    if found["libc"] and not found["libc"]["size"] and not any(thread["length"] for thread in found["threads"]):
+    if found.libc and not found.libc.size and not any(thread.length for thread in found.threads):
         time.sleep(WATCH_TIME)
         found = _look_once(pid)
     return found
 
 
-def _look_once(pid: int) -> Document:
+def _look_once(pid: int) -> Examined:
     stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
     with seized(pid) as tracees:
         tids = sorted(tracees.tasks)
@@ -153,26 +152,25 @@ def _look_once(pid: int) -> Document:
             memory.close()
 
 
-def _look(tracees: Tracees, memory: Memory, tids: Sequence[int], stopped: bool) -> Document:
+def _look(tracees: Tracees, memory: Memory, tids: Sequence[int], stopped: bool) -> Examined:
     layout, watch = layout_of(memory), Watch()
     tasks = {tid: tracees.tasks[tid].read() for tid in tids}
     names = names_of(tids, tracees.pid)
-    threads = [thread_document(layout, tasks[tid], names[tid]) for tid in tids]
+    threads = [examined_thread(layout, tasks[tid], names[tid]) for tid in tids]
     seccomp = _seccomp(threads)
     if not stopped:  # one that a signal stopped goes on being stopped
         _watch(tracees, threads, watch)
-        if not tracees.tasks and not watch.stores and not any(map(lost_area, threads)):
+        if not tracees.tasks and not watch.stores and not any(thread.lost_area for thread in threads):
             raise InputError(f"process {tracees.pid} ended while it was looked at")
-        threads = [_second_look(tracees, layout, thread, tasks[thread["tid"]]) for thread in _lasting(tracees, threads)]
-    return {
-        "process": {
-            "pid": tracees.pid,
-            "program": layout.objects[0].path or memory.program,
-            "tunables": tunables_of(tracees.pid),
-        },
-        "libc": libc_document(layout),
-        "threads": threads,
-        "seccomp": seccomp,
-        "writes": watch.documents(memory, layout.objects),
-        "watched": not stopped and not watch.error and any(thread["address"] for thread in threads),
-    }
+        threads = [
+            _second_look(tracees, layout, thread, tasks[thread.tid or 0]) for thread in _lasting(tracees, threads)
+        ]
+    return Examined(
+        kind=PROCESS,
+        libc=examined_libc(layout),
+        process=ExaminedProcess(tracees.pid, layout.objects[0].path or memory.program, tunables_of(tracees.pid)),
+        seccomp=seccomp,
+        threads=tuple(threads),
+        writes=stores_seen(watch, memory, layout.objects),
+        watched=not stopped and not watch.error and any(thread.address for thread in threads),
+    )

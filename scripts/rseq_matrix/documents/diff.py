@@ -29,7 +29,7 @@ class ComparedLibc:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One of the two documents."""
 
     path: str
@@ -40,7 +40,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """A field that changed in the same way in some cells."""
 
     field: str
@@ -55,11 +55,11 @@ class DiffDocument:
 
     schema: int
     kind: str
-    old: Side
-    new: Side
+    old: ComparedRun
+    new: ComparedRun
     matched_by: tuple[str, ...]
     common: int
     """Cells that are in both."""
-    changes: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
     added: tuple[str, ...]
     vanished: tuple[str, ...]

@@ -29,14 +29,17 @@ class _Field:
     required: bool
 
 
+def _types(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) is UnionType else (hint,)
+
+
 @cache
 def _fields(kind: Any) -> tuple[_Field, ...]:
     """Return what a dataclass says of its fields."""
     hints = get_type_hints(kind)
     found = []
     for one in fields(kind):
-        hint = hints[one.name]
-        types = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+        types = _types(hints[one.name])
         required = one.default is MISSING and one.default_factory is MISSING
         found.append(_Field(one.name, one.name.rstrip("_"), types, str(one.metadata.get(CALLED, "")), required))
     return tuple(found)
@@ -44,21 +47,29 @@ def _fields(kind: Any) -> tuple[_Field, ...]:
 
 def _item(kind: Any, value: Any, inside: str) -> Any:
     """Return a part of a list or of an object with keys of its own."""
-    return _object(kind, value, inside) if is_dataclass(kind) else _converted((kind,), value, inside, inside)
+    return _object(kind, value, inside) if is_dataclass(kind) else _converted(_types(kind), value, inside, inside)
+
+
+def _as_object(kinds: Sequence[Any], value: dict[str, Any], inside: str) -> Any:
+    """Return an object as the one of several dataclasses whose fields it has; else as the last, which says why not."""
+    for kind in kinds[:-1]:
+        if {one.key for one in _fields(kind) if one.required} <= value.keys():
+            return _object(kind, value, inside)
+    return _object(kinds[-1], value, inside)
 
 
 def _converted(types: Sequence[Any], value: Any, problem: str, inside: str) -> Any:
     """Return a value as one of the types: a truth value is no number. `inside` names what an object in it is."""
+    if Any in types or type(value) in types:
+        return value
+    objects = [kind for kind in types if is_dataclass(kind)]
+    if objects and isinstance(value, dict):
+        return _as_object(objects, value, inside)
     for kind in types:
-        origin = get_origin(kind)
-        if kind is Any or type(value) is kind:
-            return value
-        if origin is tuple and isinstance(value, list):
+        if get_origin(kind) is tuple and isinstance(value, list):
             return tuple(_item(get_args(kind)[0], one, f"{inside} {number}") for number, one in enumerate(value))
-        if origin is Mapping and isinstance(value, dict):
+        if get_origin(kind) is Mapping and isinstance(value, dict):
             return {key: _item(get_args(kind)[1], one, inside) for key, one in value.items()}
-        if is_dataclass(kind) and isinstance(value, dict):
-            return _object(kind, value, inside)
     raise DamagedError(f"{problem} is not what it should be")
 
 
@@ -66,12 +77,12 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise DamagedError(f"{where} is no object")
     given = {}
-    for one in _fields(kind):
-        if one.key in value:
-            inside = one.called if where == TOP else f"{one.called} of {where}"
-            given[one.attribute] = _converted(one.types, value[one.key], f"'{one.key}' of {where}", inside)
-        elif one.required:
-            raise DamagedError(f"{where} has no '{one.key}'")
+    for one in (one for one in _fields(kind) if one.key in value):
+        inside = one.called if where == TOP else f"{one.called} of {where}"
+        given[one.attribute] = _converted(one.types, value[one.key], f"'{one.key}' of {where}", inside)
+    lost = next((one.key for one in _fields(kind) if one.required and one.key not in value), None)
+    if lost:
+        raise DamagedError(f"{where} has no '{lost}'")
     return kind(**given)
 
 

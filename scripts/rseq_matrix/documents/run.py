@@ -33,7 +33,7 @@ class Registers:
 
 
 @dataclass(frozen=True)
-class Features:
+class LibcFeatures:
     """What was found out about a libc for the model; links are the keys."""
 
     registers: Registers
@@ -60,7 +60,7 @@ class LibcOfRun(LibcIdentity):
     """A libc of a run, with how to ask for it."""
 
     spec: str
-    features: Features
+    features: LibcFeatures
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rseq_matrix.matrix.expected import Outlook
 from rseq_matrix.matrix.journal import Journal
 from rseq_matrix.matrix.judgement import Identity, Judged, judge, unsupported
 from rseq_matrix.matrix.libc import own_libc_version
-from rseq_matrix.matrix.runner import Finding, Options, Runner
+from rseq_matrix.matrix.runner import Options, ProcessRuns, Runner
 from rseq_matrix.matrix.targets import Target, targets
 from rseq_matrix.model.stages import LINKS
 
@@ -78,7 +78,7 @@ class Campaign:
         self._trace_errors: set[int] = set()
         self._oracle_errors: set[int] = set()
 
-    def judge(self, finding: Finding) -> list[Judged]:
+    def judge(self, finding: ProcessRuns) -> list[Judged]:
         """Judge the cells of one process."""
         process = finding.process
         expected = self._outlook.of_process(process)
@@ -102,7 +102,7 @@ class Campaign:
             elif reason:
                 yield unsupported(cell, self._outlook.of(cell), reason)
 
-    def _observe_oracle(self, finding: Finding) -> None:
+    def _observe_oracle(self, finding: ProcessRuns) -> None:
         for run in finding.runs.values():
             if run.trace_error:
                 self._trace_errors.add(run.trace_error)

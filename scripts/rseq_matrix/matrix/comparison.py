@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rseq_matrix.documents.diff import DIFF_SCHEMA, Change, ComparedHost, ComparedLibc, DiffDocument, Side, Value
+from rseq_matrix.documents.diff import (
+    DIFF_SCHEMA,
+    ComparedHost,
+    ComparedLibc,
+    ComparedRun,
+    DiffDocument,
+    FieldChange,
+    Value,
+)
 from rseq_matrix.documents.reading import DamagedError, read
 from rseq_matrix.documents.run import SCHEMA, CellResult, Observation, RunDocument
 from rseq_matrix.errors import InputError
@@ -155,18 +163,18 @@ def _differing(old: CellResult, new: CellResult) -> Iterator[tuple[str, Value, V
             yield name, before, after
 
 
-def _changes(pairs: Mapping[str, tuple[CellResult, CellResult]]) -> list[Change]:
+def _changes(pairs: Mapping[str, tuple[CellResult, CellResult]]) -> list[FieldChange]:
     found: dict[tuple[str, str], tuple[str, Value, Value, list[str]]] = {}
     for name, (old, new) in pairs.items():
         for field, before, after in _differing(old, new):
             key = (field, repr((before, after)))
             found.setdefault(key, (field, before, after, []))[3].append(name)
-    return [Change(field, old, new, tuple(cells)) for field, old, new, cells in found.values()]
+    return [FieldChange(field, old, new, tuple(cells)) for field, old, new, cells in found.values()]
 
 
-def _side(path: Path, document: RunDocument) -> Side:
+def _side(path: Path, document: RunDocument) -> ComparedRun:
     host = document.host
-    return Side(
+    return ComparedRun(
         path=str(path),
         complete=document.complete,
         cells=len(document.cells),

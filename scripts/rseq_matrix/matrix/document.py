@@ -11,8 +11,8 @@ from rseq_matrix.documents.run import (
     CellResult,
     ExpectedCell,
     ExpectedEnding,
-    Features,
     HostKernel,
+    LibcFeatures,
     LibcIdentity,
     LibcOfRun,
     Observation,
@@ -116,7 +116,7 @@ def libc_identity(libc: Libc) -> LibcIdentity:
 
 def libc_of_run(libc: Libc) -> LibcOfRun:
     """Return a libc with how to ask for it, and what was found out about it."""
-    features = Features(
+    features = LibcFeatures(
         registers=Registers(libc.registers_dynamic, libc.registers_static),
         area=libc.area,
         static_thread_pointer_first=libc.static_thread_pointer_first,

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from rseq_matrix.documents.diff import Change, DiffDocument, Side, Value
+from rseq_matrix.documents.diff import ComparedRun, DiffDocument, FieldChange, Value
 from rseq_matrix.model.classes import HAZARDS
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.report.findings import clean
-from rseq_matrix.report.simulation import links_word
+from rseq_matrix.report.simulate import links_word
 from rseq_matrix.report.table import STYLES
 
 NOT_OBSERVED = "not observed"
@@ -58,7 +58,7 @@ def _count(cells: Sequence[str], common: int) -> str:
     return f"in {len(cells)} cell{'s' * (len(cells) != 1)}"
 
 
-def _side(console: Console, name: str, side: Side) -> None:
+def _side(console: Console, name: str, side: ComparedRun) -> None:
     libcs = ", ".join(f"{libc.id} ({(libc.build_id or 'no build id')[:12]})" for libc in side.libcs)
     host = side.host
     rseq = f"rseq {host.rseq}, feature size {value_word(host.feature_size)}, alignment {value_word(host.align)}"
@@ -72,7 +72,7 @@ def _paragraph(console: Console, text: Text, left: int) -> None:
     console.print(Padding(text, (0, 0, 0, left)), highlight=False)
 
 
-def _show_change(console: Console, change: Change, document: DiffDocument, listed: set[tuple[str, ...]]) -> None:
+def _show_change(console: Console, change: FieldChange, document: DiffDocument, listed: set[tuple[str, ...]]) -> None:
     """Print a change and, if they are few or it is no mere field, its cells, unless the same have just been listed."""
     cells, count = change.cells, _count(change.cells, document.common)
     again = tuple(cells) in listed
