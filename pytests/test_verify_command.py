@@ -175,4 +175,7 @@ def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_running(tmp_
     assert "Traceback" not in errors
     assert json.loads(out.read_text())["complete"] is False
     assert started
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(Path(f"/proc/{pid}/stat").exists() for pid in started):
+        time.sleep(0.05)  # interrupted while it starts the child, the driver does not wait for it: it dies with it
     assert not [pid for pid in started if Path(f"/proc/{pid}/stat").exists()]
