@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from doctoring import Document
 from rseq_matrix.doctor.seccomp import strictness
+from rseq_matrix.documents.doctor import FilterAnswer, SeccompFilters
 from rseq_matrix.ptrace import filters
 from rseq_matrix.ptrace.filters import FilterInstruction, answer_of, call_data, read_filters, value_of
 
@@ -28,11 +28,11 @@ def refusing(value: int) -> list[FilterInstruction]:
 def test_filters_are_walked_through() -> None:
     data = call_data()
     assert value_of(refusing(ERRNO | 38), data) == ERRNO | 38
-    assert answer_of([refusing(ERRNO | 38)], data) == {"action": "errno", "errno": 38}
-    assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == {"action": "kill", "errno": None}
-    assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == {"action": "errno", "errno": 0}
-    assert answer_of([refusing(ERRNO | 1), refusing(KILL_THREAD)], data) == {"action": "kill-thread", "errno": None}
-    assert answer_of([refusing(KILL_THREAD), refusing(KILL)], data) == {"action": "kill", "errno": None}
+    assert answer_of([refusing(ERRNO | 38)], data) == ("errno", 38)
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == ("kill", None)
+    assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == ("errno", 0)
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL_THREAD)], data) == ("kill-thread", None)
+    assert answer_of([refusing(KILL_THREAD), refusing(KILL)], data) == ("kill", None)
     assert answer_of([], data) is None
     assert value_of([FilterInstruction(LOAD_NUMBER, 0, 0, 0)], data) is None
 
@@ -97,8 +97,8 @@ def test_a_filter_that_looks_at_an_argument() -> None:
 
 
 def test_the_strictest_filters_of_the_threads_count() -> None:
-    def having(action: str | None) -> Document:
-        return {"filters": 1, "rseq": action and {"action": action, "errno": None}}
+    def having(action: str | None) -> SeccompFilters:
+        return SeccompFilters(1, rseq=FilterAnswer(action, None) if action else None)
 
     order = ["kill", "kill-thread", "trap", "errno", "notify", "trace"]
     values = [strictness(having(action)) for action in order]

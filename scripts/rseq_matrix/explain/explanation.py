@@ -24,7 +24,7 @@ from rseq_matrix.explain.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, els
 from rseq_matrix.kernels.answers import kernel_features
 from rseq_matrix.kernels.features import ATTEMPTS, Host
 from rseq_matrix.kernels.replay import Player, ReplayedStep
-from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
+from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, AssumedArea, Features
 from rseq_matrix.kernels.sequences import CallStep, flags_words
 
 # --- replays
@@ -105,7 +105,7 @@ def _causes(facts: CallFacts, host: Host, tampered: bool) -> list[Cause]:
     certain = facts.is_complete and bool(kernel) and facts.answer not in (SUCCESS, SIGSEGV)
     others = [] if certain else [_other(cause, host) for cause in elsewhere(facts.answer, facts.flags, host)]
     if facts.answer == EPERM and not facts.flags and not facts.says_what_is_registered:
-        return [*others, *kernel]  # who registers twice rarely does so with two signatures
+        return [*others, *kernel]  # a program that registers twice rarely does so with two signatures
     known = kernel or _foreign(facts, host)
     if kernel or others:
         return [*known, *others]
@@ -115,7 +115,7 @@ def _causes(facts: CallFacts, host: Host, tampered: bool) -> list[Cause]:
 # --- documents
 
 
-def _known_area(area: Area | None) -> KnownArea | None:
+def _known_area(area: AssumedArea | None) -> KnownArea | None:
     return None if area is None else KnownArea(area.address, area.length, area.signature)
 
 

@@ -1,6 +1,6 @@
 """The kernel's rules of rseq(2), as a pure model: what a call is answered, and why. Nothing is run here.
 
-A rule stands where the kernel checks it (kernel/rseq.c, sys_rseq): the first that strikes is the answer. What differs
+A rule stands where the kernel checks it (kernel/rseq.c, sys_rseq): the first that applies is the answer. What differs
 between kernels is in `Features`, which are found by experiment (features.py) and never by a version number.
 """
 
@@ -40,7 +40,7 @@ class Features:
     """Further flags beside RSEQ_FLAG_UNREGISTER are an error."""
     touches: str = READS
     reset_error: str = EFAULT
-    """What becomes of an unregistration whose area cannot be written: the call fails, or the program is killed."""
+    """How an unregistration ends whose area cannot be written: the call fails, or the program is killed."""
     end: int = USER_END
     """From where on an address is refused without a look at the memory."""
 
@@ -65,8 +65,11 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Area:
-    """What is registered for a thread."""
+class AssumedArea:
+    """An area that is taken to be registered for a thread, and the memory that lies there: what the rules are asked of.
+
+    What the kernel really has registered is a ptrace.tracee.RegisteredArea.
+    """
 
     address: int
     length: int
@@ -79,11 +82,11 @@ class CallMoment:
     """A call, what was registered when it was made, and the kernel that it was made to."""
 
     call: Call
-    area: Area | None
+    area: AssumedArea | None
     features: Features
 
     @property
-    def registered(self) -> Area:
+    def registered(self) -> AssumedArea:
         """Return what is registered, for rules that come behind the one that there is nothing."""
         assert self.area is not None
         return self.area
@@ -118,7 +121,7 @@ class KernelRule:
 
     id: str
     answer: str
-    strikes: Callable[[CallMoment], bool]
+    applies: Callable[[CallMoment], bool]
     because: str
     """The cause in one sentence; a format of CallMoment.words()."""
     look: str
@@ -134,7 +137,7 @@ class Answer:
     word: str
     rule: KernelRule
     because: str
-    after: Area | None
+    after: AssumedArea | None
 
 
 SYS_RSEQ = "Linux kernel/rseq.c, sys_rseq"
@@ -435,15 +438,15 @@ ALIVE: Mapping[str, bool] = {"registered": True, "unregistered": False}
 """The rules whose deed can be seen in the area: whether it holds a CPU number afterwards."""
 
 
-def _after(rule: KernelRule, moment: CallMoment) -> Area | None:
+def _after(rule: KernelRule, moment: CallMoment) -> AssumedArea | None:
     if rule.id == "registered":
         call = moment.call
-        return Area(call.address, call.length, call.signature, call.memory)
+        return AssumedArea(call.address, call.length, call.signature, call.memory)
     return None if rule.id == "unregistered" or rule.answer == SIGSEGV else moment.area
 
 
 def answer(moment: CallMoment, rules: Mapping[str, KernelRule] = RULES) -> Answer:
     """Return what the kernel answers, by its rules."""
     family = UNREGISTRATION if moment.call.unregisters else REGISTRATION
-    rule = next(rule for rule in family if rule.id in rules and rule.strikes(moment))
+    rule = next(rule for rule in family if rule.id in rules and rule.applies(moment))
     return Answer(rule.answer, rule, rule.because.format(**moment.words()), _after(rule, moment))

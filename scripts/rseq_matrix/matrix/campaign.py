@@ -173,7 +173,7 @@ class Campaign:
         for name in dict.fromkeys(fooled):
             yield (
                 f"{name}: __rseq_size is positive though nothing is registered: a library that reads only the size is "
-                "deceived; cpu_id is right, and stays negative"
+                "fooled; cpu_id says the truth, and stays negative"
             )
 
     def document(self) -> RunDocument:

@@ -1,4 +1,4 @@
-"""The memory of a process that stands still, its mappings and its auxiliary vector, through /proc."""
+"""The memory of a process whose threads are stopped, its mappings and its auxiliary vector, through /proc."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Mapping:
         return self.name.removesuffix(" (deleted)").rpartition("/")[2]
 
 
-class Memory:
+class ProcessMemory:
     """The memory of the process that a task belongs to. Everything raises InputError where it cannot be read."""
 
     def __init__(self, pid: int, tid: int) -> None:
