@@ -1,6 +1,6 @@
 """What is known of a refused call, and every way to fill in what is not: so the causes are found that it can have.
 
-Each way is a scenario, one call in one state. The model says what becomes of it; those with the answer that was seen
+Each way is a scenario, one call in one state. The model says how it is answered; those with the answer that was seen
 are the possible causes, and the plainest scenario of each is what is replayed.
 """
 
@@ -179,29 +179,32 @@ def _fits(area: AssumedArea, features: Features) -> bool:
     return got.word == SUCCESS and got.after is not None
 
 
+def _registered_lengths(facts: CallFacts, call: Call, features: Features) -> list[int]:
+    if facts.registered_length is not None:
+        return [facts.registered_length]
+    return list(dict.fromkeys((max(call.length, ORIGINAL_LENGTH), ORIGINAL_LENGTH, longer_length(features))))
+
+
+def _registered_signatures(facts: CallFacts, call: Call) -> list[int]:
+    given = facts.registered_signature
+    return [given] if given is not None else [call.signature, call.signature ^ 1]
+
+
 def _areas(facts: CallFacts, call: Call, features: Features) -> list[AssumedArea | None]:
     """Return what may be registered, the plainest first."""
     if facts.area is not None:
         return [facts.area]
-    fitting = call.length if call.length >= ORIGINAL_LENGTH else ORIGINAL_LENGTH
-    others = (ORIGINAL_LENGTH, longer_length(features))
-    lengths = list(dict.fromkeys((fitting, *others)))
-    if facts.registered_length is not None:
-        lengths = [facts.registered_length]
-    given = facts.registered_signature
-    signatures = [given] if given is not None else [call.signature, call.signature ^ 1]
+    lengths, signatures = _registered_lengths(facts, call, features), _registered_signatures(facts, call)
     same = [AssumedArea(call.address, length, signature) for length in lengths for signature in signatures]
     elsewhere = ELSEWHERE if call.address != ELSEWHERE else WELL_ALIGNED
     other = [AssumedArea(elsewhere, lengths[0], signatures[0])]
-    nothing: list[AssumedArea | None] = [None]
-    word = facts.registered
-    if word is None and (facts.registered_length is not None or given is not None):
-        nothing = []
-    chosen: list[AssumedArea | None] = [*nothing, *other, *same]
-    if call.unregisters:
-        chosen = [same[0], *nothing, *other, *same[1:]]
-    if word is not None:
-        chosen = [*same] if word == SAME else [*other] if word == OTHER else [*nothing]
+    described = facts.registered_length is not None or facts.registered_signature is not None
+    nothing: list[AssumedArea | None] = [] if described and facts.registered is None else [None]
+    likely: list[AssumedArea | None] = (
+        [same[0], *nothing, *other, *same[1:]] if call.unregisters else [*nothing, *other, *same]
+    )
+    by_word: dict[str | None, list[AssumedArea | None]] = {SAME: [*same], OTHER: [*other], NONE: nothing, None: likely}
+    chosen = by_word[facts.registered]
     return [area for area in chosen if area is None or _fits(area, features)]
 
 
