@@ -6,16 +6,13 @@ further away stays unknown.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from rseq_matrix.elf.flow import Program, occurrences
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.machine import Pattern
-
-if TYPE_CHECKING:
-    from rseq_matrix.elf.flow import Program
 
 CODE = 1 << 18  # bytes of code that are followed where nothing narrows them down
 SITES = 4000
@@ -37,35 +34,6 @@ class Windows(NamedTuple):
 
     pieces: list[Function]
     complete: bool
-
-
-def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
-    """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
-    step = 4 if pattern.thumb else program.machine.step
-    for address, raw in program.code:
-        for place in _places(raw, pattern):
-            if (address + place) % step == 0:
-                if pattern.thumb:
-                    program.modes.learn(address + place, thumb=False)
-                yield address + place
-        for match in re.finditer(pattern.thumb, raw, re.DOTALL) if pattern.thumb else ():
-            if (address + match.start()) % 2 == 0:
-                program.modes.learn(address + match.start(), thumb=True)
-                yield address + match.start()
-
-
-def _places(raw: bytes, pattern: Pattern) -> Iterator[int]:
-    if not pattern.literal:
-        yield from (found.start() for found in re.finditer(pattern.expression, raw, re.DOTALL))
-        return
-    expression = re.compile(pattern.expression, re.DOTALL)
-    at = raw.find(pattern.literal)
-    while at >= 0:
-        for before in pattern.before:
-            if at >= before and expression.match(raw, at - before):
-                yield at - before
-                break
-        at = raw.find(pattern.literal, at + 1)
 
 
 def windows(program: Program, pattern: Pattern | None, reach: Reach) -> Windows:

@@ -7,31 +7,31 @@ write is needed, and capstone's mnemonic and first operand say that; it has no r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import capstone
 
 from rseq_matrix.elf.machines import calls
-from rseq_matrix.elf.machines.machine import (
+from rseq_matrix.elf.machines.execution import (
     THREAD_POINTER,
-    Access,
+    ZERO,
+    Abi,
+    CodeStep,
     Flow,
-    Machine,
-    Pattern,
-    Registers,
-    Relocations,
-    Step,
-    Surroundings,
+    Handler,
     Value,
     add,
     loaded,
+    moved,
+    number_of,
+    scaled,
+    sign_extended,
+    signed,
+    zero_extended,
 )
+from rseq_matrix.elf.machines.machine import Machine, Pattern, Relocations
 
 RETURN_ADDRESS, STACK = 14, 15
-CALLER_SAVED = (*range(6), RETURN_ADDRESS)
-ARGUMENTS = range(2, 7)
-SYSTEM_CALL = range(2, 8)  # behind the number (syscall(2))
 # The thread pointer is in access registers 0 (its high half) and 1. Registers of our own say of a general one that its
 # low half, or its high half, is access register 0.
 LOW_HALF, HIGH_HALF = 32, 64
@@ -47,11 +47,6 @@ SECOND = frozenset({0x01, 0xB2, 0xB3, 0xB9, 0xE5})
 EVERY_CONDITION = 15
 
 
-def _signed(number: int, bits: int) -> int:
-    """Return the number that these bits are in two's complement."""
-    return ((number + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
-
-
 def _opcode(raw: bytes) -> int:
     if raw[0] in HALF:
         return raw[0] << 4 | raw[1] & 15
@@ -60,22 +55,16 @@ def _opcode(raw: bytes) -> int:
     return raw[0] << 8 | raw[1] if raw[0] in SECOND else raw[0]
 
 
-class _Instruction:
-    """One instruction while it is executed: its fields, the registers as they are before it, and what it does."""
+class S390Step(CodeStep):
+    """One instruction."""
 
-    def __init__(self, insn: Any, registers: Registers) -> None:
-        self.address: int = insn.address
-        self.raw = bytes(insn.bytes)
-        self.mnemonic: str = insn.mnemonic
-        self.operands: str = insn.op_str
-        self.registers = registers
-        self.flow = Flow.NEXT
-        self.target: int | None = None
-        self.through: Value | None = None
-        self.accesses: list[Access] = []
-        self.written: dict[int, Value | None] = {}
-        self.uses_thread_pointer = False
-        self.compared: tuple[Value | None, ...] = ()
+    abi = Abi(
+        bits=64,
+        caller_saved=(*range(6), RETURN_ADDRESS),
+        arguments=tuple(range(2, 7)),
+        system_call=(1, *range(2, 8)),  # the number, unless the instruction says it
+        lost_in_system_call=(2,),
+    )
 
     # --- fields
 
@@ -109,72 +98,65 @@ class _Instruction:
         """Return the address that a relative immediate means."""
         return (self.address + 2 * self.immediate) % 2**64
 
-    def value(self, register: int) -> Value | None:
-        """Return what a register holds."""
-        return self.registers.get(register)
-
     def base(self, place: int, long: bool = False) -> Value | None:
         """Return base + displacement, whose fields start at a byte. As a base, register 0 is the number 0."""
         number, displacement = self.digit(2 * place), (self.raw[place] & 15) << 8 | self.raw[place + 1]
         if long:
-            displacement |= _signed(self.raw[4], 8) << 12
-        return self.sum((Value(0) if number == 0 else self.value(number)), Value(displacement))
+            displacement |= signed(self.raw[4], 8) << 12
+        return self.sum(ZERO if number == 0 else self.get(number), Value(displacement))
 
     def indexed(self, long: bool = False) -> Value | None:
         """Return base + index + displacement (RX, RXY)."""
         index = self.digit(3)
-        return self.sum(self.base(2, long), Value(0) if index == 0 else self.value(index))
-
-    # --- effects
+        return self.sum(self.base(2, long), ZERO if index == 0 else self.get(index))
 
     def sum(self, one: Value | None, other: Value | None) -> Value | None:
         """Return the sum. A thread pointer that is lost in it is used for something."""
         found = add(one, other)
         if found is None:
-            self.uses_thread_pointer |= any(value is not None and value.thread for value in (one, other))
+            self.reads_thread_pointer |= any(value is not None and value.thread for value in (one, other))
             return None
-        return found._replace(constant=_signed(found.constant, 64))
+        return self.within(found)
 
-    def forget(self, registers: Iterable[int]) -> None:
-        """Note that nothing is known of some registers from now on."""
-        self.written.update(dict.fromkeys(registers))
-
-    def write(self, value: Value | None = None, register: int | None = None) -> None:
-        """Note what a register, R1 unless one is named, holds from now on."""
-        if value is not None:
-            value = value._replace(constant=_signed(value.constant, 64))
-        self.written[self.first if register is None else register] = value
-
-    def load(self, where: Value | None, size: int) -> None:
-        """Note a load."""
-        if where is not None:
-            self.accesses.append(Access(where, False, size))
+    def put(self, value: Value | None = None) -> None:
+        """Note what R1 holds behind the instruction."""
+        self.write(self.first, value)
 
     def store(self, where: Value | None, size: int, value: Value | None = None) -> None:
-        """Note a store."""
-        if value is not None and value.thread:
-            self.uses_thread_pointer = True
-        if value is not None and value.known and size:
-            value = Value(value.constant & ((1 << 8 * size) - 1))
-        if where is not None:
-            self.accesses.append(Access(where, True, size, value))
+        """Note a store. A thread pointer that is stored is used for something."""
+        self.reads_thread_pointer |= value is not None and value.thread
+        super().store(where, size, value)
 
+    # --- execution
 
-Handler = Callable[[_Instruction], None]
+    def decode(self) -> None:
+        """Find the instruction in the table."""
+        TABLE.get(_opcode(self.raw), _other)(self)
+
+    def finish(self) -> None:
+        """Add to what calls do. A thread pointer that leaves the function is used for something.
+
+        That its registers are read says nothing yet: so does every function with a stack protector. A register that is
+        written has none of its halves from an access register any more, unless it was just said.
+        """
+        super().finish()
+        flow, leaving = self.flow, self.arguments
+        if flow is Flow.SYSTEM_CALL and self.raw[1]:
+            self.arguments = (Value(self.raw[1]), *self.arguments[1:])
+        elif flow is Flow.RETURN:
+            leaving = (self.get(2),)
+        if flow is not Flow.JUMP or self.target is None:
+            self.reads_thread_pointer |= any(value is not None and value.thread for value in leaving)
+        halves = [number + half for number in self.written for half in (LOW_HALF, HIGH_HALF)]
+        for number in halves:
+            if number in self.registers:
+                self.written.setdefault(number)
 
 
 # --- branches
 
 
-def _go(i: _Instruction, where: Value | None) -> None:
-    """Note a jump or call to a computed address."""
-    if where is not None and where.known:
-        i.target = where.constant % 2**64
-    else:
-        i.through = where
-
-
-def _branch_on_condition(i: _Instruction) -> None:
+def _branch_on_condition(i: S390Step) -> None:
     """bcr: to the address in a register, 0 being none. A return where that is the return address's."""
     mask, register = i.digit(2), i.digit(3)
     if mask == 0 or register == 0:
@@ -182,249 +164,237 @@ def _branch_on_condition(i: _Instruction) -> None:
     if register == RETURN_ADDRESS:
         i.flow = Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH
         return
-    i.flow = Flow.JUMP
-    _go(i, i.value(register))
+    i.go(Flow.JUMP, i.get(register))
 
 
-def _branch_on_condition_to_storage(i: _Instruction) -> None:
+def _branch_on_condition_to_storage(i: S390Step) -> None:
     """bc: to an address that is computed as that of an operand."""
     if i.digit(2):
-        i.flow = Flow.JUMP
-        _go(i, i.indexed())
+        i.go(Flow.JUMP, i.indexed())
 
 
-def _branch_relative_on_condition(i: _Instruction) -> None:
+def _branch_relative_on_condition(i: S390Step) -> None:
     if i.digit(2):
         i.flow = Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH
         i.target = i.relative
 
 
-def _call_relative(i: _Instruction) -> None:
+def _call_relative(i: S390Step) -> None:
     """bras, brasl. Where bras sets another register, it jumps over constants that the code finds by that register."""
     i.flow = Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP
     i.target = i.relative
-    i.write(Value(i.address + len(i.raw)))
+    i.put(Value(i.end))
 
 
-def _call_register(i: _Instruction) -> None:
+def _call_register(i: S390Step) -> None:
     """basr, balr, bassm. Without a second register only the address behind it is formed."""
     if i.second:
-        i.flow = Flow.CALL
-        _go(i, i.value(i.second))
-    i.write(Value(i.address + len(i.raw)))
+        i.go(Flow.CALL, i.get(i.second))
+    i.put(Value(i.end))
 
 
-def _call_storage(i: _Instruction) -> None:
+def _call_storage(i: S390Step) -> None:
     """bal, bas."""
-    i.flow = Flow.CALL
-    _go(i, i.indexed())
+    i.go(Flow.CALL, i.indexed())
 
 
-def _branch_and_set_mode(i: _Instruction) -> None:
-    i.flow = Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP
-    _go(i, i.value(i.second))
-    i.write()
+def _branch_and_set_mode(i: S390Step) -> None:
+    i.go(Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP, i.get(i.second))
+    i.put()
 
 
-def _count_and_branch(i: _Instruction) -> None:
+def _count_and_branch(i: S390Step) -> None:
     """bctr and its like: one less in the register, and a branch unless the second register is 0."""
     if i.second:
         i.flow = Flow.BRANCH
-    i.write()
+    i.put()
 
 
-def _count_and_branch_to_storage(i: _Instruction) -> None:
+def _count_and_branch_to_storage(i: S390Step) -> None:
     i.flow = Flow.BRANCH
-    i.write()
+    i.put()
 
 
-def _count_and_branch_relative(i: _Instruction) -> None:
+def _count_and_branch_relative(i: S390Step) -> None:
     i.flow = Flow.BRANCH
     i.target = i.relative
-    i.write()
+    i.put()
 
 
-def _compare_and_branch_relative(i: _Instruction) -> None:
+def _compare_and_branch_relative(i: S390Step) -> None:
     """cgrj, cgij and their like."""
     i.flow = Flow.BRANCH
     i.target = i.relative
     if i.raw[5] in (0x64, 0x65):
-        i.compared = (i.value(i.first), i.value(i.second))
+        i.compared = (i.get(i.first), i.get(i.second))
 
 
-def _compare_and_branch(i: _Instruction) -> None:
+def _compare_and_branch(i: S390Step) -> None:
     """crb, cib and their like: the address of the fourth operand is known only as a return."""
     i.flow = Flow.BRANCH
 
 
-def _system_call(i: _Instruction) -> None:
+def _system_call(i: S390Step) -> None:
     i.flow = Flow.SYSTEM_CALL
 
 
-def _trap(i: _Instruction) -> None:
+def _trap(i: S390Step) -> None:
     i.flow = Flow.TRAP
 
 
 # --- registers and constants
 
 
-def _move(i: _Instruction) -> None:
-    i.write(i.value(i.second))
+def _move(i: S390Step) -> None:
+    i.put(i.get(i.second))
 
 
-def _number_of(value: Value | None) -> Value | None:
-    return value if value is not None and value.known else None
-
-
-def _move_half(i: _Instruction) -> None:
+def _move_half(i: S390Step) -> None:
     """lr, ltr, lgfr, ltgfr: of 32 bits only a number is followed."""
-    value = _number_of(i.value(i.second))
-    i.write(Value(_signed(value.constant, 32)) if value is not None else None)
+    i.put(sign_extended(i.get(i.second), 32))
 
 
-def _zero_extend(i: _Instruction) -> None:
-    value = _number_of(i.value(i.second))
-    i.write(Value(value.constant & 0xFFFFFFFF) if value is not None else None)
+def _zero_extend(i: S390Step) -> None:
+    i.put(zero_extended(i.get(i.second), 32))
 
 
-def _form_address(i: _Instruction) -> None:
+def _form_address(i: S390Step) -> None:
     """larl."""
-    i.write(Value(i.relative))
+    i.put(Value(i.relative))
 
 
-def _load_address(i: _Instruction) -> None:
-    i.write(i.indexed(i.long))
+def _load_address(i: S390Step) -> None:
+    i.put(i.indexed(i.long))
 
 
-def _load_immediate(i: _Instruction) -> None:
+def _load_immediate(i: S390Step) -> None:
     """lghi, lgfi. And lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that."""
-    i.write(Value(i.immediate))
+    i.put(Value(i.immediate))
 
 
-def _insert_low(i: _Instruction) -> None:
+def _insert_low(i: S390Step) -> None:
     """iilf, with what lhi's comment says; llilf."""
     number = i.immediate & 0xFFFFFFFF
-    i.write(Value(number if i.digit(3) == 15 else _signed(number, 32)))
+    i.put(Value(number if i.digit(3) == 15 else signed(number, 32)))
 
 
-def _load_logical_immediate(i: _Instruction) -> None:
+def _load_logical_immediate(i: S390Step) -> None:
     """llihh, llihl, llilh, llill."""
-    i.write(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))
+    i.put(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))
 
 
-def _load_high_immediate(i: _Instruction) -> None:
-    i.write(Value((i.immediate & 0xFFFFFFFF) << 32))
+def _load_high_immediate(i: S390Step) -> None:
+    i.put(Value((i.immediate & 0xFFFFFFFF) << 32))
 
 
-def _add_immediate(i: _Instruction) -> None:
+def _add_immediate(i: S390Step) -> None:
     """aghi, agfi. Of ahi and afi a sum with anything but a number is not followed."""
-    value = i.value(i.first)
-    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
+    value = i.get(i.first)
+    i.put(i.sum(value if i.mnemonic.startswith("ag") else number_of(value), Value(i.immediate)))
 
 
-def _add_logical_immediate(i: _Instruction) -> None:
+def _add_logical_immediate(i: S390Step) -> None:
     """algfi, slgfi."""
     number = i.immediate & 0xFFFFFFFF
-    i.write(i.sum(i.value(i.first), Value(number if i.mnemonic == "algfi" else -number)))
+    i.put(i.sum(i.get(i.first), Value(number if i.mnemonic == "algfi" else -number)))
 
 
-def _add_immediate_to_another(i: _Instruction) -> None:
+def _add_immediate_to_another(i: S390Step) -> None:
     """aghik, ahik."""
-    value = i.value(i.second)
-    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
+    value = i.get(i.second)
+    i.put(i.sum(value if i.mnemonic.startswith("ag") else number_of(value), Value(i.immediate)))
 
 
-def _add_registers(i: _Instruction) -> None:
+def _add_registers(i: S390Step) -> None:
     """agr, algr."""
-    i.write(i.sum(i.value(i.first), i.value(i.second)))
+    i.put(i.sum(i.get(i.first), i.get(i.second)))
 
 
-def _add_two_registers(i: _Instruction) -> None:
+def _add_two_registers(i: S390Step) -> None:
     """agrk, algrk: of the second register and the third."""
-    i.write(i.sum(i.value(i.second), i.value(i.digit(4))))
+    i.put(i.sum(i.get(i.second), i.get(i.digit(4))))
 
 
-def _add_halves(i: _Instruction) -> None:
-    i.write(i.sum(_number_of(i.value(i.first)), _number_of(i.value(i.second))))
+def _add_halves(i: S390Step) -> None:
+    i.put(i.sum(number_of(i.get(i.first)), number_of(i.get(i.second))))
 
 
-def _exclusive_or(i: _Instruction) -> None:
+def _exclusive_or(i: S390Step) -> None:
     """xgr, xr: of a register with itself it is a zero."""
-    i.compared = (i.value(i.first), i.value(i.second))
-    i.write(Value(0) if i.first == i.second else None)
+    i.compared = (i.get(i.first), i.get(i.second))
+    i.put(Value(0) if i.first == i.second else None)
 
 
-def _subtract(i: _Instruction) -> None:
+def _subtract(i: S390Step) -> None:
     """sgr, slgr: the difference is as good as a comparison, and not followed."""
-    i.compared = (i.value(i.first), i.value(i.second))
-    i.write()
+    i.compared = (i.get(i.first), i.get(i.second))
+    i.put()
 
 
-def _subtract_another(i: _Instruction) -> None:
+def _subtract_another(i: S390Step) -> None:
     """sgrk, slgrk: of the second register and the third."""
-    i.compared = (i.value(i.second), i.value(i.digit(4)))
-    i.write()
+    i.compared = (i.get(i.second), i.get(i.digit(4)))
+    i.put()
 
 
-def _shift_left(i: _Instruction) -> None:
+def _shift_left(i: S390Step) -> None:
     """sllg."""
     source, count = i.digit(3), i.base(2, i.long)
-    value = _number_of(i.value(source))
     shift = count.constant & 63 if count is not None and count.known else None
-    i.write(Value(value.constant << shift) if value is not None and shift is not None else None)
+    i.put(scaled(i.get(source), shift) if shift is not None else None)
     if shift == 32 and source + LOW_HALF in i.registers:
         i.written[i.first + HIGH_HALF] = MARK
 
 
-def _extract_access(i: _Instruction) -> None:
+def _extract_access(i: S390Step) -> None:
     """ear: an access register into a register's low half."""
-    i.write()
+    i.put()
     if i.second == 0:
         i.written[i.first + LOW_HALF] = MARK
     elif i.second == 1 and i.first + HIGH_HALF in i.registers:
-        i.write(THREAD_POINTER)
+        i.put(THREAD_POINTER)
 
 
 # --- memory
 
 
-def _load_word(i: _Instruction, where: Value | None) -> Value | None:
+def _load_word(i: S390Step, where: Value | None) -> Value | None:
     """Note the load of a word; return what it gives."""
     i.load(where, 8)
     return loaded(where)
 
 
-def _load_relative(i: _Instruction) -> None:
-    i.write(_load_word(i, Value(i.relative)))
+def _load_relative(i: S390Step) -> None:
+    i.put(_load_word(i, Value(i.relative)))
 
 
-def _load(i: _Instruction) -> None:
+def _load(i: S390Step) -> None:
     """lg, ltg."""
-    i.write(_load_word(i, i.indexed(i.long)))
+    i.put(_load_word(i, i.indexed(i.long)))
 
 
-def _add_word(i: _Instruction) -> None:
+def _add_word(i: S390Step) -> None:
     """ag, alg."""
-    i.write(i.sum(i.value(i.first), _load_word(i, i.indexed(i.long))))
+    i.put(i.sum(i.get(i.first), _load_word(i, i.indexed(i.long))))
 
 
-def _load_multiple(i: _Instruction) -> None:
+def _load_multiple(i: S390Step) -> None:
     """lmg, lm, lmh, lmy."""
     i.load(i.base(2, i.long), 0)
     i.forget(_range(i))
 
 
-def _range(i: _Instruction) -> list[int]:
+def _range(i: S390Step) -> list[int]:
     """Return the registers from R1 to R3, which may lead over the last one."""
     count = (i.digit(3) - i.digit(2)) % 16 + 1
     return [(i.digit(2) + place) % 16 for place in range(count)]
 
 
 def _store_multiple(size: int) -> Handler:
-    def handle(i: _Instruction) -> None:
+    def handle(i: S390Step) -> None:
         where = i.base(2, i.long)
         for place, register in enumerate(_range(i)):
-            i.store(i.sum(where, Value(size * place)) if where is not None else None, size, i.value(register))
+            i.store(moved(where, size * place), size, i.get(register))
 
     return handle
 
@@ -432,25 +402,25 @@ def _store_multiple(size: int) -> Handler:
 def _store(size: int, general: bool = True) -> Handler:
     """Return the handler of stores by RX and RXY; not `general`: of another register than a general one, or changed."""
 
-    def handle(i: _Instruction) -> None:
-        i.store(i.indexed(i.long), size, i.value(i.first) if general else None)
+    def handle(i: S390Step) -> None:
+        i.store(i.indexed(i.long), size, i.get(i.first) if general else None)
 
     return handle
 
 
 def _store_relative(size: int) -> Handler:
-    def handle(i: _Instruction) -> None:
-        i.store(Value(i.relative), size, i.value(i.first))
+    def handle(i: S390Step) -> None:
+        i.store(Value(i.relative), size, i.get(i.first))
 
     return handle
 
 
-def _store_byte(i: _Instruction) -> None:
+def _store_byte(i: S390Step) -> None:
     """mvi, mviy."""
     i.store(i.base(2, i.long), 1, Value(i.raw[1]))
 
 
-def _change_byte(i: _Instruction) -> None:
+def _change_byte(i: S390Step) -> None:
     """ni, oi, xi and their like."""
     i.store(i.base(2, i.long), 1)
 
@@ -458,7 +428,7 @@ def _change_byte(i: _Instruction) -> None:
 def _store_immediate(size: int) -> Handler:
     """mvhhi, mvhi, mvghi: the immediate is behind the address."""
 
-    def handle(i: _Instruction) -> None:
+    def handle(i: S390Step) -> None:
         i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
 
     return handle
@@ -467,7 +437,7 @@ def _store_immediate(size: int) -> Handler:
 def _change(size: int) -> Handler:
     """Return the handler of instructions that load and store by RS and RSY: asi, laa, cs and their like."""
 
-    def handle(i: _Instruction) -> None:
+    def handle(i: S390Step) -> None:
         i.store(i.base(2, i.long), size)
         i.forget(_written(i))
 
@@ -477,13 +447,13 @@ def _change(size: int) -> Handler:
 def _store_by_base(size: int, general: bool = True) -> Handler:
     """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
 
-    def handle(i: _Instruction) -> None:
-        i.store(i.base(2, i.long), size, i.value(i.first) if general else None)
+    def handle(i: S390Step) -> None:
+        i.store(i.base(2, i.long), size, i.get(i.first) if general else None)
 
     return handle
 
 
-def _copy(i: _Instruction) -> None:
+def _copy(i: S390Step) -> None:
     """mvc and most others that work on two operands in memory; those with decimal numbers have two lengths."""
     size = i.raw[1] + 1 if i.raw[0] < 0xF0 else 0
     i.load(i.base(4), size)
@@ -491,23 +461,23 @@ def _copy(i: _Instruction) -> None:
     i.forget(_written(i))
 
 
-def _clear_or_combine(i: _Instruction) -> None:
+def _clear_or_combine(i: S390Step) -> None:
     """xc: of memory with itself it stores zeroes."""
     i.load(i.base(4), i.raw[1] + 1)
     i.store(i.base(2), i.raw[1] + 1, Value(0) if i.raw[2:4] == i.raw[4:6] else None)
 
 
-def _compare_registers(i: _Instruction) -> None:
+def _compare_registers(i: S390Step) -> None:
     """cgr, clgr."""
-    i.compared = (i.value(i.first), i.value(i.second))
+    i.compared = (i.get(i.first), i.get(i.second))
 
 
-def _compare_with_word(i: _Instruction) -> None:
+def _compare_with_word(i: S390Step) -> None:
     """cg, clg; cgrl, clgrl."""
-    i.compared = (i.value(i.first), _load_word(i, i.indexed(i.long) if i.long else Value(i.relative)))
+    i.compared = (i.get(i.first), _load_word(i, i.indexed(i.long) if i.long else Value(i.relative)))
 
 
-def _compare(i: _Instruction) -> None:
+def _compare(i: S390Step) -> None:
     """clc."""
     i.load(i.base(2), i.raw[1] + 1)
     i.load(i.base(4), i.raw[1] + 1)
@@ -543,7 +513,7 @@ HIDDEN |= {"pr", "pc", "ipk", "sckpf", "cmpsc", "iac"}
 STORAGE_TO_STORAGE = frozenset({0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xDC, 0xE8})  # none of them hidden either
 
 
-def _written(i: _Instruction) -> Iterable[int]:
+def _written(i: S390Step) -> Iterable[int]:
     """Return the general registers that an instruction may write."""
     if not i.operands.startswith("%r"):
         return EVERY if i.mnemonic in HIDDEN else ()
@@ -554,25 +524,25 @@ def _written(i: _Instruction) -> Iterable[int]:
     return (i.first, (i.first + 1) % 16) if THAT_PAIR.fullmatch(i.mnemonic) else EVERY
 
 
-def _other(i: _Instruction) -> None:
+def _other(i: S390Step) -> None:
     i.forget(_written(i))
 
 
-def _other_load(i: _Instruction) -> None:
+def _other_load(i: S390Step) -> None:
     """Whatever else loads by RX and RXY."""
     i.load(i.indexed(i.long), 0)
     i.forget(_written(i))
 
 
-def _other_load_by_base(i: _Instruction) -> None:
+def _other_load_by_base(i: S390Step) -> None:
     """Whatever else loads by RS, RSY, SI, SIY and SIL."""
     i.load(i.base(2, i.long), 0)
     i.forget(_written(i))
 
 
-def _execute_target(surroundings: Surroundings, i: _Instruction) -> None:
+def _execute_target(i: S390Step) -> None:
     """exrl: runs another instruction. Compilers have one there that works on memory, whose length is not known here."""
-    target = surroundings.constant(i.relative)
+    target = i.context.constant(i.relative)
     if target is None or target >> 56 not in STORAGE_TO_STORAGE:
         i.forget(EVERY)
 
@@ -668,84 +638,21 @@ MEMORY: dict[int, Handler] = {
     0xD7: _clear_or_combine,
     **dict.fromkeys((*range(0xD0, 0xD5), 0xD6, *range(0xD8, 0xE0), 0xE8, *range(0xF0, 0xFE)), _copy),
 }
-TABLE: dict[int, Handler] = {**MEMORY, **REGISTERS, **BRANCHES}
-EXECUTE_RELATIVE = 0xC60
-
-
-def _execute(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    i = _Instruction(insn, registers)
-    opcode = _opcode(i.raw)
-    if opcode == EXECUTE_RELATIVE:
-        _execute_target(surroundings, i)
-    else:
-        TABLE.get(opcode, _other)(i)
-    arguments = _arguments(i)
-    if i.flow is Flow.CALL:
-        i.forget(CALLER_SAVED)
-    for number, value in i.written.items():
-        for also in (number, number + LOW_HALF, number + HIGH_HALF) if number < LOW_HALF else ():
-            if also == number or also not in i.written:
-                registers.pop(also, None)
-        if value is not None:
-            registers[number] = value
-    return Step(
-        address=i.address,
-        size=len(i.raw),
-        raw=i.raw,
-        text=f"{i.mnemonic} {i.operands}".strip(),
-        flow=i.flow,
-        target=i.target,
-        through=i.through,
-        accesses=tuple(i.accesses),
-        reads_thread_pointer=i.uses_thread_pointer,
-        arguments=arguments,
-        compared=i.compared,
-    )
-
-
-def _arguments(i: _Instruction) -> tuple[Value | None, ...]:
-    """Return the arguments of a call or system call. A thread pointer that leaves the function is used for something.
-
-    That its registers are read says nothing yet: so does every function with a stack protector.
-    """
-    arguments: tuple[Value | None, ...] = ()
-    if i.flow is Flow.SYSTEM_CALL:
-        arguments = (Value(i.raw[1]) if i.raw[1] else i.value(1), *(i.value(number) for number in SYSTEM_CALL))
-        i.forget((2,))
-    elif i.flow in (Flow.CALL, Flow.JUMP):
-        arguments = tuple(i.value(number) for number in ARGUMENTS)
-    leaving = (i.value(2),) if i.flow is Flow.RETURN else arguments if i.target is None or i.flow is Flow.CALL else ()
-    i.uses_thread_pointer |= any(value is not None and value.thread for value in leaving)
-    return arguments
+TABLE: dict[int, Handler] = {**MEMORY, **REGISTERS, **BRANCHES, 0xC60: _execute_target}  # exrl
 
 
 S390X = Machine(
     name="s390x",
     e_machine="EM_S390",
-    bits=64,
     little_endian=False,
     capstone=(capstone.CS_ARCH_SYSZ, capstone.CS_MODE_BIG_ENDIAN),
-    decoder=_execute,
-    relocations=Relocations(
-        names={
-            9: "R_390_COPY",
-            10: "R_390_GLOB_DAT",
-            11: "R_390_JMP_SLOT",
-            12: "R_390_RELATIVE",
-            22: "R_390_64",
-            54: "R_390_TLS_DTPMOD",
-            55: "R_390_TLS_DTPOFF",
-            56: "R_390_TLS_TPOFF",
-            61: "R_390_IRELATIVE",
-        },
-        relative=12,
-        irelative=61,
-        absolute=frozenset({22}),
-        got=frozenset({10, 11}),
+    step=S390Step,
+    relocations=Relocations.listed(
+        "R_390_",
+        "9:COPY 10:GLOB_DAT 11:JMP_SLOT 12:RELATIVE 22:64 54:TLS_DTPMOD 55:TLS_DTPOFF 56:TLS_TPOFF 61:IRELATIVE",
+        absolute={22},
         module=54,
-        thread_offset=frozenset({56}),
-        descriptor=None,
-        copy=9,
+        thread_offset={56},
     ),
     tls_below=True,
     tcb_size=0,
@@ -761,6 +668,6 @@ S390X = Machine(
     ),
     registration_pattern=Pattern(rb"\xa7[\x18\x19\x28\x29]\x01\x7f", b"\x01\x7f", (2,)),  # lhi, lghi: 383, to 1 or 2
     calls=calls.s390x,
-    step=2,
+    boundary=2,
     length=lambda raw: (2, 4, 4, 6)[raw[0] >> 6],  # PoP, "Instruction Formats"
 )

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import capstone
 from capstone import x86
 
 from rseq_matrix.elf.machines import calls
-from rseq_matrix.elf.machines.machine import (
+from rseq_matrix.elf.machines.execution import (
     THREAD_POINTER,
-    Access,
+    ZERO,
+    Abi,
+    CodeStep,
+    Encoded,
     Flow,
-    Machine,
-    Pattern,
+    ObjectContext,
     Registers,
-    Relocations,
-    Step,
-    Surroundings,
     Value,
     add,
     loaded,
+    negative,
+    sign_extended,
+    zero_extended,
 )
+from rseq_matrix.elf.machines.machine import Disassembler, Machine, Pattern, Relocations
 
 WRITE = capstone.CS_AC_WRITE
 RETURN_ADDRESS = -1  # a register of our own: where the last call returns to, for i386's position-independent code
@@ -42,19 +46,52 @@ WHOLE = {
     for names in FAMILIES.values()
     for name in names
 }
-CALLER_SAVED = [WHOLE[getattr(x86, f"X86_REG_R{name}")] for name in ("AX", "CX", "DX", "SI", "DI", *"89", "10", "11")]
-CALLER_SAVED_32 = [x86.X86_REG_RAX, x86.X86_REG_RCX, x86.X86_REG_RDX]
-ARGUMENTS = [getattr(x86, f"X86_REG_{name}") for name in ("RDI", "RSI", "RDX", "RCX", "R8", "R9")]
-SYSTEM_CALL = [getattr(x86, f"X86_REG_{name}") for name in ("RAX", "RDI", "RSI", "RDX", "R10", "R8", "R9")]
-SYSTEM_CALL_32 = [getattr(x86, f"X86_REG_R{name}") for name in ("AX", "BX", "CX", "DX", "SI", "DI", "BP")]
+HIGH_BYTES = frozenset({x86.X86_REG_AH, x86.X86_REG_BH, x86.X86_REG_CH, x86.X86_REG_DH})
+
+
+def _numbers(names: str) -> tuple[int, ...]:
+    """Return the numbers of some registers."""
+    return tuple(getattr(x86, f"X86_REG_{name.upper()}") for name in names.split())
+
+
 FLOWS = {
     **dict.fromkeys(("syscall", "sysenter"), Flow.SYSTEM_CALL),
     **dict.fromkeys(("ret", "retf", "retfq", "iret", "iretd", "iretq", "sysret", "sysexit"), Flow.RETURN),
     **dict.fromkeys(("jmp", "ljmp"), Flow.JUMP),
     **dict.fromkeys(("ud2", "ud1", "ud0", "hlt", "int3", "int1"), Flow.TRAP),
 }
+RESULTS = frozenset({"mov", "movabs", "movsxd", "lea", "add", "sub", "xor"})  # of these the result may be followed
 BRANCHES = ("j", "loop", "xbegin")
 NO_ACCESS = {"lea", "nop", "endbr64", "endbr32"}
+# What capstone does not know to be written: memory as the first operand of these, ...
+STORES = (
+    *(
+        "mov",
+        "vmov",
+        "cmpxchg",
+        "rol",
+        "ror",
+        "rcl",
+        "rcr",
+        "fst",
+        "fist",
+        "fnst",
+        "stmxcsr",
+        "vstmxcsr",
+        "ins",
+        "wrss",
+    ),
+    *("pextr", "vpextr", "extractps", "vextract", "vcvtps2ph", "vscatter", "vpscatter"),
+)
+# ... and registers, besides the first operand.
+WRITTEN_TOO = {
+    "cmpxchg": _numbers("rax"),
+    "xlatb": _numbers("rax"),
+    "rdpkru": _numbers("rax rdx"),
+    "enter": _numbers("rbp"),
+    "rdsspd": (),
+    "rdsspq": (),
+}
 # An opcode with a ModR/M byte that names memory: what a segment prefix can stand before. The patterns below leave out
 # the stack protector's canary, which nearly every function reads.
 MEMORY_OPERAND = (
@@ -64,191 +101,178 @@ MEMORY_OPERAND = (
 KERNEL_ENTRY = 0x10  # i386: the TCB's pointer to the vDSO's system call entry (glibc i386/nptl/tls.h, sysinfo)
 
 
-def _address(insn: Any, memory: Any, registers: Registers) -> Value | None:
-    if memory.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
-        return Value(insn.address + insn.size + memory.disp)
-    value: Value | None = Value(memory.disp)
-    if memory.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
-        value = add(value, THREAD_POINTER)
-    if memory.base:
-        value = add(value, registers.get(WHOLE.get(memory.base, 0)))
-    if memory.index:
-        index = registers.get(WHOLE.get(memory.index, 0))
-        if memory.scale != 1:
-            index = Value(index.constant * memory.scale) if index is not None and index.known else None
-        value = add(value, index)
-    return value
+class X86Step(CodeStep):
+    """One instruction, by the operands that capstone tells."""
 
-
-def _operand(insn: Any, operand: Any, registers: Registers) -> Value | None:
-    """Return the value of a source operand."""
-    if operand.type == x86.X86_OP_IMM:
-        return Value(operand.imm)
-    if operand.type == x86.X86_OP_REG:
-        return registers.get(WHOLE.get(operand.reg, 0))
-    where = _address(insn, operand.mem, registers)
-    if where == THREAD_POINTER:  # %fs:0 holds the thread pointer (psABI, "thread control block")
-        return THREAD_POINTER
-    return loaded(where) if operand.size in (4, 8) else None
-
-
-def _result(insn: Any, registers: Registers) -> Value | None:
-    """Return what the first operand, a register, holds after the instruction, if that is followed."""
-    operands = insn.operands
-    name = insn.mnemonic
-    if len(operands) != 2:
-        return None
-    target, source = operands
-    if name in ("mov", "movabs", "movsxd"):
-        return _operand(insn, source, registers)
-    if name == "lea":
-        return _address(insn, source.mem, registers)
-    if name in ("add", "sub"):
-        left, right = _operand(insn, target, registers), _operand(insn, source, registers)
-        if name == "sub":
-            right = Value(-right.constant) if right is not None and right.known else None
-        return add(left, right)
-    if name == "xor" and target.reg == source.reg and source.type == x86.X86_OP_REG:
-        return Value(0)
-    return None
-
-
-def _accesses(insn: Any, registers: Registers) -> tuple[Access, ...]:
-    if insn.mnemonic in NO_ACCESS:
-        return ()
-    found = []
-    for position, operand in enumerate(insn.operands):
-        if operand.type != x86.X86_OP_MEM:
-            continue
-        where = _address(insn, operand.mem, registers)
-        if where is None:
-            continue
-        # Of movups and the like capstone says that they read what they store to.
-        store = bool(operand.access & WRITE) or (position == 0 and insn.mnemonic.startswith(("mov", "vmov")))
-        stored = None
-        if store and insn.mnemonic == "mov" and position == 0:
-            stored = _operand(insn, insn.operands[1], registers)
-        found.append(Access(where, store, operand.size, stored))
-    return tuple(found)
-
-
-def _flow(insn: Any) -> Flow:
-    name = insn.mnemonic.split()[-1]
-    if name in ("call", "lcall"):
-        memory = insn.operands[0].mem if insn.operands[0].type == x86.X86_OP_MEM else None
-        entry = memory and memory.segment == x86.X86_REG_GS and memory.disp == KERNEL_ENTRY
-        return Flow.SYSTEM_CALL if entry else Flow.CALL
-    if name == "int":
-        return Flow.SYSTEM_CALL if insn.operands[0].imm == 0x80 else Flow.TRAP
-    if name in FLOWS:
-        return FLOWS[name]
-    return Flow.BRANCH if name.startswith(BRANCHES) else Flow.NEXT
-
-
-def _base_of_got(insn: Any, registers: Registers, surroundings: Surroundings) -> Value | None:
-    """i386: `add $_GLOBAL_OFFSET_TABLE_, %reg` behind a call that returned its own return address in the register."""
-    after = registers.get(RETURN_ADDRESS)
-    if insn.mnemonic == "add" and after is not None and surroundings.got is not None:
-        source = insn.operands[1]
-        if source.type == x86.X86_OP_IMM and (after.constant + source.imm) % 2**32 == surroundings.got:
-            return Value(surroundings.got)
-    return None
-
-
-def _update(insn: Any, registers: Registers, wide: int, surroundings: Surroundings) -> None:
-    result = None
-    operands = insn.operands
-    target = operands[0].reg if operands and operands[0].type == x86.X86_OP_REG else 0
-    if target:
-        result = _base_of_got(insn, registers, surroundings) or _result(insn, registers)
-        if result is not None and operands[0].size != wide and not (result.known and operands[0].size == 4):
-            result = None
-    for register in insn.regs_access()[1]:
-        registers.pop(WHOLE.get(register, 0), None)
-    if result is not None:
-        registers[WHOLE.get(target, 0)] = result
-
-
-def _execute(insn: Any, registers: Registers, surroundings: Surroundings, wide: int) -> Step:
-    flow = _flow(insn)
-    target, through = None, None
-    arguments: tuple[Value | None, ...] = ()
-    if flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH) and insn.operands:
-        operand = insn.operands[-1]
-        if operand.type == x86.X86_OP_IMM:
-            target = operand.imm % 2**64
-        else:
-            through = _operand(insn, operand, registers)
-    if flow is Flow.SYSTEM_CALL:
-        arguments = tuple(registers.get(r) for r in (SYSTEM_CALL if wide == 8 else SYSTEM_CALL_32))
-    elif flow in (Flow.CALL, Flow.JUMP) and wide == 8:
-        arguments = tuple(registers.get(r) for r in ARGUMENTS)
-    accesses = _accesses(insn, registers)
-    compared = tuple(_operand(insn, o, registers) for o in insn.operands) if insn.mnemonic == "cmp" else ()
-    if flow is Flow.CALL:
-        lost = CALLER_SAVED if wide == 8 else CALLER_SAVED_32
-        if through is not None and through.word is not None and surroundings.descriptor(through.word.address):
-            lost = [x86.X86_REG_RAX]  # Oliva, "Speeding Up Thread-Local Storage Access": it keeps all others
-        for register in lost:
-            registers.pop(register, None)
-        registers[RETURN_ADDRESS] = Value(insn.address + insn.size)
-    elif flow is Flow.SYSTEM_CALL:
-        registers.pop(x86.X86_REG_RAX, None)
-    else:
-        _update(insn, registers, wide, surroundings)
-    text = f"{insn.mnemonic} {insn.op_str}".strip()
-    segment = "fs:" if wide == 8 else "gs:"
-    return Step(
-        insn.address,
-        insn.size,
-        bytes(insn.bytes),
-        text,
-        flow,
-        target,
-        through,
-        accesses,
-        reads_thread_pointer=segment in text,
-        arguments=arguments,
-        compared=compared,
+    abi = Abi(
+        bits=64,
+        caller_saved=_numbers("rax rcx rdx rsi rdi r8 r9 r10 r11"),
+        arguments=_numbers("rdi rsi rdx rcx r8 r9"),
+        system_call=_numbers("rax rdi rsi rdx r10 r8 r9"),
+        lost_in_system_call=_numbers("rax rcx r11"),  # the instruction has its return address and flags in two
+        lost_for_descriptor=_numbers("rax"),  # Oliva, "Speeding Up Thread-Local Storage Access": it keeps all others
     )
+    segment: ClassVar[str] = "fs:"  # before the thread pointer's memory
+
+    def __init__(self, insn: Any, registers: Registers, context: ObjectContext) -> None:
+        """Execute an instruction as capstone has it in detail."""
+        self.name: str = insn.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
+        self.insn = insn
+        self.parts: list[Any] = insn.operands
+        encoded = Encoded(insn.address, insn.size, bytes(insn.bytes), insn.mnemonic, insn.op_str)
+        super().__init__(encoded, registers, context)
+        del self.insn, self.parts
+
+    # --- operands
+
+    def place(self, memory: Any) -> Value | None:
+        """Return the address of an operand in memory."""
+        if memory.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
+            return Value(self.end + memory.disp)
+        value: Value | None = Value(memory.disp)
+        if memory.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
+            value = add(value, THREAD_POINTER)
+        if memory.base:
+            value = add(value, self.get(WHOLE.get(memory.base, 0)))
+        if memory.index:
+            index = self.get(WHOLE.get(memory.index, 0))
+            if memory.scale != 1:
+                index = Value(index.constant * memory.scale) if index is not None and index.known else None
+            value = add(value, index)
+        return value
+
+    def value(self, part: Any) -> Value | None:
+        """Return the value of a source operand. Of less than a whole register or word only a number is followed."""
+        whole = 8 * part.size == self.abi.bits
+        if part.type == x86.X86_OP_IMM:
+            return Value(part.imm)
+        if part.type == x86.X86_OP_REG:
+            value = self.get(WHOLE.get(part.reg, 0))
+            return value if whole else None if part.reg in HIGH_BYTES else zero_extended(value, 8 * part.size)
+        where = self.place(part.mem)
+        if not whole:
+            return None
+        # %fs:0 holds the thread pointer (psABI, "thread control block")
+        return THREAD_POINTER if where == THREAD_POINTER else loaded(where)
+
+    # --- execution
+
+    def decode(self) -> None:
+        """Access memory, and go or compute."""
+        self.reads_thread_pointer = self.segment in self.operands
+        self.flow = self._flow()
+        if self.name not in NO_ACCESS:
+            self._access()
+        if self.name == "cmp":
+            self.compared = tuple(self.value(part) for part in self.parts)
+        if self.flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH) and self.parts:
+            self.go(self.flow, self.value(self.parts[-1]))
+        if self.flow not in (Flow.CALL, Flow.SYSTEM_CALL):
+            self._compute()
+
+    def _flow(self) -> Flow:
+        name = self.name
+        if name in ("call", "lcall"):
+            memory = self.parts[0].mem if self.parts[0].type == x86.X86_OP_MEM else None
+            entry = memory and memory.segment == x86.X86_REG_GS and memory.disp == KERNEL_ENTRY
+            return Flow.SYSTEM_CALL if entry else Flow.CALL
+        if name == "int":
+            return Flow.SYSTEM_CALL if self.parts[0].imm == 0x80 else Flow.TRAP
+        return FLOWS.get(name) or (Flow.BRANCH if name.startswith(BRANCHES) else Flow.NEXT)
+
+    def _access(self) -> None:
+        for position, part in enumerate(self.parts):
+            if part.type == x86.X86_OP_MEM:
+                where = self.place(part.mem)
+                if part.access & WRITE or (position == 0 and self.name.startswith(STORES)):
+                    moves = self.name == "mov" and position == 0
+                    self.store(where, part.size, self.value(self.parts[1]) if moves else None)
+                else:
+                    self.load(where, part.size)
+
+    def _compute(self) -> None:
+        for register in self.insn.regs_access()[1]:
+            if register in WHOLE:
+                self.written[WHOLE[register]] = None
+        self.forget(WRITTEN_TOO.get(self.name, ()))
+        target = self.parts[0] if self.parts and self.parts[0].type == x86.X86_OP_REG else None
+        if target is None or target.reg not in WHOLE:
+            return
+        if len(self.parts) == 2 and self.name in RESULTS and target.size >= 4:
+            result = self._result(*self.parts)
+            whole = 8 * target.size == self.abi.bits
+            self.write(WHOLE[target.reg], result if whole else zero_extended(result, 32))
+        elif self.name in WRITTEN_TOO:
+            self.write(WHOLE[target.reg])
+
+    def _result(self, target: Any, source: Any) -> Value | None:
+        """Return what the first operand holds behind an instruction of RESULTS, if that is followed."""
+        if self.name == "lea":
+            return self.place(source.mem)
+        right = self.value(source)
+        if self.name == "movsxd":
+            return sign_extended(right, 32)
+        if self.name in ("add", "sub"):
+            sum_ = add(self.value(target), right if self.name == "add" else negative(right))
+            return self._base_of_got(source) or sum_
+        if self.name == "xor":
+            return ZERO if source.type == x86.X86_OP_REG and target.reg == source.reg else None
+        return right
+
+    def _base_of_got(self, source: Any) -> Value | None:
+        """i386: `add $_GLOBAL_OFFSET_TABLE_, %reg` behind a call that returned its return address in the register."""
+        after, got = self.registers.get(RETURN_ADDRESS), self.context.got
+        if self.name != "add" or after is None or got is None or source.type != x86.X86_OP_IMM:
+            return None
+        return Value(got) if (after.constant + source.imm) % 2**32 == got else None
 
 
-def _execute_64(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    return _execute(insn, registers, surroundings, 8)
+class I386Step(X86Step):
+    """One instruction; arguments are on the stack, which is not followed."""
+
+    abi = Abi(
+        bits=32,
+        caller_saved=_numbers("rax rcx rdx"),
+        arguments=(),
+        system_call=_numbers("rax rbx rcx rdx rsi rdi rbp"),
+        lost_in_system_call=_numbers("rax"),
+        lost_for_descriptor=_numbers("rax"),
+    )
+    segment = "gs:"
+
+    def call(self) -> None:
+        """Note what a call does; it may return its return address."""
+        super().call()
+        self.write(RETURN_ADDRESS, Value(self.end))
 
 
-def _execute_32(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    return _execute(insn, registers, surroundings, 4)
+class DetailDisassembler(Disassembler):
+    """Capstone's, which tells the operands."""
+
+    def __init__(self, architecture: int, mode: int) -> None:
+        super().__init__(architecture, mode)
+        self._detailed: Any = capstone.Cs(architecture, mode)
+        self._detailed.detail = True
+
+    def instructions(self, raw: bytes, address: int) -> Iterator[Any]:
+        """Yield capstone's instructions."""
+        found: Iterator[Any] = self._detailed.disasm(raw, address)
+        return found
 
 
 X86_64 = Machine(
     name="x86-64",
     e_machine="EM_X86_64",
-    bits=64,
     little_endian=True,
     capstone=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
-    decoder=_execute_64,
-    relocations=Relocations(
-        names={
-            1: "R_X86_64_64",
-            5: "R_X86_64_COPY",
-            6: "R_X86_64_GLOB_DAT",
-            7: "R_X86_64_JUMP_SLOT",
-            8: "R_X86_64_RELATIVE",
-            16: "R_X86_64_DTPMOD64",
-            17: "R_X86_64_DTPOFF64",
-            18: "R_X86_64_TPOFF64",
-            36: "R_X86_64_TLSDESC",
-            37: "R_X86_64_IRELATIVE",
-        },
-        relative=8,
-        irelative=37,
-        absolute=frozenset({1}),
-        got=frozenset({6, 7}),
+    step=X86Step,
+    relocations=Relocations.listed(
+        "R_X86_64_",
+        "1:64 5:COPY 6:GLOB_DAT 7:JUMP_SLOT 8:RELATIVE 16:DTPMOD64 17:DTPOFF64 18:TPOFF64 36:TLSDESC 37:IRELATIVE",
+        absolute={1},
         module=16,
-        thread_offset=frozenset({18}),
+        thread_offset={18},
         descriptor=36,
-        copy=5,
     ),
     tls_below=True,
     tcb_size=0,
@@ -263,37 +287,23 @@ X86_64 = Machine(
     ),
     registration_pattern=Pattern(rb"(?:[\xb8\xbf]|\x48\xc7[\xc0\xc7])\x4e\x01\x00\x00", b"\x4e\x01\x00\x00", (3, 1)),
     calls=calls.x86_64,
+    reader=DetailDisassembler,
 )
 
 I386 = Machine(
     name="i386",
     e_machine="EM_386",
-    bits=32,
     little_endian=True,
     capstone=(capstone.CS_ARCH_X86, capstone.CS_MODE_32),
-    decoder=_execute_32,
-    relocations=Relocations(
-        names={
-            1: "R_386_32",
-            5: "R_386_COPY",
-            6: "R_386_GLOB_DAT",
-            7: "R_386_JMP_SLOT",
-            8: "R_386_RELATIVE",
-            14: "R_386_TLS_TPOFF",
-            35: "R_386_TLS_DTPMOD32",
-            36: "R_386_TLS_DTPOFF32",
-            37: "R_386_TLS_TPOFF32",
-            41: "R_386_TLS_DESC",
-            42: "R_386_IRELATIVE",
-        },
-        relative=8,
-        irelative=42,
-        absolute=frozenset({1}),
-        got=frozenset({6, 7}),
+    step=I386Step,
+    relocations=Relocations.listed(
+        "R_386_",
+        "1:32 5:COPY 6:GLOB_DAT 7:JMP_SLOT 8:RELATIVE 14:TLS_TPOFF 35:TLS_DTPMOD32 36:TLS_DTPOFF32 37:TLS_TPOFF32 "
+        "41:TLS_DESC 42:IRELATIVE",
+        absolute={1},
         module=35,
-        thread_offset=frozenset({14, 37}),
+        thread_offset={14, 37},
         descriptor=41,
-        copy=5,
     ),
     tls_below=True,
     tcb_size=0,
@@ -310,5 +320,6 @@ I386 = Machine(
     ),
     registration_pattern=Pattern(rb"\xb8\x82\x01\x00\x00", b"\xb8\x82\x01\x00\x00"),
     calls=calls.i386,
+    reader=DetailDisassembler,
     stub_base=x86.X86_REG_RBX,
 )
