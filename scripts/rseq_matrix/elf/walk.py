@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rseq_matrix.elf.machines.execution import CodeStep, Flow, Registers
+from rseq_matrix.elf.machines.execution import ZERO, CodeStep, Flow, Registers
 
-ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
+ENDS = (Flow.JUMP, Flow.RETURN, Flow.TRAP)
+NO_START: Registers = {-2: ZERO}
 ROUNDS = 12  # then nothing is known any more where backward branches lead
 
 
@@ -50,6 +51,7 @@ class Walk:
         self._unseen: set[int] = set()  # where nothing says how the code is reached
         self._roots: set[int] = set()  # the same in spite of a branch, which only that code leads to
         self._heads: set[int] = set()  # where backward branches lead
+        self._gaps: set[int] = set()  # the steps, by index, before which there is something else than code
         self._again: set[int] = set()  # those of them where one has changed what is known
         self._furthest = 0  # where a branch leads
         self._given_up = False
@@ -65,43 +67,30 @@ class Walk:
             yield step, registers
 
     def _run(self) -> None:
-        self._follow(self._code.start, dict(self._initial))
+        self._read()
         for _ in range(ROUNDS):
-            at = self._changed()
-            if at is None:
+            first = self._changed()
+            if first is None:
                 return
-            index = self._index[at]
-            state = None if at in self._unseen else self._before(index)
-            self._cut(index)
-            self._follow(at, state)
+            self._follow(first)
         self._given_up = True
-        self._edges.clear()
-        self._cut(0)
-        self._follow(self._code.start, dict(self._initial))
+        self._edges = {address: {} for address in self._heads}
+        self._follow(0)
 
     def _changed(self) -> int | None:
-        """Return where to execute again from: where something has changed, or else what is not reached in the end."""
+        """Return the step to follow again from: where something has changed, or else what is not reached in the end."""
         if self._again:
-            first = min(self._again)
             wrong = min(self._again & self._unseen, default=self._code.stop)
             for edges in self._edges.values():  # what followed from that is not so
                 for source in [source for source in edges if source >= wrong]:
                     del edges[source]
+            first = min(self._again)
             self._again.clear()
-            return first
-        unreached = next((index for index, state in sorted(self._starts.items()) if state is None), None)
-        if unreached is None:
-            return None
-        self._roots.add(self.steps[unreached].address)
-        return self.steps[unreached].address
-
-    def _cut(self, index: int) -> None:
-        """Forget the steps from one on."""
-        for place, step in enumerate(self.steps[index:], index):
-            del self._index[step.address]
-            self._starts.pop(place, None)
-            self._unseen.discard(step.address)
-        del self.steps[index:]
+            return self._index[first]
+        unreached = min((index for index, state in self._starts.items() if state is None), default=None)
+        if unreached is not None:
+            self._roots.add(self.steps[unreached].address)
+        return unreached
 
     def _before(self, index: int) -> Registers | None:
         """Return what the registers hold before a step; None if it is not reached."""
@@ -118,41 +107,72 @@ class Walk:
 
     # --- one round
 
-    def _follow(self, at: int, above: Registers | None) -> None:
-        """Execute from an address on; `above` is what the way from above leaves in the registers, None without one."""
-        path = False  # whether the way from above is the step before
-        for insn in self._instructions(at):
+    def _read(self) -> None:
+        """Follow the code for the first time."""
+        self._starts[0] = dict(self._initial)
+        above = self._before(0)  # what the step before leaves in the registers; None where it does not come here
+        for insn in self._instructions(self._code.start):
             if isinstance(insn, int):
-                above, path = None, False
+                above = None
+                self._gaps.add(len(self.steps))
                 continue
-            registers = self._arriving(insn.address, above, path)
-            if registers is not above or not path:
-                self._starts[len(self.steps)] = dict(registers) if registers is not None else None
-            step = self._execute(insn, registers if registers is not None else dict(self._initial))
-            self._index[step.address] = len(self.steps)
+            index, address = len(self.steps), insn.address
+            joins = above is None or address in self._edges
+            registers = self._enter(index, address, above) if joins else above
+            step = self._execute(insn, self._initial if registers is None else registers)
+            self._index[address] = index
             self.steps.append(step)
-            if registers is not None:
-                step.apply(registers)
-            if step.target is not None and step.flow in (Flow.BRANCH, Flow.JUMP):
-                self._branch(step, step.target, registers)
-            above, path = (None, False) if step.flow in ENDS else (registers, True)
-            if len(self.steps) == self._limit or not (path or self._to_end or step.end <= self._furthest):
+            above = self._leave(step, registers)
+            at_end = step.flow in ENDS and not self._to_end and self._furthest < step.end
+            if at_end or index + 1 == self._limit:
                 return
 
-    def _arriving(self, address: int, above: Registers | None, path: bool) -> Registers | None:
-        """Return what the registers hold at an address on all ways that lead there, None if there is none yet."""
-        if address in self._roots or (self._given_up and address in self._heads):
-            return dict(self._initial)
+    def _follow(self, first: int) -> None:
+        """Follow the code from a step on again. Where registers hold the same as the last time, steps are the same."""
+        self._unseen = {address for address in self._unseen if self._index[address] < first}
+        above = self._before(first)
+        same = False
+        for index, step in enumerate(self.steps[first:], first):
+            if index in self._gaps:
+                above = None
+            before = self._starts.get(index, NO_START)
+            registers = (
+                self._enter(index, step.address, above) if above is None or step.address in self._edges else above
+            )
+            now = self._starts.get(index, NO_START)
+            if before is not NO_START or now is not NO_START:
+                same = before == now
+            if not same:
+                self.steps[index] = self._execute(step.insn, self._initial if registers is None else registers)
+            above = self._leave(self.steps[index], registers)
+
+    def _enter(self, index: int, address: int, above: Registers | None) -> Registers | None:
+        """Return what the registers hold before a step on all ways that lead there, None if there is none yet."""
         edges = self._edges.get(address)
-        if edges:
-            return _meet([above, *edges.values()] if above is not None else edges.values())
-        if above is None and not path and edges is None:
+        starts = index > 0 and (index in self._gaps or self.steps[index - 1].flow in ENDS)
+        registers = above = None if starts else above
+        if address in self._roots or (self._given_up and address in self._heads):
+            registers = dict(self._initial)
+        elif edges:
+            registers = _meet([above, *edges.values()] if above is not None else edges.values())
+        elif starts and edges is None:
             self._unseen.add(address)
-            return dict(self._initial)
-        return above
+            registers = dict(self._initial)
+        if starts or not index or registers is not above:
+            self._starts[index] = None if registers is None else dict(registers)
+        elif index in self._starts:
+            del self._starts[index]
+        return registers
+
+    def _leave(self, step: CodeStep, registers: Registers | None) -> Registers | None:
+        """Return what the registers hold behind a step; what they hold where it branches is noted."""
+        if registers is not None:
+            step.apply(registers)
+        if step.target is not None and (step.flow is Flow.BRANCH or step.flow is Flow.JUMP):
+            self._branch(step, step.target, registers)
+        return None if step.flow in ENDS else registers
 
     def _branch(self, step: CodeStep, target: int, registers: Registers | None) -> None:
-        """Note what the registers hold where a branch leads; None where it is not reached."""
         if target > step.address:
             if target < self._code.stop:
                 self._furthest = max(self._furthest, target)

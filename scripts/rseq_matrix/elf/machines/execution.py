@@ -186,6 +186,7 @@ class CodeStep:
         """Execute an instruction on the registers, which stay as they are: apply() changes them."""
         encoded: Encoded = insn
         self.address, self.size, self.raw, self.mnemonic, self.operands, self.thumb = encoded
+        self.insn = insn
         self.registers = registers
         self.context = context
         self.written: dict[int, Value | None] = {}  # what registers hold behind it; None: unknown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import capstone
 from capstone import x86
@@ -101,6 +101,15 @@ MEMORY_OPERAND = (
 KERNEL_ENTRY = 0x10  # i386: the TCB's pointer to the vDSO's system call entry (glibc i386/nptl/tls.h, sysinfo)
 
 
+class X86Encoded(NamedTuple):
+    """An instruction with the operands that capstone tells."""
+
+    address: int
+    encoded: Encoded
+    parts: list[Any]
+    overwritten: tuple[int, ...]  # registers
+
+
 class X86Step(CodeStep):
     """One instruction, by the operands that capstone tells."""
 
@@ -114,14 +123,12 @@ class X86Step(CodeStep):
     )
     segment: ClassVar[str] = "fs:"  # before the thread pointer's memory
 
-    def __init__(self, insn: Any, registers: Registers, context: ObjectContext) -> None:
-        """Execute an instruction as capstone has it in detail."""
-        self.name: str = insn.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
+    def __init__(self, insn: X86Encoded, registers: Registers, context: ObjectContext) -> None:
+        """Execute an instruction on the registers, which stay as they are."""
+        self.parts, self.overwritten = insn.parts, insn.overwritten
+        self.name: str = insn.encoded.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
+        super().__init__(insn.encoded, registers, context)
         self.insn = insn
-        self.parts: list[Any] = insn.operands
-        encoded = Encoded(insn.address, insn.size, bytes(insn.bytes), insn.mnemonic, insn.op_str)
-        super().__init__(encoded, registers, context)
-        del self.insn, self.parts
 
     # --- operands
 
@@ -191,9 +198,7 @@ class X86Step(CodeStep):
                     self.load(where, part.size)
 
     def _compute(self) -> None:
-        for register in self.insn.regs_access()[1]:
-            if register in WHOLE:
-                self.written[WHOLE[register]] = None
+        self.forget(self.overwritten)
         self.forget(WRITTEN_TOO.get(self.name, ()))
         target = self.parts[0] if self.parts and self.parts[0].type == x86.X86_OP_REG else None
         if target is None or target.reg not in WHOLE:
@@ -255,9 +260,11 @@ class DetailDisassembler(Disassembler):
         self._detailed.detail = True
 
     def instructions(self, raw: bytes, address: int) -> Iterator[Any]:
-        """Yield capstone's instructions."""
-        found: Iterator[Any] = self._detailed.disasm(raw, address)
-        return found
+        """Yield the instructions with their operands."""
+        for insn in self._detailed.disasm(raw, address):
+            encoded = Encoded(insn.address, insn.size, bytes(insn.bytes), insn.mnemonic, insn.op_str)
+            written = tuple(WHOLE[register] for register in insn.regs_access()[1] if register in WHOLE)
+            yield X86Encoded(insn.address, encoded, insn.operands, written)
 
 
 X86_64 = Machine(
