@@ -156,9 +156,15 @@ class Program:
         return self._walk(function).states()
 
     def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> Walk:
-        code = range(function.start, function.end)
+        code, step = range(function.start, function.end), self.machine.step
         return Walk(
-            code, self.machine.initial, lambda at: self.instructions(at, function.end), self._learn, to_end, limit
+            code,
+            self.machine.initial,
+            lambda at: self.instructions(at, function.end),
+            self._learn,
+            step.is_padding,
+            to_end,
+            limit,
         )
 
     def _learn(self, insn: Any, registers: Registers) -> CodeStep:

@@ -184,8 +184,10 @@ class CodeStep:
 
     def __init__(self, insn: Any, registers: Registers, context: ObjectContext) -> None:
         """Execute an instruction on the registers, which stay as they are: apply() changes them."""
-        encoded: Encoded = insn
-        self.address, self.size, self.raw, self.mnemonic, self.operands, self.thumb = encoded
+        self.address: int
+        self.size: int
+        self.raw: bytes
+        self.address, self.size, self.raw, self.mnemonic, self.operands, self.thumb = insn
         self.insn = insn
         self.registers = registers
         self.context = context
@@ -194,6 +196,11 @@ class CodeStep:
         self.decode()
         self.finish()
         del self.registers, self.context
+
+    @staticmethod
+    def is_padding(insn: Any) -> bool:
+        """Return whether an instruction does nothing: between functions and before loops, where nobody comes by."""
+        return "nop" in insn.mnemonic
 
     @property
     def end(self) -> int:

@@ -14,7 +14,6 @@ from rseq_matrix.elf.machines.execution import (
     ZERO,
     Abi,
     CodeStep,
-    Encoded,
     Flow,
     ObjectContext,
     Registers,
@@ -102,10 +101,14 @@ KERNEL_ENTRY = 0x10  # i386: the TCB's pointer to the vDSO's system call entry (
 
 
 class X86Encoded(NamedTuple):
-    """An instruction with the operands that capstone tells."""
+    """As Encoded, with the operands that capstone tells."""
 
     address: int
-    encoded: Encoded
+    size: int
+    bytes: bytes
+    mnemonic: str
+    op_str: str
+    thumb: bool
     parts: list[Any]
     overwritten: tuple[int, ...]  # registers
 
@@ -126,9 +129,18 @@ class X86Step(CodeStep):
     def __init__(self, insn: X86Encoded, registers: Registers, context: ObjectContext) -> None:
         """Execute an instruction on the registers, which stay as they are."""
         self.parts, self.overwritten = insn.parts, insn.overwritten
-        self.name: str = insn.encoded.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
-        super().__init__(insn.encoded, registers, context)
+        self.name: str = insn.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
+        super().__init__(insn[:6], registers, context)
         self.insn = insn
+
+    @staticmethod
+    def is_padding(insn: X86Encoded) -> bool:
+        """Return whether an instruction does nothing: nop, xchg of a register with itself, lea of its value."""
+        name, parts = insn.mnemonic.split()[-1], insn.parts
+        if name == "lea":
+            memory = parts[1].mem
+            return bool(memory.base == parts[0].reg and not memory.disp and memory.index in (0, x86.X86_REG_EIZ))
+        return name == "nop" or (name == "xchg" and insn.op_str.split(", ")[0] == insn.op_str.split(", ")[-1])
 
     # --- operands
 
@@ -262,9 +274,9 @@ class DetailDisassembler(Disassembler):
     def instructions(self, raw: bytes, address: int) -> Iterator[Any]:
         """Yield the instructions with their operands."""
         for insn in self._detailed.disasm(raw, address):
-            encoded = Encoded(insn.address, insn.size, bytes(insn.bytes), insn.mnemonic, insn.op_str)
             written = tuple(WHOLE[register] for register in insn.regs_access()[1] if register in WHOLE)
-            yield X86Encoded(insn.address, encoded, insn.operands, written)
+            text = (insn.mnemonic, insn.op_str, False)
+            yield X86Encoded(insn.address, insn.size, bytes(insn.bytes), *text, insn.operands, written)
 
 
 X86_64 = Machine(
