@@ -45,6 +45,7 @@ WHOLE = {
     for names in FAMILIES.values()
     for name in names
 }
+KNOWN = 1 << 14  # instructions whose operands are kept
 HIGH_BYTES = frozenset({x86.X86_REG_AH, x86.X86_REG_BH, x86.X86_REG_CH, x86.X86_REG_DH})
 
 
@@ -83,6 +84,8 @@ STORES = (
     *("pextr", "vpextr", "extractps", "vextract", "vcvtps2ph", "vscatter", "vpscatter"),
 )
 # ... and registers, besides the first operand.
+WRITTEN_BY_BRANCH = {"loop": _numbers("rcx"), "xbeg": _numbers("rax")}
+IGNORED_INDEX = (0, x86.X86_REG_EIZ, x86.X86_REG_RIZ)
 WRITTEN_TOO = {
     "cmpxchg": _numbers("rax"),
     "xlatb": _numbers("rax"),
@@ -100,8 +103,23 @@ MEMORY_OPERAND = (
 KERNEL_ENTRY = 0x10  # i386: the TCB's pointer to the vDSO's system call entry (glibc i386/nptl/tls.h, sysinfo)
 
 
+class Operand(NamedTuple):
+    """An operand as capstone tells it. `number` is an immediate, or a displacement; registers are whole ones."""
+
+    kind: int  # X86_OP_*
+    size: int
+    written: bool
+    number: int = 0
+    register: int = 0
+    high_byte: bool = False
+    base: int = 0
+    scaled: int = 0
+    scale: int = 1
+    segment: int = 0
+
+
 class X86Encoded(NamedTuple):
-    """As Encoded, with the operands that capstone tells."""
+    """As Encoded, with its operands and the registers that it overwrites."""
 
     address: int
     size: int
@@ -109,8 +127,11 @@ class X86Encoded(NamedTuple):
     mnemonic: str
     op_str: str
     thumb: bool
-    parts: list[Any]
-    overwritten: tuple[int, ...]  # registers
+    parts: tuple[Operand, ...]
+    overwritten: tuple[int, ...]
+
+
+Details = tuple[tuple[Operand, ...], tuple[int, ...]]
 
 
 class X86Step(CodeStep):
@@ -128,7 +149,7 @@ class X86Step(CodeStep):
 
     def __init__(self, insn: X86Encoded, registers: Registers, context: ObjectContext) -> None:
         """Execute an instruction on the registers, which stay as they are."""
-        self.parts, self.overwritten = insn.parts, insn.overwritten
+        self.parts, self.overwritten = insn[6:]
         self.name: str = insn.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
         super().__init__(insn[:6], registers, context)
         self.insn = insn
@@ -138,37 +159,36 @@ class X86Step(CodeStep):
         """Return whether an instruction does nothing: nop, xchg of a register with itself, lea of its value."""
         name, parts = insn.mnemonic.split()[-1], insn.parts
         if name == "lea":
-            memory = parts[1].mem
-            return bool(memory.base == parts[0].reg and not memory.disp and memory.index in (0, x86.X86_REG_EIZ))
+            return not parts[1].number and parts[1].base == parts[0].register and parts[1].scaled in IGNORED_INDEX
         return name == "nop" or (name == "xchg" and insn.op_str.split(", ")[0] == insn.op_str.split(", ")[-1])
 
     # --- operands
 
-    def place(self, memory: Any) -> Value | None:
+    def place(self, part: Operand) -> Value | None:
         """Return the address of an operand in memory."""
-        if memory.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
-            return Value(self.end + memory.disp)
-        value: Value | None = Value(memory.disp)
-        if memory.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
+        if part.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
+            return Value(self.end + part.number)
+        value: Value | None = Value(part.number)
+        if part.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
             value = add(value, THREAD_POINTER)
-        if memory.base:
-            value = add(value, self.get(WHOLE.get(memory.base, 0)))
-        if memory.index:
-            index = self.get(WHOLE.get(memory.index, 0))
-            if memory.scale != 1:
-                index = Value(index.constant * memory.scale) if index is not None and index.known else None
+        if part.base:
+            value = add(value, self.registers.get(part.base))
+        if part.scaled:
+            index = self.registers.get(part.scaled)
+            if part.scale != 1:
+                index = Value(index.constant * part.scale) if index is not None and index.known else None
             value = add(value, index)
         return value
 
-    def value(self, part: Any) -> Value | None:
+    def value(self, part: Operand) -> Value | None:
         """Return the value of a source operand. Of less than a whole register or word only a number is followed."""
         whole = 8 * part.size == self.abi.bits
-        if part.type == x86.X86_OP_IMM:
-            return Value(part.imm)
-        if part.type == x86.X86_OP_REG:
-            value = self.get(WHOLE.get(part.reg, 0))
-            return value if whole else None if part.reg in HIGH_BYTES else zero_extended(value, 8 * part.size)
-        where = self.place(part.mem)
+        if part.kind == x86.X86_OP_IMM:
+            return Value(part.number)
+        if part.kind == x86.X86_OP_REG:
+            value = self.registers.get(part.register)
+            return value if whole else None if part.high_byte else zero_extended(value, 8 * part.size)
+        where = self.place(part)
         if not whole:
             return None
         # %fs:0 holds the thread pointer (psABI, "thread control block")
@@ -192,18 +212,17 @@ class X86Step(CodeStep):
     def _flow(self) -> Flow:
         name = self.name
         if name in ("call", "lcall"):
-            memory = self.parts[0].mem if self.parts[0].type == x86.X86_OP_MEM else None
-            entry = memory and memory.segment == x86.X86_REG_GS and memory.disp == KERNEL_ENTRY
+            entry = self.parts[0].segment == x86.X86_REG_GS and self.parts[0].number == KERNEL_ENTRY
             return Flow.SYSTEM_CALL if entry else Flow.CALL
         if name == "int":
-            return Flow.SYSTEM_CALL if self.parts[0].imm == 0x80 else Flow.TRAP
+            return Flow.SYSTEM_CALL if self.parts[0].number == 0x80 else Flow.TRAP
         return FLOWS.get(name) or (Flow.BRANCH if name.startswith(BRANCHES) else Flow.NEXT)
 
     def _access(self) -> None:
         for position, part in enumerate(self.parts):
-            if part.type == x86.X86_OP_MEM:
-                where = self.place(part.mem)
-                if part.access & WRITE or (position == 0 and self.name.startswith(STORES)):
+            if part.kind == x86.X86_OP_MEM:
+                where = self.place(part)
+                if part.written or (position == 0 and self.name.startswith(STORES)):
                     moves = self.name == "mov" and position == 0
                     self.store(where, part.size, self.value(self.parts[1]) if moves else None)
                 else:
@@ -212,36 +231,34 @@ class X86Step(CodeStep):
     def _compute(self) -> None:
         self.forget(self.overwritten)
         self.forget(WRITTEN_TOO.get(self.name, ()))
-        target = self.parts[0] if self.parts and self.parts[0].type == x86.X86_OP_REG else None
-        if target is None or target.reg not in WHOLE:
-            return
-        if len(self.parts) == 2 and self.name in RESULTS and target.size >= 4:
+        target = self.parts[0].register if self.parts else 0
+        if target and len(self.parts) == 2 and self.name in RESULTS and self.parts[0].size >= 4:
             result = self._result(*self.parts)
-            whole = 8 * target.size == self.abi.bits
-            self.write(WHOLE[target.reg], result if whole else zero_extended(result, 32))
-        elif self.name in WRITTEN_TOO:
-            self.write(WHOLE[target.reg])
+            whole = 8 * self.parts[0].size == self.abi.bits
+            self.write(target, result if whole else zero_extended(result, 32))
+        elif target and self.name in WRITTEN_TOO:
+            self.write(target)
 
-    def _result(self, target: Any, source: Any) -> Value | None:
+    def _result(self, target: Operand, source: Operand) -> Value | None:
         """Return what the first operand holds behind an instruction of RESULTS, if that is followed."""
         if self.name == "lea":
-            return self.place(source.mem)
+            return self.place(source)
         right = self.value(source)
         if self.name == "movsxd":
             return sign_extended(right, 32)
         if self.name in ("add", "sub"):
-            sum_ = add(self.value(target), right if self.name == "add" else negative(right))
-            return self._base_of_got(source) or sum_
+            total = add(self.value(target), right if self.name == "add" else negative(right))
+            return self._base_of_got(source) or total
         if self.name == "xor":
-            return ZERO if source.type == x86.X86_OP_REG and target.reg == source.reg else None
+            return ZERO if target.register == source.register else None
         return right
 
-    def _base_of_got(self, source: Any) -> Value | None:
+    def _base_of_got(self, source: Operand) -> Value | None:
         """i386: `add $_GLOBAL_OFFSET_TABLE_, %reg` behind a call that returned its return address in the register."""
         after, got = self.registers.get(RETURN_ADDRESS), self.context.got
-        if self.name != "add" or after is None or got is None or source.type != x86.X86_OP_IMM:
+        if self.name != "add" or after is None or got is None or source.kind != x86.X86_OP_IMM:
             return None
-        return Value(got) if (after.constant + source.imm) % 2**32 == got else None
+        return Value(got) if (after.constant + source.number) % 2**32 == got else None
 
 
 class I386Step(X86Step):
@@ -264,19 +281,46 @@ class I386Step(X86Step):
 
 
 class DetailDisassembler(Disassembler):
-    """Capstone's, which tells the operands."""
+    """Capstone's, which tells the operands. That takes long, and is done once for instructions of the same bytes."""
 
     def __init__(self, architecture: int, mode: int) -> None:
         super().__init__(architecture, mode)
         self._detailed: Any = capstone.Cs(architecture, mode)
         self._detailed.detail = True
+        self._known: dict[bytes, Details] = {}
 
-    def instructions(self, raw: bytes, address: int) -> Iterator[Any]:
+    def instructions(self, raw: bytes, address: int) -> Iterator[X86Encoded]:
         """Yield the instructions with their operands."""
-        for insn in self._detailed.disasm(raw, address):
-            written = tuple(WHOLE[register] for register in insn.regs_access()[1] if register in WHOLE)
-            text = (insn.mnemonic, insn.op_str, False)
-            yield X86Encoded(insn.address, insn.size, bytes(insn.bytes), *text, insn.operands, written)
+        for at, size, mnemonic, operands in self.listed(raw, address):
+            code = raw[at - address : at - address + size]
+            if operands.startswith("0x") and "," not in operands:  # maybe a branch's target, which depends on the place
+                target = Operand(x86.X86_OP_IMM, 0, False, int(operands, 16))
+                details: Details = (target,), WRITTEN_BY_BRANCH.get(mnemonic[:4], ())
+            else:
+                details = self._known.get(code) or self._details(code)
+            yield X86Encoded(at, size, code, mnemonic, operands, False, *details)
+
+    def _details(self, code: bytes) -> Details:
+        insn = next(self._detailed.disasm(code, 0))
+        written = tuple(WHOLE[register] for register in insn.regs_access()[1] if register in WHOLE)
+        if len(self._known) > KNOWN:
+            self._known.clear()
+        self._known[code] = found = tuple(_operand(part) for part in insn.operands), written
+        return found
+
+
+def _operand(part: Any) -> Operand:
+    if part.type == x86.X86_OP_IMM:
+        return Operand(part.type, part.size, False, part.imm)
+    if part.type == x86.X86_OP_REG:
+        whole = WHOLE.get(part.reg, 0)
+        return Operand(part.type, part.size, False, 0, whole, part.reg in HIGH_BYTES)
+    memory = part.mem
+    base, index = (WHOLE.get(register, register) for register in (memory.base, memory.index))
+    written = bool(part.access & WRITE)
+    return Operand(
+        part.type, part.size, written, memory.disp, base=base, scaled=index, scale=memory.scale, segment=memory.segment
+    )
 
 
 X86_64 = Machine(
