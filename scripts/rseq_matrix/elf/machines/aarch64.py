@@ -22,6 +22,7 @@ from rseq_matrix.elf.machines.execution import (
     loaded,
     moved,
     negative,
+    nothing,
     number_of,
     scaled,
     sign_extended,
@@ -76,31 +77,11 @@ class A64Step(CodeStep):
 # --- branches, exceptions, system instructions
 
 
-def _jump(i: A64Step) -> None:
-    i.branch_by_words(Flow.CALL if i.field(31, 1) else Flow.JUMP, 0, 26)
-
-
-def _compare_and_branch(i: A64Step) -> None:
-    i.branch_by_words(Flow.BRANCH, 5, 19)
-
-
-def _test_and_branch(i: A64Step) -> None:
-    i.branch_by_words(Flow.BRANCH, 5, 14)
-
-
 def _jump_to_register(i: A64Step) -> None:
     """br, blr, ret, eret, and those that authenticate the pointer first (bit 24), which is the same place."""
     i.flow = (Flow.JUMP, Flow.CALL, Flow.RETURN, Flow.RETURN)[min(i.field(21, 3), 3)]
     if i.flow is not Flow.RETURN:
         i.go(i.flow, i.read(5))
-
-
-def _exception(i: A64Step) -> None:
-    i.flow = Flow.SYSTEM_CALL if (i.field(21, 3), i.field(0, 2)) == (0, 1) else Flow.TRAP  # svc; brk, hlt, hvc...
-
-
-def _undefined(i: A64Step) -> None:
-    i.flow = Flow.TRAP
 
 
 def _read_thread_pointer(i: A64Step) -> None:
@@ -109,14 +90,6 @@ def _read_thread_pointer(i: A64Step) -> None:
 
 
 # --- data
-
-
-def _write_unknown(i: A64Step) -> None:
-    i.put(0)
-
-
-def _nothing(i: A64Step) -> None:
-    """Write no register that is followed."""
 
 
 def _form_address(i: A64Step) -> None:
@@ -200,10 +173,6 @@ def _transfer(i: A64Step, where: Value | None) -> None:
 def _scale(i: A64Step) -> int:
     """Return the size of what _transfer() moves, as a power of two."""
     return i.field(30, 2) | (4 if i.field(26, 1) and i.field(23, 1) else 0)
-
-
-def _at_unsigned_offset(i: A64Step) -> None:
-    _transfer(i, moved(i.read_base(), i.field(10, 12) << _scale(i)))
 
 
 def _at_offset(i: A64Step) -> None:
@@ -291,30 +260,34 @@ def _some_access(i: A64Step) -> None:
 
 
 BRANCHES: tuple[Row, ...] = (
-    (0x7C000000, 0x14000000, _jump),
-    (0xFF000000, 0x54000000, _compare_and_branch),  # b.cond
-    (0x7E000000, 0x34000000, _compare_and_branch),
-    (0x7E000000, 0x36000000, _test_and_branch),
+    (0x7C000000, 0x14000000, lambda i: i.branch_by_words(Flow.CALL if i.field(31, 1) else Flow.JUMP, 0, 26)),
+    (0xFF000000, 0x54000000, lambda i: i.branch_by_words(Flow.BRANCH, 5, 19)),  # b.cond
+    (0x7E000000, 0x34000000, lambda i: i.branch_by_words(Flow.BRANCH, 5, 19)),
+    (0x7E000000, 0x36000000, lambda i: i.branch_by_words(Flow.BRANCH, 5, 14)),
     (0xFE000000, 0xD6000000, _jump_to_register),
-    (0xFF000000, 0xD4000000, _exception),
+    (
+        0xFF000000,
+        0xD4000000,
+        lambda i: i.leave(Flow.SYSTEM_CALL if (i.field(21, 3), i.field(0, 2)) == (0, 1) else Flow.TRAP),
+    ),
     (0xFFFFFFE0, 0xD53BD040, _read_thread_pointer),  # mrs xt, tpidr_el0
-    (0xFF200000, 0xD5200000, _write_unknown),  # mrs, sysl
+    (0xFF200000, 0xD5200000, lambda i: i.put(0)),  # mrs, sysl
 )
 IMMEDIATE: tuple[Row, ...] = (
     (0x1F000000, 0x10000000, _form_address),
     (0x1F800000, 0x11000000, _add_immediate),
     (0x1F800000, 0x12800000, _move_wide),
-    (0, 0, _write_unknown),
+    (0, 0, lambda i: i.put(0)),
 )
 REGISTER: tuple[Row, ...] = (
     (0x1F000000, 0x0A000000, _logical),
     (0x1F200000, 0x0B000000, _add),
     (0x1FE00000, 0x0B200000, _add_extended),
-    (0x1FE00000, 0x1A400000, _nothing),  # ccmp, ccmn
-    (0, 0, _write_unknown),
+    (0x1FE00000, 0x1A400000, nothing),  # ccmp, ccmn
+    (0, 0, lambda i: i.put(0)),
 )
 MEMORY: tuple[Row, ...] = (
-    (0x3B000000, 0x39000000, _at_unsigned_offset),
+    (0x3B000000, 0x39000000, lambda i: _transfer(i, moved(i.read_base(), i.field(10, 12) << _scale(i)))),
     (0x3A000000, 0x28000000, _pair),
     (0x3B200000, 0x38000000, _at_offset),
     (0x3B200C00, 0x38200800, _at_register),
@@ -330,8 +303,8 @@ VECTOR: tuple[Row, ...] = (
     (0x9FE08400, 0x0E000400, _copy_of_element),
 )
 OTHER: tuple[Row, ...] = (
-    (0xFFFF0000, 0, _undefined),  # udf
-    (0, 0, _write_unknown),  # SVE and SME count into general registers
+    (0xFFFF0000, 0, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0, 0, lambda i: i.put(0)),  # SVE and SME count into general registers
 )
 # By bits 28 to 25, as in C4.1, "A64 instruction set encoding".
 GROUPS: tuple[tuple[Row, ...], ...] = tuple(

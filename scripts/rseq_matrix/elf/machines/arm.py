@@ -13,37 +13,23 @@ import capstone
 
 from rseq_matrix.elf.machines import calls, thumb
 from rseq_matrix.elf.machines.arm_step import LINK, MASK, MOV, PC, ArmStep, shifted
-from rseq_matrix.elf.machines.execution import Encoded, Flow, ObjectContext, Row, Value, add, handler_of, negative
+from rseq_matrix.elf.machines.execution import (
+    Encoded,
+    Flow,
+    ObjectContext,
+    Row,
+    Value,
+    add,
+    handler_of,
+    negative,
+    nothing,
+)
 from rseq_matrix.elf.machines.machine import Machine, Pattern, Relocations
 
 ALWAYS, UNCONDITIONAL = 14, 15
 
 
 # --- branches and exceptions
-
-
-def _branch(i: ArmStep) -> None:
-    i.branch_by(Flow.CALL if i.field(24, 1) else Flow.JUMP, 4 * i.signed(0, 24))
-
-
-def _call_thumb(i: ArmStep) -> None:
-    i.branch_by(Flow.CALL, 4 * i.signed(0, 24) + 2 * i.field(24, 1), switches=True)
-
-
-def _jump_to_register(i: ArmStep) -> None:
-    i.jump_to_register(i.number(0))
-
-
-def _call_register(i: ArmStep) -> None:
-    i.jump_to_register(i.number(0), Flow.CALL)
-
-
-def _system_call(i: ArmStep) -> None:
-    i.flow = Flow.SYSTEM_CALL
-
-
-def _trap(i: ArmStep) -> None:
-    i.flow = Flow.TRAP
 
 
 # --- data processing
@@ -61,10 +47,6 @@ def _process_constant(i: ArmStep) -> None:
     """Eight bits, rotated."""
     rotation, number = 2 * i.field(8, 4), i.field(0, 8)
     _process(i, Value((number >> rotation | number << (32 - rotation)) & MASK))
-
-
-def _process_register(i: ArmStep) -> None:
-    _process(i, _shifted_register(i))
 
 
 def _shifted_register(i: ArmStep) -> Value | None:
@@ -85,10 +67,6 @@ def _move_half(i: ArmStep) -> None:
 def _write_two(i: ArmStep) -> None:
     """Multiplications, media, and what else has its result in one of two places, or in both."""
     i.forget((i.number(12), i.number(16)))
-
-
-def _nothing(_i: ArmStep) -> None:
-    """Write no register that is followed."""
 
 
 # --- memory
@@ -136,40 +114,36 @@ def _many(i: ArmStep) -> None:
         i.write(base, moved)
 
 
-def _anything(i: ArmStep) -> None:
-    i.forget(i.number(low) for low in (16, 12, 8, 0))
-
-
 WITHOUT_CONDITION: tuple[Row, ...] = (
-    (0xFE000000, 0xFA000000, _call_thumb),
-    (0xFE000000, 0xF2000000, _nothing),  # vectors
-    (0xFF000000, 0xF1000000, _nothing),  # cps, setend
+    (0xFE000000, 0xFA000000, lambda i: i.branch_by(Flow.CALL, 4 * i.signed(0, 24) + 2 * i.field(24, 1), switches=True)),
+    (0xFE000000, 0xF2000000, nothing),  # vectors
+    (0xFF000000, 0xF1000000, nothing),  # cps, setend
     (0xFF100000, 0xF4000000, ArmStep.vector_structure),
-    (0xFC000000, 0xF4000000, _nothing),  # pld, dmb, ...
+    (0xFC000000, 0xF4000000, nothing),  # pld, dmb, ...
     (0xFC000000, 0xFC000000, ArmStep.coprocessor),
-    (0, 0, _anything),
+    (0, 0, lambda i: i.forget(i.number(low) for low in (16, 12, 8, 0))),
 )
 WITH_CONDITION: tuple[Row, ...] = (
-    (0x0E000000, 0x0A000000, _branch),
-    (0x0FFFFFF0, 0x012FFF10, _jump_to_register),
-    (0x0FFFFFF0, 0x012FFF20, _jump_to_register),  # bxj
-    (0x0FFFFFF0, 0x012FFF30, _call_register),
-    (0x0F000000, 0x0F000000, _system_call),
-    (0x0FF000F0, 0x07F000F0, _trap),  # udf
-    (0x0FF000F0, 0x01200070, _trap),  # bkpt
+    (0x0E000000, 0x0A000000, lambda i: i.branch_by(Flow.CALL if i.field(24, 1) else Flow.JUMP, 4 * i.signed(0, 24))),
+    (0x0FFFFFF0, 0x012FFF10, lambda i: i.jump_to_register(i.number(0))),
+    (0x0FFFFFF0, 0x012FFF20, lambda i: i.jump_to_register(i.number(0))),  # bxj
+    (0x0FFFFFF0, 0x012FFF30, lambda i: i.jump_to_register(i.number(0), Flow.CALL)),
+    (0x0F000000, 0x0F000000, lambda i: i.leave(Flow.SYSTEM_CALL)),
+    (0x0FF000F0, 0x07F000F0, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0x0FF000F0, 0x01200070, lambda i: i.leave(Flow.TRAP)),  # bkpt
     (0x0FB00000, 0x03000000, _move_half),
-    (0x0FB00000, 0x03200000, _nothing),  # msr, nop, ...
+    (0x0FB00000, 0x03200000, nothing),  # msr, nop, ...
     (0x0F0000F0, 0x00000090, _write_two),  # mul, umull, ...
     (0x0F0000F0, 0x01000090, _exclusive),
     (0x0E000090, 0x00000090, _other_transfer),
     (0x0F900000, 0x01000000, _write_two),  # clz, mrs, smulbb, crc32, ...
-    (0x0E000000, 0x00000000, _process_register),
+    (0x0E000000, 0x00000000, lambda i: _process(i, _shifted_register(i))),
     (0x0E000000, 0x02000000, _process_constant),
     (0x0E000010, 0x06000010, _write_two),  # sxtb, bfi, sdiv, ...
     (0x0C000000, 0x04000000, _transfer),
     (0x0E000000, 0x08000000, _many),
     (0x0C000000, 0x0C000000, ArmStep.coprocessor),
-    (0, 0, _anything),
+    (0, 0, lambda i: i.forget(i.number(low) for low in (16, 12, 8, 0))),
 )
 
 

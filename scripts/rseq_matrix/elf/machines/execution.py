@@ -267,10 +267,13 @@ class CodeStep:
             stored = zero_extended(value, 8 * size) if size else None
             self.accesses += (Access(self.within(where), True, size, stored or value),)
 
+    def leave(self, flow: Flow, target: int | None = None) -> None:
+        """Note where it goes on."""
+        self.flow, self.target = flow, target
+
     def branch(self, flow: Flow, displacement: int) -> None:
         """Note a call, jump or branch by a number of bytes."""
-        self.flow = flow
-        self.target = self.address + displacement & (1 << self.abi.bits) - 1
+        self.leave(flow, self.address + displacement & (1 << self.abi.bits) - 1)
 
     def go(self, flow: Flow, where: Value | None) -> None:
         """Note a call, jump or branch to an address that is computed."""
@@ -307,6 +310,10 @@ class CodeStep:
 
 Handler = Callable[[Any], None]
 Row = tuple[int, int, Handler]  # the instructions whose word, masked, is this
+
+
+def nothing(_step: CodeStep) -> None:
+    """Write no register that is followed."""
 
 
 def handler_of(rows: Iterable[Row], word: int) -> Handler | None:

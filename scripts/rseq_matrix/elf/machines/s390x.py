@@ -118,6 +118,10 @@ class S390Step(CodeStep):
             return None
         return self.within(found)
 
+    def compare(self, one: int, other: int) -> None:
+        """Note that it compares two registers."""
+        self.compared = (self.get(one), self.get(other))
+
     def put(self, value: Value | None = None) -> None:
         """Note what R1 holds behind the instruction."""
         self.write(self.first, value)
@@ -159,12 +163,10 @@ class S390Step(CodeStep):
 def _branch_on_condition(i: S390Step) -> None:
     """bcr: to the address in a register, 0 being none. A return where that is the return address's."""
     mask, register = i.digit(2), i.digit(3)
-    if mask == 0 or register == 0:
-        return
-    if register == RETURN_ADDRESS:
-        i.flow = Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH
-        return
-    i.go(Flow.JUMP, i.get(register))
+    if mask and register == RETURN_ADDRESS:
+        i.leave(Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH)
+    elif mask and register:
+        i.go(Flow.JUMP, i.get(register))
 
 
 def _branch_on_condition_to_storage(i: S390Step) -> None:
@@ -175,14 +177,12 @@ def _branch_on_condition_to_storage(i: S390Step) -> None:
 
 def _branch_relative_on_condition(i: S390Step) -> None:
     if i.digit(2):
-        i.flow = Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH
-        i.target = i.relative
+        i.leave(Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH, i.relative)
 
 
 def _call_relative(i: S390Step) -> None:
     """bras, brasl. Where bras sets another register, it jumps over constants that the code finds by that register."""
-    i.flow = Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP
-    i.target = i.relative
+    i.leave(Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP, i.relative)
     i.put(Value(i.end))
 
 
@@ -193,11 +193,6 @@ def _call_register(i: S390Step) -> None:
     i.put(Value(i.end))
 
 
-def _call_storage(i: S390Step) -> None:
-    """bal, bas."""
-    i.go(Flow.CALL, i.indexed())
-
-
 def _branch_and_set_mode(i: S390Step) -> None:
     i.go(Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP, i.get(i.second))
     i.put()
@@ -205,135 +200,43 @@ def _branch_and_set_mode(i: S390Step) -> None:
 
 def _count_and_branch(i: S390Step) -> None:
     """bctr and its like: one less in the register, and a branch unless the second register is 0."""
-    if i.second:
-        i.flow = Flow.BRANCH
+    i.leave(Flow.BRANCH if i.second else Flow.NEXT)
     i.put()
 
 
-def _count_and_branch_to_storage(i: S390Step) -> None:
-    i.flow = Flow.BRANCH
-    i.put()
+def _count_and_branch_to(relative: bool) -> Handler:
+    def handle(i: S390Step) -> None:
+        i.leave(Flow.BRANCH, i.relative if relative else None)
+        i.put()
 
-
-def _count_and_branch_relative(i: S390Step) -> None:
-    i.flow = Flow.BRANCH
-    i.target = i.relative
-    i.put()
+    return handle
 
 
 def _compare_and_branch_relative(i: S390Step) -> None:
     """cgrj, cgij and their like."""
-    i.flow = Flow.BRANCH
-    i.target = i.relative
+    i.leave(Flow.BRANCH, i.relative)
     if i.raw[5] in (0x64, 0x65):
-        i.compared = (i.get(i.first), i.get(i.second))
-
-
-def _compare_and_branch(i: S390Step) -> None:
-    """crb, cib and their like: the address of the fourth operand is known only as a return."""
-    i.flow = Flow.BRANCH
-
-
-def _system_call(i: S390Step) -> None:
-    i.flow = Flow.SYSTEM_CALL
-
-
-def _trap(i: S390Step) -> None:
-    i.flow = Flow.TRAP
+        i.compare(i.first, i.second)
 
 
 # --- registers and constants
 
 
-def _move(i: S390Step) -> None:
-    i.put(i.get(i.second))
-
-
-def _move_half(i: S390Step) -> None:
-    """lr, ltr, lgfr, ltgfr: of 32 bits only a number is followed."""
-    i.put(sign_extended(i.get(i.second), 32))
-
-
-def _zero_extend(i: S390Step) -> None:
-    i.put(zero_extended(i.get(i.second), 32))
-
-
-def _form_address(i: S390Step) -> None:
-    """larl."""
-    i.put(Value(i.relative))
-
-
-def _load_address(i: S390Step) -> None:
-    i.put(i.indexed(i.long))
-
-
-def _load_immediate(i: S390Step) -> None:
-    """lghi, lgfi. And lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that."""
-    i.put(Value(i.immediate))
-
-
-def _insert_low(i: S390Step) -> None:
-    """iilf, with what lhi's comment says; llilf."""
-    number = i.immediate & 0xFFFFFFFF
-    i.put(Value(number if i.digit(3) == 15 else signed(number, 32)))
-
-
-def _load_logical_immediate(i: S390Step) -> None:
-    """llihh, llihl, llilh, llill."""
-    i.put(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))
-
-
-def _load_high_immediate(i: S390Step) -> None:
-    i.put(Value((i.immediate & 0xFFFFFFFF) << 32))
-
-
 def _add_immediate(i: S390Step) -> None:
-    """aghi, agfi. Of ahi and afi a sum with anything but a number is not followed."""
-    value = i.get(i.first)
+    """aghi, agfi, aghik from another register. Of ahi, afi and ahik a sum of anything but numbers is not followed."""
+    value = i.get(i.second if i.raw[0] == 0xEC else i.first)
     i.put(i.sum(value if i.mnemonic.startswith("ag") else number_of(value), Value(i.immediate)))
-
-
-def _add_logical_immediate(i: S390Step) -> None:
-    """algfi, slgfi."""
-    number = i.immediate & 0xFFFFFFFF
-    i.put(i.sum(i.get(i.first), Value(number if i.mnemonic == "algfi" else -number)))
-
-
-def _add_immediate_to_another(i: S390Step) -> None:
-    """aghik, ahik."""
-    value = i.get(i.second)
-    i.put(i.sum(value if i.mnemonic.startswith("ag") else number_of(value), Value(i.immediate)))
-
-
-def _add_registers(i: S390Step) -> None:
-    """agr, algr."""
-    i.put(i.sum(i.get(i.first), i.get(i.second)))
-
-
-def _add_two_registers(i: S390Step) -> None:
-    """agrk, algrk: of the second register and the third."""
-    i.put(i.sum(i.get(i.second), i.get(i.digit(4))))
-
-
-def _add_halves(i: S390Step) -> None:
-    i.put(i.sum(number_of(i.get(i.first)), number_of(i.get(i.second))))
 
 
 def _exclusive_or(i: S390Step) -> None:
     """xgr, xr: of a register with itself it is a zero."""
-    i.compared = (i.get(i.first), i.get(i.second))
-    i.put(Value(0) if i.first == i.second else None)
+    i.compare(i.first, i.second)
+    i.put(ZERO if i.first == i.second else None)
 
 
 def _subtract(i: S390Step) -> None:
-    """sgr, slgr: the difference is as good as a comparison, and not followed."""
-    i.compared = (i.get(i.first), i.get(i.second))
-    i.put()
-
-
-def _subtract_another(i: S390Step) -> None:
-    """sgrk, slgrk: of the second register and the third."""
-    i.compared = (i.get(i.second), i.get(i.digit(4)))
+    """sgr, slgr, with a third register sgrk, slgrk: a difference is as good as a comparison, and not followed."""
+    i.compare(*((i.second, i.digit(4)) if i.raw[1] in (0xE9, 0xEB) else (i.first, i.second)))
     i.put()
 
 
@@ -364,20 +267,6 @@ def _load_word(i: S390Step, where: Value | None) -> Value | None:
     return loaded(where)
 
 
-def _load_relative(i: S390Step) -> None:
-    i.put(_load_word(i, Value(i.relative)))
-
-
-def _load(i: S390Step) -> None:
-    """lg, ltg."""
-    i.put(_load_word(i, i.indexed(i.long)))
-
-
-def _add_word(i: S390Step) -> None:
-    """ag, alg."""
-    i.put(i.sum(i.get(i.first), _load_word(i, i.indexed(i.long))))
-
-
 def _load_multiple(i: S390Step) -> None:
     """lmg, lm, lmh, lmy."""
     i.load(i.base(2, i.long), 0)
@@ -401,37 +290,21 @@ def _store_multiple(size: int) -> Handler:
 
 def _store(size: int, general: bool = True) -> Handler:
     """Return the handler of stores by RX and RXY; not `general`: of another register than a general one, or changed."""
+    return lambda i: i.store(i.indexed(i.long), size, i.get(i.first) if general else None)
 
-    def handle(i: S390Step) -> None:
-        i.store(i.indexed(i.long), size, i.get(i.first) if general else None)
 
-    return handle
+def _store_by_base(size: int, general: bool = True) -> Handler:
+    """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
+    return lambda i: i.store(i.base(2, i.long), size, i.get(i.first) if general else None)
 
 
 def _store_relative(size: int) -> Handler:
-    def handle(i: S390Step) -> None:
-        i.store(Value(i.relative), size, i.get(i.first))
-
-    return handle
-
-
-def _store_byte(i: S390Step) -> None:
-    """mvi, mviy."""
-    i.store(i.base(2, i.long), 1, Value(i.raw[1]))
-
-
-def _change_byte(i: S390Step) -> None:
-    """ni, oi, xi and their like."""
-    i.store(i.base(2, i.long), 1)
+    return lambda i: i.store(Value(i.relative), size, i.get(i.first))
 
 
 def _store_immediate(size: int) -> Handler:
     """mvhhi, mvhi, mvghi: the immediate is behind the address."""
-
-    def handle(i: S390Step) -> None:
-        i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
-
-    return handle
+    return lambda i: i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
 
 
 def _change(size: int) -> Handler:
@@ -440,15 +313,6 @@ def _change(size: int) -> Handler:
     def handle(i: S390Step) -> None:
         i.store(i.base(2, i.long), size)
         i.forget(_written(i))
-
-    return handle
-
-
-def _store_by_base(size: int, general: bool = True) -> Handler:
-    """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
-
-    def handle(i: S390Step) -> None:
-        i.store(i.base(2, i.long), size, i.get(i.first) if general else None)
 
     return handle
 
@@ -464,12 +328,7 @@ def _copy(i: S390Step) -> None:
 def _clear_or_combine(i: S390Step) -> None:
     """xc: of memory with itself it stores zeroes."""
     i.load(i.base(4), i.raw[1] + 1)
-    i.store(i.base(2), i.raw[1] + 1, Value(0) if i.raw[2:4] == i.raw[4:6] else None)
-
-
-def _compare_registers(i: S390Step) -> None:
-    """cgr, clgr."""
-    i.compared = (i.get(i.first), i.get(i.second))
+    i.store(i.base(2), i.raw[1] + 1, ZERO if i.raw[2:4] == i.raw[4:6] else None)
 
 
 def _compare_with_word(i: S390Step) -> None:
@@ -528,16 +387,14 @@ def _other(i: S390Step) -> None:
     i.forget(_written(i))
 
 
-def _other_load(i: S390Step) -> None:
-    """Whatever else loads by RX and RXY."""
-    i.load(i.indexed(i.long), 0)
-    i.forget(_written(i))
+def _other_load(by_base: bool) -> Handler:
+    """Return the handler of whatever else loads by RX and RXY; or `by_base`: RS, RSY, SI, SIY and SIL."""
 
+    def handle(i: S390Step) -> None:
+        i.load(i.base(2, i.long) if by_base else i.indexed(i.long), 0)
+        i.forget(_written(i))
 
-def _other_load_by_base(i: S390Step) -> None:
-    """Whatever else loads by RS, RSY, SI, SIY and SIL."""
-    i.load(i.base(2, i.long), 0)
-    i.forget(_written(i))
+    return handle
 
 
 def _execute_target(i: S390Step) -> None:
@@ -550,45 +407,46 @@ def _execute_target(i: S390Step) -> None:
 # --- the table
 
 BRANCHES: dict[int, Handler] = {
-    0x06: _count_and_branch,  # bctr
-    0xB946: _count_and_branch,  # bctgr
+    **dict.fromkeys((0x06, 0xB946), _count_and_branch),  # bctr bctgr
     0x07: _branch_on_condition,
-    0x47: _branch_on_condition_to_storage,
-    0xE347: _branch_on_condition_to_storage,  # bic
+    **dict.fromkeys((0x47, 0xE347), _branch_on_condition_to_storage),  # bc bic
     **dict.fromkeys((0xA74, 0xC04), _branch_relative_on_condition),
     **dict.fromkeys((0xA75, 0xC05), _call_relative),
     **dict.fromkeys((0x05, 0x0C, 0x0D), _call_register),  # balr bassm basr
-    **dict.fromkeys((0x45, 0x4D), _call_storage),
+    **dict.fromkeys((0x45, 0x4D), lambda i: i.go(Flow.CALL, i.indexed())),  # bal bas
     0x0B: _branch_and_set_mode,
-    **dict.fromkeys((0x46, 0xE346, 0x86, 0x87, 0xEB44, 0xEB45), _count_and_branch_to_storage),  # bct bctg bxh bxle
-    **dict.fromkeys((0xA76, 0xA77, 0xCC6, 0x84, 0x85, 0xEC44, 0xEC45), _count_and_branch_relative),  # brct brxh brxle
+    # bct bctg bxh bxle, brct brxh brxle
+    **dict.fromkeys((0x46, 0xE346, 0x86, 0x87, 0xEB44, 0xEB45), _count_and_branch_to(relative=False)),
+    **dict.fromkeys((0xA76, 0xA77, 0xCC6, 0x84, 0x85, 0xEC44, 0xEC45), _count_and_branch_to(relative=True)),
     **dict.fromkeys((0xEC64, 0xEC65, 0xEC76, 0xEC77), _compare_and_branch_relative),  # cgrj clgrj crj clrj
     **dict.fromkeys((0xEC7C, 0xEC7D, 0xEC7E, 0xEC7F), _compare_and_branch_relative),  # cgij clgij cij clij
-    **dict.fromkeys((0xECE4, 0xECE5, 0xECF6, 0xECF7), _compare_and_branch),  # cgrb clgrb crb clrb
-    **dict.fromkeys((0xECFC, 0xECFD, 0xECFE, 0xECFF), _compare_and_branch),  # cgib clgib cib clib
-    0x0A: _system_call,
-    **dict.fromkeys((0x01FF, 0xB2FF), _trap),  # trap2 trap4
+    # cgrb clgrb crb clrb, cgib clgib cib clib: the address of the fourth operand is known only as a return
+    **dict.fromkeys((*range(0xECE4, 0xECE6), 0xECF6, 0xECF7, *range(0xECFC, 0xED00)), lambda i: i.leave(Flow.BRANCH)),
+    0x0A: lambda i: i.leave(Flow.SYSTEM_CALL),
+    **dict.fromkeys((0x01FF, 0xB2FF), lambda i: i.leave(Flow.TRAP)),  # trap2 trap4
 }
 REGISTERS: dict[int, Handler] = {
-    **dict.fromkeys((0xB904, 0xB902), _move),  # lgr ltgr
-    **dict.fromkeys((0x18, 0x12, 0xB914, 0xB912), _move_half),  # lr ltr lgfr ltgfr
-    0xB916: _zero_extend,  # llgfr
-    0xC00: _form_address,
-    **dict.fromkeys((0x41, 0xE371), _load_address),  # la lay
-    **dict.fromkeys((0xA79, 0xA78, 0xC01), _load_immediate),  # lghi lhi lgfi
-    **dict.fromkeys((0xC09, 0xC0F), _insert_low),  # iilf llilf
-    **dict.fromkeys((0xA5C, 0xA5D, 0xA5E, 0xA5F), _load_logical_immediate),
-    0xC0E: _load_high_immediate,
-    **dict.fromkeys((0xA7B, 0xC28, 0xA7A, 0xC29), _add_immediate),  # aghi agfi ahi afi
-    **dict.fromkeys((0xC2A, 0xC24), _add_logical_immediate),  # algfi slgfi
-    **dict.fromkeys((0xECD9, 0xECD8), _add_immediate_to_another),
-    **dict.fromkeys((0xB908, 0xB90A), _add_registers),
-    **dict.fromkeys((0xB9E8, 0xB9EA), _add_two_registers),
-    0x1A: _add_halves,
+    **dict.fromkeys((0xB904, 0xB902), lambda i: i.put(i.get(i.second))),  # lgr ltgr
+    # lr ltr lgfr ltgfr: of 32 bits only a number is followed
+    **dict.fromkeys((0x18, 0x12, 0xB914, 0xB912), lambda i: i.put(sign_extended(i.get(i.second), 32))),
+    0xB916: lambda i: i.put(zero_extended(i.get(i.second), 32)),  # llgfr
+    0xC00: lambda i: i.put(Value(i.relative)),  # larl
+    **dict.fromkeys((0x41, 0xE371), lambda i: i.put(i.indexed(i.long))),  # la lay
+    # lghi lgfi, and lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that; iilf, too
+    **dict.fromkeys((0xA79, 0xC01, 0xA78, 0xC09), lambda i: i.put(Value(i.immediate))),
+    0xC0F: lambda i: i.put(Value(i.immediate & 0xFFFFFFFF)),  # llilf
+    # llihh llihl llilh llill, llihf
+    **dict.fromkeys(range(0xA5C, 0xA60), lambda i: i.put(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))),
+    0xC0E: lambda i: i.put(Value((i.immediate & 0xFFFFFFFF) << 32)),
+    **dict.fromkeys((0xA7B, 0xC28, 0xA7A, 0xC29, 0xECD9, 0xECD8), _add_immediate),  # aghi agfi ahi afi aghik ahik
+    0xC2A: lambda i: i.put(i.sum(i.get(i.first), Value(i.immediate & 0xFFFFFFFF))),  # algfi
+    0xC24: lambda i: i.put(i.sum(i.get(i.first), Value(-(i.immediate & 0xFFFFFFFF)))),  # slgfi
+    **dict.fromkeys((0xB908, 0xB90A), lambda i: i.put(i.sum(i.get(i.first), i.get(i.second)))),  # agr algr
+    **dict.fromkeys((0xB9E8, 0xB9EA), lambda i: i.put(i.sum(i.get(i.second), i.get(i.digit(4))))),  # agrk algrk
+    0x1A: lambda i: i.put(i.sum(number_of(i.get(i.first)), number_of(i.get(i.second)))),  # ar
     **dict.fromkeys((0xB982, 0x17), _exclusive_or),
-    **dict.fromkeys((0xB920, 0xB921), _compare_registers),
-    **dict.fromkeys((0xB909, 0xB90B), _subtract),
-    **dict.fromkeys((0xB9E9, 0xB9EB), _subtract_another),
+    **dict.fromkeys((0xB920, 0xB921), lambda i: i.compare(i.first, i.second)),  # cgr clgr
+    **dict.fromkeys((0xB909, 0xB90B, 0xB9E9, 0xB9EB), _subtract),
     0xEB0D: _shift_left,
     0xB24F: _extract_access,
 }
@@ -597,12 +455,13 @@ OTHER_LOADS = (*range(0x43, 0x80), *range(0xE302, 0xE400), *range(0xE700, 0xE708
 NO_LOADS = frozenset({0x44, 0x51, 0xE336, 0xE375})  # ex lae pfd laey
 OTHER_LOADS_BY_BASE = (0x91, 0x95, 0xBD, 0xBF, 0xEB20, 0xEB21, 0xEB51, 0xEB55, 0xEB80, 0xEB81, 0xEBE0, 0xEBE2, 0xEBF2)
 MEMORY: dict[int, Handler] = {
-    **dict.fromkeys((code for code in OTHER_LOADS if code not in NO_LOADS), _other_load),
-    **dict.fromkeys(OTHER_LOADS_BY_BASE, _other_load_by_base),  # tm cli clm icm loc ...
-    **dict.fromkeys((0xE554, 0xE555, 0xE558, 0xE559, 0xE55C, 0xE55D), _other_load_by_base),  # chhsi clhhsi cghsi ...
-    0xC48: _load_relative,  # lgrl
-    **dict.fromkeys((0xE304, 0xE302), _load),  # lg ltg
-    **dict.fromkeys((0xE308, 0xE30A), _add_word),
+    **dict.fromkeys((code for code in OTHER_LOADS if code not in NO_LOADS), _other_load(by_base=False)),
+    **dict.fromkeys(OTHER_LOADS_BY_BASE, _other_load(by_base=True)),  # tm cli clm icm loc ...
+    **dict.fromkeys((0xE554, 0xE555, 0xE558, 0xE559, 0xE55C, 0xE55D), _other_load(by_base=True)),  # chhsi ...
+    0xC48: lambda i: i.put(_load_word(i, Value(i.relative))),  # lgrl
+    **dict.fromkeys((0xE304, 0xE302), lambda i: i.put(_load_word(i, i.indexed(i.long)))),  # lg ltg
+    # ag alg
+    **dict.fromkeys((0xE308, 0xE30A), lambda i: i.put(i.sum(i.get(i.first), _load_word(i, i.indexed(i.long))))),
     **dict.fromkeys((0x98, 0xEB04, 0xEB96, 0xEB98), _load_multiple),  # lm lmg lmh lmy
     **dict.fromkeys((0x90, 0xEB90), _store_multiple(4)),  # stm stmy
     0xEB24: _store_multiple(8),
@@ -619,8 +478,8 @@ MEMORY: dict[int, Handler] = {
     0xC47: _store_relative(2),
     0xC4B: _store_relative(8),
     0xC4F: _store_relative(4),
-    **dict.fromkeys((0x92, 0xEB52), _store_byte),
-    **dict.fromkeys((0x93, 0x94, 0x96, 0x97, 0xEB54, 0xEB56, 0xEB57), _change_byte),
+    **dict.fromkeys((0x92, 0xEB52), lambda i: i.store(i.base(2, i.long), 1, Value(i.raw[1]))),  # mvi mviy
+    **dict.fromkeys((0x93, 0x94, 0x96, 0x97, 0xEB54, 0xEB56, 0xEB57), _store_by_base(1, general=False)),  # ni oi xi ...
     0xE544: _store_immediate(2),
     0xE54C: _store_immediate(4),
     0xE548: _store_immediate(8),

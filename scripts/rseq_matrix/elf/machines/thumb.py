@@ -34,6 +34,7 @@ from rseq_matrix.elf.machines.execution import (
     handler_of,
     moved,
     negative,
+    nothing,
     signed,
 )
 
@@ -50,10 +51,6 @@ OTHER = 17
 
 
 # --- 16 bits
-
-
-def _shift(i: ArmStep) -> None:
-    i.write(i.field(0, 3), shifted(i.get(i.field(3, 3)), i.field(11, 2), i.field(6, 5)))
 
 
 def _add_third(i: ArmStep) -> None:
@@ -87,14 +84,6 @@ def _move_any(i: ArmStep) -> None:
         i.write(register, i.get(i.number(3)))
 
 
-def _jump_to_register(i: ArmStep) -> None:
-    i.jump_to_register(i.number(3), Flow.CALL if i.field(7, 1) else Flow.JUMP)
-
-
-def _load_literal(i: ArmStep) -> None:
-    i.transfer(i.field(8, 3), PC, moved(i.base(PC), 4 * i.field(0, 8)), 4, load=True)
-
-
 def _at_register(i: ArmStep) -> None:
     """Str, strh, strb, ldrsb, ldr, ldrh, ldrb, ldrsh, by this number."""
     operation, base = i.field(9, 3), i.field(3, 3)
@@ -110,26 +99,9 @@ def _at_offset(size: int) -> Handler:
     return handle
 
 
-def _on_stack(i: ArmStep) -> None:
-    """Not a return: none of these registers is the program counter."""
-    i.transfer(i.field(8, 3), STACK, moved(i.get(STACK), 4 * i.field(0, 8)), 4, load=bool(i.field(11, 1)))
-
-
 def _form_address(i: ArmStep) -> None:
     base = i.get(STACK) if i.field(11, 1) else i.base(PC)
     i.write(i.field(8, 3), moved(base, 4 * i.field(0, 8)))
-
-
-def _move_stack(i: ArmStep) -> None:
-    i.write(STACK, moved(i.get(STACK), 4 * i.field(0, 7) * (-1 if i.field(7, 1) else 1)))
-
-
-def _compare_and_branch(i: ArmStep) -> None:
-    i.branch_by(Flow.BRANCH, i.field(9, 1) << 6 | i.field(3, 5) << 1)
-
-
-def _write_low(i: ArmStep) -> None:
-    i.write(i.field(0, 3))
 
 
 def _listed(mask: int) -> list[int]:
@@ -153,55 +125,41 @@ def _many_upwards(i: ArmStep) -> None:
         i.write(base, behind)
 
 
-def _branch_on_condition(i: ArmStep) -> None:
-    i.branch_by(Flow.BRANCH, 2 * i.signed(0, 8))
-
-
-def _branch(i: ArmStep) -> None:
-    i.branch_by(Flow.JUMP, 2 * i.signed(0, 11))
-
-
-def _trap(i: ArmStep) -> None:
-    i.flow = Flow.TRAP
-
-
-def _system_call(i: ArmStep) -> None:
-    i.flow = Flow.SYSTEM_CALL
-
-
-def _nothing(_i: ArmStep) -> None:
-    """Write no register that is followed."""
-
-
 SHORT: tuple[Row, ...] = (
     (0xF800, 0x1800, _add_third),
-    (0xE000, 0x0000, _shift),
+    (0xE000, 0x0000, lambda i: i.write(i.field(0, 3), shifted(i.get(i.field(3, 3)), i.field(11, 2), i.field(6, 5)))),
     (0xE000, 0x2000, _immediate),
     (0xFC00, 0x4000, _short_process),
     (0xFE00, 0x4400, _add_any),
     (0xFF00, 0x4600, _move_any),
-    (0xFF00, 0x4700, _jump_to_register),
-    (0xF800, 0x4800, _load_literal),
+    (0xFF00, 0x4700, lambda i: i.jump_to_register(i.number(3), Flow.CALL if i.field(7, 1) else Flow.JUMP)),
+    (0xF800, 0x4800, lambda i: i.transfer(i.field(8, 3), PC, moved(i.base(PC), 4 * i.field(0, 8)), 4, load=True)),
     (0xF000, 0x5000, _at_register),
     (0xF000, 0x6000, _at_offset(4)),
     (0xF000, 0x7000, _at_offset(1)),
     (0xF000, 0x8000, _at_offset(2)),
-    (0xF000, 0x9000, _on_stack),
+    (
+        0xF000,
+        0x9000,
+        lambda i: i.transfer(
+            i.field(8, 3), STACK, moved(i.get(STACK), 4 * i.field(0, 8)), 4, load=bool(i.field(11, 1))
+        ),
+    ),  # Not a return: none of these registers is the program counter
     (0xF000, 0xA000, _form_address),
-    (0xFF00, 0xB000, _move_stack),
-    (0xF500, 0xB100, _compare_and_branch),
-    (0xFF00, 0xB200, _write_low),  # sxth, uxtb, ...
+    (0xFF00, 0xB000, lambda i: i.write(STACK, moved(i.get(STACK), 4 * i.field(0, 7) * (-1 if i.field(7, 1) else 1)))),
+    (0xF500, 0xB100, lambda i: i.branch_by(Flow.BRANCH, i.field(9, 1) << 6 | i.field(3, 5) << 1)),
+    (0xFF00, 0xB200, lambda i: i.write(i.field(0, 3))),  # sxth, uxtb, ...
     (0xFE00, 0xB400, _push),
-    (0xFFC0, 0xBA80, _trap),  # hlt
-    (0xFF00, 0xBA00, _write_low),  # rev
+    (0xFFC0, 0xBA80, lambda i: i.leave(Flow.TRAP)),  # hlt
+    (0xFF00, 0xBA00, lambda i: i.write(i.field(0, 3))),  # rev
     (0xFE00, 0xBC00, _pop),
-    (0xFF00, 0xBE00, _trap),  # bkpt
-    (0xF000, 0xB000, _nothing),  # it, nop, cps, setend
+    (0xFF00, 0xBE00, lambda i: i.leave(Flow.TRAP)),  # bkpt
+    (0xF000, 0xB000, nothing),  # it, nop, cps, setend
     (0xF000, 0xC000, _many_upwards),
-    (0xFF00, 0xDE00, _trap),  # udf
-    (0xFF00, 0xDF00, _system_call),
-    (0xF000, 0xD000, _branch_on_condition),
-    (0xF800, 0xE000, _branch),
+    (0xFF00, 0xDE00, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0xFF00, 0xDF00, lambda i: i.leave(Flow.SYSTEM_CALL)),
+    (0xF000, 0xD000, lambda i: i.branch_by(Flow.BRANCH, 2 * i.signed(0, 8))),
+    (0xF800, 0xE000, lambda i: i.branch_by(Flow.JUMP, 2 * i.signed(0, 11))),
 )
 
 
@@ -215,31 +173,11 @@ def _displacement(i: ArmStep) -> int:
     return signed(bits | i.field(16, 10) << 12 | i.field(0, 11) << 1, 25)
 
 
-def _call(i: ArmStep) -> None:
-    i.branch_by(Flow.CALL, _displacement(i))
-
-
-def _call_arm(i: ArmStep) -> None:
-    i.branch_by(Flow.CALL, _displacement(i), switches=True)
-
-
-def _branch_far(i: ArmStep) -> None:
-    i.branch_by(Flow.JUMP, _displacement(i))
-
-
 def _branch_far_on_condition(i: ArmStep) -> None:
     bits = (
         i.field(26, 1) << 20 | i.field(11, 1) << 19 | i.field(13, 1) << 18 | i.field(16, 6) << 12 | i.field(0, 11) << 1
     )
     i.branch_by(Flow.BRANCH, signed(bits, 21))
-
-
-def _return_from_exception(i: ArmStep) -> None:
-    i.flow = Flow.RETURN
-
-
-def _write(i: ArmStep) -> None:
-    i.forget((i.number(8),))
 
 
 def _constant(i: ArmStep) -> int:
@@ -259,10 +197,6 @@ def _process(i: ArmStep, right: Value | None) -> None:
         i.process(WITHOUT_FIRST[operation], register, None, right)
     else:
         i.process(OPERATIONS.get(operation, OTHER), register, i.get(first), right)
-
-
-def _process_constant(i: ArmStep) -> None:
-    _process(i, Value(_constant(i)))
 
 
 def _process_register(i: ArmStep) -> None:
@@ -297,10 +231,6 @@ def _many(i: ArmStep) -> None:
         i.write(base, behind)
 
 
-def _table_branch(i: ArmStep) -> None:
-    i.jump(None)
-
-
 def _two(i: ArmStep) -> None:
     """ldrd, strd."""
     base, offset = i.number(16), 4 * i.field(0, 8) * (1 if i.field(23, 1) else -1)
@@ -309,10 +239,6 @@ def _two(i: ArmStep) -> None:
     if i.field(21, 1):
         i.write(base, there)
     i.transfer_two((i.number(12), i.number(8)), there if i.field(24, 1) else start, load=bool(i.field(20, 1)))
-
-
-def _exclusive(i: ArmStep) -> None:
-    i.exclusive(i.number(16), bool(i.field(20, 1)), (i.number(12), i.number(8), i.number(0)))
 
 
 def _transfer(i: ArmStep) -> None:
@@ -340,41 +266,41 @@ def _moving(i: ArmStep, base: int, start: Value | None) -> Value | None:
     return there if i.field(10, 1) else start
 
 
-def _multiply(i: ArmStep) -> None:
-    i.forget((i.number(8), i.number(12)) if i.field(23, 1) else (i.number(8),))
-
-
 def _anything(i: ArmStep) -> None:
     i.forget(i.number(low) for low in (16, 12, 8, 0))
 
 
 LONG: tuple[Row, ...] = (
-    (0xFFF0F000, 0xF7F0A000, _trap),  # udf
-    (0xFFE0D000, 0xF3E08000, _write),  # mrs
-    (0xFFF0D000, 0xF3D08000, _return_from_exception),
-    (0xFB80D000, 0xF3808000, _nothing),  # msr, hints, barriers
-    (0xF800D000, 0xF000D000, _call),
-    (0xF800D000, 0xF000C000, _call_arm),
-    (0xF800D000, 0xF0009000, _branch_far),
+    (0xFFF0F000, 0xF7F0A000, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0xFFE0D000, 0xF3E08000, lambda i: i.forget((i.number(8),))),  # mrs
+    (0xFFF0D000, 0xF3D08000, lambda i: i.leave(Flow.RETURN)),
+    (0xFB80D000, 0xF3808000, nothing),  # msr, hints, barriers
+    (0xF800D000, 0xF000D000, lambda i: i.branch_by(Flow.CALL, _displacement(i))),
+    (0xF800D000, 0xF000C000, lambda i: i.branch_by(Flow.CALL, _displacement(i), switches=True)),
+    (0xF800D000, 0xF0009000, lambda i: i.branch_by(Flow.JUMP, _displacement(i))),
     (0xF800D000, 0xF0008000, _branch_far_on_condition),
-    (0xFA008000, 0xF0000000, _process_constant),
+    (0xFA008000, 0xF0000000, lambda i: _process(i, Value(_constant(i)))),
     (0xFB408000, 0xF2000000, _add_plain),
     (0xFB708000, 0xF2400000, _move_half),
-    (0xFA008000, 0xF2000000, _write),  # bfi, ubfx, ssat, ...
-    (0xFFE00000, 0xEAC00000, _write),  # pkhbt
+    (0xFA008000, 0xF2000000, lambda i: i.forget((i.number(8),))),  # bfi, ubfx, ssat, ...
+    (0xFFE00000, 0xEAC00000, lambda i: i.forget((i.number(8),))),  # pkhbt
     (0xFE000000, 0xEA000000, _process_register),
-    (0xFFF0FFE0, 0xE8D0F000, _table_branch),
+    (0xFFF0FFE0, 0xE8D0F000, lambda i: i.jump(None)),
     (0xFFC00000, 0xE8000000, _anything),  # srsdb, rfedb
     (0xFFC00000, 0xE9800000, _anything),  # srsia, rfeia
     (0xFE400000, 0xE8000000, _many),
-    (0xFF600000, 0xE8400000, _exclusive),
+    (
+        0xFF600000,
+        0xE8400000,
+        lambda i: i.exclusive(i.number(16), bool(i.field(20, 1)), (i.number(12), i.number(8), i.number(0))),
+    ),
     (0xFE400000, 0xE8400000, _two),
-    (0xEF000000, 0xEF000000, _nothing),  # vectors
+    (0xEF000000, 0xEF000000, nothing),  # vectors
     (0xFF100000, 0xF9000000, ArmStep.vector_structure),
     (0xEC000000, 0xEC000000, ArmStep.coprocessor),
     (0xFE000000, 0xF8000000, _transfer),
-    (0xFF000000, 0xFA000000, _write),
-    (0xFF000000, 0xFB000000, _multiply),
+    (0xFF000000, 0xFA000000, lambda i: i.forget((i.number(8),))),
+    (0xFF000000, 0xFB000000, lambda i: i.forget((i.number(8), i.number(12)) if i.field(23, 1) else (i.number(8),))),
     (0, 0, _anything),
 )
 
