@@ -45,16 +45,8 @@ ET_NAMES = {"ET_REL": "an object file not yet linked", "ET_CORE": "a core dump",
 
 # What pyelftools raises on a damaged file, whatever it happens to do there.
 DAMAGE = (
-    ELFError,
-    DWARFError,
-    ConstructError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    RecursionError,
+    *(ELFError, DWARFError, ConstructError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, RecursionError),
 )
 
 
@@ -174,22 +166,11 @@ class Image:
         with damage(self.path, "program headers"):
             count = self.elf.num_segments()
             least = 56 if self.machine.bits == 64 else 32
-            table = self._table(
-                header["e_phoff"], count, header["e_phentsize"], least, PROGRAM_HEADERS, "program header"
-            )
+            size = header["e_phentsize"]
+            table = self._table(header["e_phoff"], count, size, least, PROGRAM_HEADERS, "program header")
             parsed = [struct_parse(self.elf.structs.Elf_Phdr, self.data, offset) for offset in table]
-        found = [
-            ProgramHeader(
-                p["p_type"],
-                p["p_flags"],
-                p["p_offset"],
-                p["p_vaddr"],
-                p["p_filesz"],
-                p["p_memsz"],
-                p["p_align"],
-            )
-            for p in parsed
-        ]
+        fields = ("type", "flags", "offset", "vaddr", "filesz", "memsz", "align")
+        found = [ProgramHeader(*(p[f"p_{field}"] for field in fields)) for p in parsed]
         for segment in found:
             if segment.type == "PT_LOAD" and segment.offset + segment.file_size > len(self.data):
                 raise InputError(f"{self.path}: truncated: a loaded segment ends beyond the end of the file")
@@ -204,27 +185,16 @@ class Image:
         with damage(self.path, "section headers"):
             count = self.elf.num_sections()
             least = 64 if self.machine.bits == 64 else 40
-            table = self._table(
-                header["e_shoff"], count, header["e_shentsize"], least, SECTION_HEADERS, "section header"
-            )
+            size = header["e_shentsize"]
+            table = self._table(header["e_shoff"], count, size, least, SECTION_HEADERS, "section header")
             parsed = [struct_parse(self.elf.structs.Elf_Shdr, self.data, offset) for offset in table]
             names_at = self.elf.get_shstrndx()
         names = b""
         if names_at < len(parsed):
             table_of_names = parsed[names_at]
             names = self._slice(table_of_names["sh_offset"], table_of_names["sh_size"], "section names")
-        return [
-            SectionHeader(
-                string_at(names, s["sh_name"]),
-                s["sh_type"],
-                s["sh_flags"],
-                s["sh_addr"],
-                s["sh_offset"],
-                s["sh_size"],
-                s["sh_link"],
-            )
-            for s in parsed
-        ]
+        fields = ("type", "flags", "addr", "offset", "size", "link")
+        return [SectionHeader(string_at(names, s["sh_name"]), *(s[f"sh_{field}"] for field in fields)) for s in parsed]
 
     def _check_kind(self) -> None:
         kind = self.header["e_type"]

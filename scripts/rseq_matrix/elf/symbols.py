@@ -81,16 +81,10 @@ def string_at(strings: bytes, offset: int) -> str:
 
 
 def _fields(image: Image) -> list[tuple[str, str]]:
+    kinds = {"name": "u4", "info": "u1", "other": "u1", "section": "u2", "value": "u8", "size": "u8"}
     if image.machine.bits == 64:
-        return [
-            ("name", "u4"),
-            ("info", "u1"),
-            ("other", "u1"),
-            ("section", "u2"),
-            ("value", "u8"),
-            ("size", "u8"),
-        ]
-    return [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")]
+        return list(kinds.items())
+    return [(name, kinds[name].replace("8", "4")) for name in ("name", "value", "size", "info", "other", "section")]
 
 
 def read_dynamic_symbols(image: Image) -> Symbols:

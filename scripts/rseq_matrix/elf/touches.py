@@ -152,7 +152,7 @@ class Touches:
     def _accessed(self, step: CodeStep, access: Access, checked: Collection[int]) -> Touch | None:
         program, where = self.program, access.address
         if where.thread:
-            if program.machine.canary(where):
+            if program.machine.is_canary(where):
                 return Touch("stack-protector", step.address, step.text, "the canary at the thread pointer")
             return Touch("tls", step.address, step.text, self._thread_local(access))
         slot = program.slot_of(access)

@@ -332,12 +332,8 @@ AARCH64 = Machine(
     ),
     tls_below=False,
     tcb_size=16,  # AAELF64, "TLS": two words; glibc sysdeps/aarch64/nptl/tls.h, TLS_TCB_SIZE
-    tls_bias=0,
-    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
-    signature=bytes.fromhex("00bc28d4"),
-    signature_code=bytes.fromhex("00bc28d4"),  # brk #0x45e0
+    signature=bytes.fromhex("00bc28d4"),  # brk #0x45e0
     system_call=293,
-    canary=lambda _: False,  # a variable, behind the GOT
     thread_pattern=Pattern(rb"[\x40-\x5f]\xd0\x3b\xd5", b"\xd0\x3b\xd5", (1,)),  # mrs xt, tpidr_el0
     registration_pattern=Pattern(rb"[\xa0-\xbf]\x24\x80[\x52\xd2]", b"\x24\x80", (1,)),  # mov wd or xd, #293
     calls=calls.aarch64,

@@ -204,12 +204,8 @@ ARM = Machine(
     ),
     tls_below=False,
     tcb_size=8,  # two words (AAELF32, "Thread-local storage"); glibc sysdeps/arm/nptl/tls.h, TLS_TCB_SIZE
-    tls_bias=0,
-    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
-    signature=bytes.fromhex("f3def5e7"),
-    signature_code=bytes.fromhex("f3def5e7"),  # udf #0x5de3
+    signature=bytes.fromhex("f3def5e7"),  # udf #0x5de3
     system_call=398,
-    canary=lambda _: False,  # a variable, behind the GOT
     # mrc p15, 0, rN, c13, c0, 3
     thread_pattern=Pattern(b"\x70" + _any(0x0F) + b"\x1d" + _any(0x0E), b"\x1d", (2,), rb"\x1d\xee\x70" + _any(0x0F)),
     # movw rN, #398; in Thumb also mov.w and movs.w

@@ -102,13 +102,13 @@ class Machine:
     step: type[CodeStep]  # executes an instruction
     relocations: Relocations
     tls_below: bool  # TLS variant II: blocks lie below the thread pointer
-    tcb_size: int  # variant I: bytes from the thread pointer to the first block; see tls_offset()
-    tls_bias: int  # what the thread pointer points behind the start of that area (ppc64: 0x7000)
-    tls_alignment: int  # the least alignment of a process's static TLS (glibc nptl/descr.h TCB_ALIGNMENT)
     signature: bytes  # before an abort handler, as it is in the file (glibc bits/rseq.h RSEQ_SIG)
-    signature_code: bytes  # the same with the bytes that make it an instruction: code with it has an abort handler
     system_call: int  # the number of rseq(2)
-    canary: Callable[[Value], bool]  # whether a thread-pointer-relative address is the stack protector's canary
+    signature_opening: bytes = b""  # the bytes that make it an instruction: code with both has an abort handler
+    canary: int | None = None  # of the stack protector, from the thread pointer; None: a variable, behind the GOT
+    tcb_size: int = 0  # variant I: bytes from the thread pointer to the first block; see tls_offset()
+    tls_bias: int = 0  # what the thread pointer points behind the start of that area (ppc64: 0x7000)
+    tls_alignment: int = 32  # the least alignment of a process's static TLS (glibc nptl/descr.h, TCB_ALIGNMENT)
     thread_pattern: Pattern | None = None  # code that reads the thread pointer
     registration_pattern: Pattern | None = None  # code that loads the number of rseq(2)
     calls: Finder | None = None  # finds direct calls
@@ -126,6 +126,15 @@ class Machine:
     def bits(self) -> int:
         """Return the width of an address."""
         return self.step.abi.bits
+
+    @property
+    def signature_code(self) -> bytes:
+        """Return the signature as an instruction."""
+        return self.signature_opening + self.signature
+
+    def is_canary(self, address: Value) -> bool:
+        """Return whether an address is that of the stack protector's canary in the TCB."""
+        return self.canary is not None and address == Value(self.canary, thread=True)
 
     @property
     def word(self) -> int:

@@ -19,6 +19,7 @@ from rseq_matrix.elf.machines.execution import (
     Encoded,
     Flow,
     ObjectContext,
+    Registers,
     Value,
     Word,
     add,
@@ -153,30 +154,13 @@ class PpcStep(CodeStep):
         lost_in_system_call=VOLATILE,
     )
 
-    @property
-    def opcode(self) -> int:
-        """Return the primary opcode."""
-        return self.word >> 26
-
-    @property
-    def xo(self) -> int:
-        """Return the extended opcode of most forms with one."""
-        return self.word >> 1 & 0x3FF
-
-    @property
-    def rt(self) -> int:
-        """Return RT, RS, TO or BO."""
-        return self.word >> 21 & 31
-
-    @property
-    def ra(self) -> int:
-        """Return RA."""
-        return self.word >> 16 & 31
-
-    @property
-    def rb(self) -> int:
-        """Return RB or SH."""
-        return self.word >> 11 & 31
+    def __init__(self, insn: Encoded, registers: Registers, context: ObjectContext) -> None:
+        """Read the fields that most forms have, and execute the instruction."""
+        self.prefix = int.from_bytes(insn.bytes[:4], "little") if insn.size == 8 else 0
+        word = int.from_bytes(insn.bytes[-4:], "little")
+        self.opcode, self.xo = word >> 26, word >> 1 & 0x3FF
+        self.rt, self.ra, self.rb = word >> 21 & 31, word >> 16 & 31, word >> 11 & 31  # RS, TO, BO; SH
+        super().__init__(insn, registers, context)
 
     @property
     def immediate(self) -> int:
@@ -253,10 +237,9 @@ class PpcStep(CodeStep):
 
     def decode(self) -> None:
         """Go where it goes; else access memory, or compute."""
-        self.prefix = 0
-        if self.size == 8:
-            self.prefix, self.word = self.word & 0xFFFFFFFF, self.word >> 32
-        if not self.prefix and _going(self):
+        if self.prefix:
+            self.word >>= 32
+        elif _going(self):
             return
         memory = self.memory
         where = _address(self) if memory is not None else None
@@ -561,13 +544,10 @@ PPC64LE = Machine(
         thread_offset={73},
     ),
     tls_below=False,
-    tcb_size=0,
     tls_bias=0x7000,  # ELFv2, "Thread-Local Storage ABI"; the TCB lies before the blocks
-    tls_alignment=32,  # glibc nptl/descr.h: TCB_ALIGNMENT where pthreaddef.h has none
-    signature=bytes.fromhex("0b00e50f"),
-    signature_code=bytes.fromhex("0b00e50f"),  # twui r5, 11
+    signature=bytes.fromhex("0b00e50f"),  # twui r5, 11
     system_call=387,
-    canary=lambda address: address.word is None and address.constant == CANARY,
+    canary=CANARY,
     thread_pattern=Pattern(THREAD_PATTERN),
     registration_pattern=Pattern(rb"\x83\x01[\x00\x60]\x38", b"\x83\x01"),  # li r0, 387; li r3, 387
     calls=calls.ppc64,

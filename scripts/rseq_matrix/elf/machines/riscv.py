@@ -338,12 +338,8 @@ RISCV64 = Machine(
     ),
     tls_below=False,
     tcb_size=0,  # tp is behind the TCB, where the first block starts (psABI, "Thread Local Storage")
-    tls_bias=0,
-    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
-    signature=bytes.fromhex("731040f1"),
-    signature_code=bytes.fromhex("731040f1"),  # csrw mhartid, x0
+    signature=bytes.fromhex("731040f1"),  # csrw mhartid, x0
     system_call=293,
-    canary=lambda _: False,  # a variable, behind the GOT
     thread_pattern=Pattern(rb"(?=" + rb"|".join(READS_TP) + rb")"),
     registration_pattern=Pattern(rb"[\x13\x93][\x00-\x0f]\x50\x12", b"\x50\x12", (2,)),  # li rd, 293
     calls=calls.riscv,

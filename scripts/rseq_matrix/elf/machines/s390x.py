@@ -514,13 +514,9 @@ S390X = Machine(
         thread_offset={56},
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
-    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
-    signature=bytes.fromhex("b2ff0fff"),
-    signature_code=bytes.fromhex("b2ff0fff"),  # trap4 4095
+    signature=bytes.fromhex("b2ff0fff"),  # trap4 4095
     system_call=383,
-    canary=lambda address: address.word is None and address.constant == CANARY,
+    canary=CANARY,
     # ear %rN,%a0: where the thread pointer begins to be put together
     thread_pattern=Pattern(
         b"\xb2\x4f\x00[" + re.escape(bytes(register << 4 for register in range(16))) + b"]", b"\xb2\x4f\x00"

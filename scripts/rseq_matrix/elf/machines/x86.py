@@ -29,24 +29,11 @@ from rseq_matrix.elf.machines.machine import Disassembler, Machine, Pattern, Rel
 WRITE = capstone.CS_AC_WRITE
 RETURN_ADDRESS = -1  # a register of our own: where the last call returns to, for i386's position-independent code
 
-FAMILIES = {
-    "a": ("al", "ah", "ax", "eax", "rax"),
-    "b": ("bl", "bh", "bx", "ebx", "rbx"),
-    "c": ("cl", "ch", "cx", "ecx", "rcx"),
-    "d": ("dl", "dh", "dx", "edx", "rdx"),
-    "si": ("sil", "si", "esi", "rsi"),
-    "di": ("dil", "di", "edi", "rdi"),
-    "bp": ("bpl", "bp", "ebp", "rbp"),
-    "sp": ("spl", "sp", "esp", "rsp"),
-    **{f"r{n}": (f"r{n}b", f"r{n}w", f"r{n}d", f"r{n}") for n in range(8, 16)},
-}
-WHOLE = {
-    getattr(x86, f"X86_REG_{name.upper()}"): getattr(x86, f"X86_REG_{names[-1].upper()}")
-    for names in FAMILIES.values()
-    for name in names
-}
-KNOWN = 1 << 14  # instructions whose operands are kept
-HIGH_BYTES = frozenset({x86.X86_REG_AH, x86.X86_REG_BH, x86.X86_REG_CH, x86.X86_REG_DH})
+FAMILIES = (
+    *(f"{n}l {n}h {n}x e{n}x r{n}x" for n in "abcd"),
+    *(f"{n}l {n} e{n} r{n}" for n in ("si", "di", "bp", "sp")),
+    *(f"r{n}b r{n}w r{n}d r{n}" for n in range(8, 16)),
+)
 
 
 def _numbers(names: str) -> tuple[int, ...]:
@@ -54,6 +41,9 @@ def _numbers(names: str) -> tuple[int, ...]:
     return tuple(getattr(x86, f"X86_REG_{name.upper()}") for name in names.split())
 
 
+WHOLE = {number: _numbers(family)[-1] for family in FAMILIES for number in _numbers(family)}
+KNOWN = 1 << 14  # instructions whose operands are kept
+HIGH_BYTES = _numbers("ah bh ch dh")
 FLOWS = {
     **dict.fromkeys(("syscall", "sysenter"), Flow.SYSTEM_CALL),
     **dict.fromkeys(("ret", "retf", "retfq", "iret", "iretd", "iretq", "sysret", "sysexit"), Flow.RETURN),
@@ -338,13 +328,11 @@ X86_64 = Machine(
         descriptor=36,
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
     tls_alignment=64,  # glibc sysdeps/x86/nptl/pthreaddef.h
     signature=bytes.fromhex("53300553"),
-    signature_code=bytes.fromhex("0fb93d53300553"),  # ud1 with the signature as displacement
+    signature_opening=bytes.fromhex("0fb93d"),  # ud1 with the signature as displacement
     system_call=334,
-    canary=lambda address: address.word is None and address.constant == 0x28,
+    canary=0x28,
     thread_pattern=Pattern(
         rb"[\x66\xf0\xf2\xf3]{0,3}\x64[\x66\xf0\xf2\xf3]?[\x40-\x4f]?" + MEMORY_OPERAND + rb"(?!\x25\x28\0\0\0)"
     ),
@@ -369,13 +357,11 @@ I386 = Machine(
         descriptor=41,
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
     tls_alignment=64,
     signature=bytes.fromhex("53300553"),
-    signature_code=bytes.fromhex("0fb93d53300553"),
+    signature_opening=bytes.fromhex("0fb93d"),
     system_call=386,
-    canary=lambda address: address.word is None and address.constant == 0x14,
+    canary=0x14,
     thread_pattern=Pattern(
         rb"[\x66\xf0\xf2\xf3]{0,3}\x65[\x66\xf0\xf2\xf3]?(?:[\xa0-\xa3](?!\x14\0\0\0)|"
         + MEMORY_OPERAND
