@@ -14,9 +14,9 @@ from collections.abc import Iterable
 
 from rseq_matrix.elf.facts import CriticalSections, Instruction, Place, Section, Tables
 from rseq_matrix.elf.flow import Program, occurrences
-from rseq_matrix.elf.image import SectionHeader
 from rseq_matrix.elf.machines.execution import CodeStep, Flow, Registers
 from rseq_matrix.elf.machines.machine import Pattern
+from rseq_matrix.elf.mapped import SectionHeader
 from rseq_matrix.elf.touches import STACK_SMASHED
 
 DESCRIPTOR = 32
