@@ -208,7 +208,7 @@ def _is_instruction(program: Program, address: int) -> bool:
         return True
     if function.start == address and not program.functions.is_start(address):
         return machine.boundary == len(machine.signature)
-    return address in program.boundaries(function) or program.modes.is_unused(address)
+    return any(address == at for at, *_ in program.listing(function)) or program.modes.is_unused(address)
 
 
 def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...]:

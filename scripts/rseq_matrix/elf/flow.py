@@ -123,24 +123,23 @@ class Program:
         segment = self.image.segment_at(address)
         return segment.address + segment.memory_size if segment else address
 
-    def boundaries(self, function: Function) -> list[int]:
-        """Return the addresses of a function's instructions; cheaper than following them."""
+    def listing(self, function: Function) -> Iterator[tuple[int, int, str, str]]:
+        """Yield a function's instructions (address, size, mnemonic, operands); cheaper than following them."""
         if self.machine.thumb:
             listed = self.instructions(function.start, function.end)
-            return [insn.address for insn in listed if not isinstance(insn, int)]
-        found: list[int] = []
+            yield from ((i.address, i.size, i.mnemonic, i.op_str) for i in listed if not isinstance(i, int))
+            return
         at = function.start
         while at < function.end:
             raw = self.image.read(at, min(function.end - at, READ_AHEAD))
             if not raw:
-                break
+                return
             before = at
-            for address, size, _, _ in self._disassembler.listed(raw, at):
-                found.append(address)
-                at = address + size
+            for insn in self._disassembler.listed(raw, at):
+                yield insn
+                at = insn[0] + insn[1]
             if at == before:
                 at += self.gap(at)
-        return found
 
     # --- one function
 
@@ -163,6 +162,7 @@ class Program:
             lambda at: self.instructions(at, function.end),
             self._learn,
             step.is_padding,
+            function.heads,
             to_end,
             limit,
         )

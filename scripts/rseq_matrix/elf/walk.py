@@ -27,7 +27,7 @@ class Walk:
     `instructions` yields those from an address on, or an address where there is none; `execute` makes a step of one;
     `is_padding` tells those that are for nothing.
     `initial` is what registers hold where nothing says how the code is reached. The steps go up to where the path ends
-    if the end of the code is not certain (not `to_end`), and there are at most `limit`.
+    if the end of the code is not certain (not `to_end`), and there are at most `limit`. Other code leads to `heads`.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Walk:
         instructions: Callable[[int], Iterator[Any]],
         execute: Callable[[Any, Registers], CodeStep],
         is_padding: Callable[[Any], bool],
+        heads: frozenset[int] = frozenset(),
         to_end: bool = True,
         limit: int | None = None,
     ) -> None:
@@ -52,7 +53,7 @@ class Walk:
             int, dict[int, Registers]
         ] = {}  # what registers hold at branches, by their target and address
         self._unseen: set[int] = set()  # where nothing says how the code is reached
-        self._roots: set[int] = set()  # the same in spite of a branch, which only that code leads to
+        self._roots = set(heads)  # the same in spite of a branch, which only that code leads to
         self._heads: set[int] = set()  # where backward branches lead
         self._gaps: set[int] = set()  # the steps, by index, before which there is something else than code
         self._padding: set[int] = set()  # the steps, by index, that are padding

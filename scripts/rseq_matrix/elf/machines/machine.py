@@ -113,6 +113,7 @@ class Machine:
     registration_pattern: Pattern | None = None  # code that loads the number of rseq(2)
     calls: Finder | None = None  # finds direct calls
     reader: type[Disassembler] = Disassembler
+    relative: bool = False  # capstone writes a branch's displacement, not its target
     boundary: int = 1  # every instruction is aligned to this
     length: Callable[[bytes], int] | None = None  # of an instruction that capstone does not know; else `boundary`
     thumb: bool = False  # there are two instruction sets: bit 0 of a code address says which, and is not part of it

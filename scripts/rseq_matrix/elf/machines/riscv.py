@@ -35,7 +35,7 @@ ZERO, RA, SP, TP, T0, A0 = 0, 1, 2, 4, 5, 10
 LINKS = (RA, T0)  # jalr with one of them calls or returns (ISA manual, "Return-address stack prediction hints")
 
 
-class Operation(NamedTuple):
+class RiscvOperation(NamedTuple):
     """What an instruction does, compressed or not. A register that it does not have is 0, the one that is always 0."""
 
     name: str
@@ -82,10 +82,10 @@ class Format(NamedTuple):
     number: Number | None = None
     size: int = 0
 
-    def read(self, word: int) -> Operation:
+    def read(self, word: int) -> RiscvOperation:
         """Return the operation of such an instruction."""
         rd, rs1, rs2 = (r if isinstance(r, int) else r.read(word) for r in (self.rd, self.rs1, self.rs2))
-        return Operation(self.name, rd, rs1, rs2, self.number.read(word) if self.number else 0, self.size)
+        return RiscvOperation(self.name, rd, rs1, rs2, self.number.read(word) if self.number else 0, self.size)
 
 
 def _bits(word: int, low: int, count: int) -> int:
@@ -198,10 +198,10 @@ COMPRESSED = (
 
 
 @lru_cache(1 << 14)
-def _operation(word: int, size: int) -> Operation:
+def _operation(word: int, size: int) -> RiscvOperation:
     """Return what an instruction does."""
     formats = (row for row in (COMPRESSED if size == 2 else FORMATS) if word & row.mask == row.pattern)
-    return next((row.read(word) for row in formats), Operation("unknown"))
+    return next((row.read(word) for row in formats), RiscvOperation("unknown"))
 
 
 # --- execution
@@ -216,7 +216,7 @@ def _shifted_right(value: Value | None, count: int) -> Value | None:
     return Value(number.constant % 2**64 >> count) if number is not None else None
 
 
-RESULTS: dict[str, Callable[[Operation, Value | None, Value | None, int], Value | None]] = {
+RESULTS: dict[str, Callable[[RiscvOperation, Value | None, Value | None, int], Value | None]] = {
     "lui": lambda operation, _left, _right, _address: Value(operation.number),
     "auipc": lambda operation, _left, _right, address: Value(address + operation.number),
     "addi": lambda operation, left, _right, _address: moved(left, operation.number),
@@ -270,7 +270,7 @@ class RiscvStep(CodeStep):
         result = RESULTS.get(name)
         self.write(operation.rd, result(operation, left, right, self.address) if result else None)
 
-    def _jump(self, operation: Operation, left: Value | None) -> None:
+    def _jump(self, operation: RiscvOperation, left: Value | None) -> None:
         """Go where jal or jalr leads; as far as 2 GiB where there is an auipc before it."""
         links, where = operation.rd in LINKS, moved(left, operation.number)
         flow = Flow.CALL if links else Flow.JUMP
@@ -345,5 +345,6 @@ RISCV64 = Machine(
     calls=calls.riscv,
     boundary=2,
     reader=RiscvDisassembler,
+    relative=True,
     initial={TP: THREAD_POINTER},
 )

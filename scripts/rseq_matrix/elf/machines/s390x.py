@@ -144,11 +144,10 @@ class S390Step(CodeStep):
         written has none of its halves from an access register any more, unless it was just said.
         """
         super().finish()
-        flow, leaving = self.flow, self.arguments
+        flow = self.flow
         if flow is Flow.SYSTEM_CALL and self.raw[1]:
             self.arguments = (Value(self.raw[1]), *self.arguments[1:])
-        elif flow is Flow.RETURN:
-            leaving = (self.get(2),)
+        leaving = (self.get(2),) if flow is Flow.RETURN else self.arguments
         if flow is not Flow.JUMP or self.target is None:
             self.reads_thread_pointer |= any(value is not None and value.thread for value in leaving)
         halves = [number + half for number in self.written for half in (LOW_HALF, HIGH_HALF)]
