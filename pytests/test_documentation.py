@@ -20,6 +20,7 @@ SCRIPTS = ROOT / "scripts" / "documentation"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+NAMED = re.compile(r"`([\w./-]*\w\.(?:py|c|h|def|cmake|txt|yml)|[\w-]+-1\.json|[a-z][\w./-]*/)`")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINES = {"README.md": 150, "CONTRIBUTING.md": 60}
 
@@ -94,6 +95,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    for name in NAMED.findall(FENCE.sub("", page.read_text())):
+        places = (ROOT, page.parent, ROOT / "scripts" / "rseq_matrix", ROOT / "csrc", ROOT / "pytests")
+        above = ROOT / "scripts" / "rseq_matrix" / "schema"
+        assert any((place / name).exists() for place in (*places, above)) or any(ROOT.glob(f"csrc/*/{name}")), name
 
 
 @pytest.mark.parametrize("page", LINES)

@@ -18,6 +18,8 @@ from jinja2 import Environment
 
 from rseq_matrix import errors
 from rseq_matrix.doctor import findings
+from rseq_matrix.documents.verify import DEFECTS
+from rseq_matrix.documents.verify import PHASES as VERIFY_PHASES
 from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.kernels.rules import RULES as KERNEL_RULES
 from rseq_matrix.libcs.specs import FETCHED
@@ -27,8 +29,6 @@ from rseq_matrix.model.classes import MEANING
 from rseq_matrix.model.results import RESULTS
 from rseq_matrix.model.stages import ALLOWANCES, CARRIERS, LINKS, PHASES, STAGES
 from rseq_matrix.simulation.designs import DESIGNS
-from rseq_matrix.verify.defects import NAMES as DEFECTS
-from rseq_matrix.verify.verification import PHASES as VERIFY_PHASES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "scripts" / "rseq_matrix"
