@@ -12,7 +12,7 @@ from typing import Any
 
 from rseq_matrix.layout.dwarf import StructPthread
 from rseq_matrix.layout.libc import LibcInProcess, dtv_entry
-from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
+from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, ProcessMemory, UnreadableError
 from rseq_matrix.ptrace.objects import MappedSegment, Object
 from rseq_matrix.ptrace.tracee import TaskState
 
@@ -50,7 +50,7 @@ class Block:
 class Layout:
     """What all threads of a process share: modules and their TLS offsets; those that are not in static TLS."""
 
-    memory: Memory
+    memory: ProcessMemory
     libc: LibcInProcess
     objects: tuple[Object, ...]
     placed: tuple[tuple[Object, MappedSegment, int], ...]
@@ -73,7 +73,7 @@ def label(found: Object) -> str:
     return f"{found.name} (namespace {found.namespace})" if found.namespace else found.name
 
 
-def place(memory: Memory, libc: LibcInProcess, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
+def place(memory: ProcessMemory, libc: LibcInProcess, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
     """Find each module's offset. Raises InputError where memory cannot be read."""
     placed, elsewhere, unplaced = [], [], []
     for index, found in enumerate(objects):
@@ -121,7 +121,7 @@ def _where(layout: Layout, offset: int, blocks: Sequence[Block], libc_own: bool)
     return OWN if layout.libc.rseq or size is not None else UNKNOWN
 
 
-def _cpu_id(memory: Memory, area: int) -> int | None:
+def _cpu_id(memory: ProcessMemory, area: int) -> int | None:
     try:
         return memory.word(area + 4, "i")
     except UnreadableError:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.ptrace.tasks import RSEQ_CALL
-
-Document = dict[str, Any]
 
 ARCHITECTURE = 0xC000003E  # AUDIT_ARCH_X86_64
 ORIGINAL = 32
@@ -33,7 +31,6 @@ ACTIONS = {
     0x7FFF0000: "allow",
 }
 """SECCOMP_RET_… by their upper half, the strictest first (<linux/seccomp.h>)."""
-PASSING = frozenset({"allow", "log"})
 
 
 class FilterInstruction(NamedTuple):
@@ -135,7 +132,7 @@ def value_of(program: Filter, data: bytes) -> int | None:
         return None
 
 
-def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
+def answer_of(programs: Sequence[Filter], data: bytes) -> tuple[str, int | None] | None:
     """Return the action that all filters together come to (seccomp(2): the strictest one); None if one is not known."""
     values = [value_of(program, data) for program in programs]
     known = [value for value in values if value is not None]
@@ -143,7 +140,7 @@ def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
         return None
     strictest = min(known, key=lambda value: (value & 0xFFFF0000) - (1 << 32 if value >> 31 else 0))
     action = ACTIONS.get(strictest & 0xFFFF0000, "kill")  # the kernel takes what it does not know for that, too
-    return {"action": action, "errno": strictest & 0xFFFF if action == "errno" else None}
+    return action, strictest & 0xFFFF if action == "errno" else None
 
 
 def read_filters(tid: int) -> tuple[list[Filter], str | None]:
