@@ -1,4 +1,4 @@
-"""How a finding is shown, of a file or of a process's layout, and how text that others chose is made harmless."""
+"""How a finding of a file or of a process's layout is shown, and how foreign text is made safe to print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def clean(name: str) -> str:
-    """Return a name without what neither a terminal nor XML may be given."""
+    """Return a name without the characters that could control a terminal, and that XML does not allow."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
