@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rseq_matrix.doctor.seccomp import strictness
 from rseq_matrix.documents.doctor import FilterAnswer, SeccompFilters
 from rseq_matrix.ptrace import filters
-from rseq_matrix.ptrace.filters import FilterInstruction, answer_of, call_data, read_filters, value_of
+from rseq_matrix.ptrace.filters import Filter, FilterInstruction, call_data, read_filters, value_of
 
 LOAD_NUMBER, EQUALS, RETURN = 0x20, 0x15, 0x06
 ALLOW, KILL, ERRNO, KILL_THREAD = 0x7FFF0000, 0x80000000, 0x00050000, 0
@@ -23,6 +25,11 @@ def refusing(value: int) -> list[FilterInstruction]:
         FilterInstruction(RETURN, 0, 0, value),
         FilterInstruction(RETURN, 0, 0, ALLOW),
     ]
+
+
+def answer_of(programs: Sequence[Filter], data: bytes) -> dict[str, Any] | None:
+    answer = filters.answer_of(programs, data)
+    return answer and answer._asdict()
 
 
 def test_filters_are_walked_through() -> None:

@@ -78,7 +78,7 @@ def examined_libc(layout: Layout) -> ExaminedLibc | None:
 
 def stores_seen(watch: Watch, memory: Memory, objects: Iterable[Object]) -> tuple[IdStores, ...]:
     """Return which objects' code stored into the ids while a debug register watched them."""
-    return tuple(IdStores(one["object"], one["count"]) for one in watch.documents(memory, objects))
+    return tuple(IdStores(name, count) for name, count in watch.by_object(memory, objects).items())
 
 
 def names_of(tids: Sequence[int], pid: int) -> dict[int, str]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.ptrace.tasks import RSEQ_CALL
-
-Document = dict[str, Any]
 
 ARCHITECTURE = 0xC000003E  # AUDIT_ARCH_X86_64
 ORIGINAL = 32
@@ -46,6 +44,14 @@ class FilterInstruction(NamedTuple):
 
 
 Filter = Sequence[FilterInstruction]
+
+
+class FilterAction(NamedTuple):
+    """What all filters together do with a call: one of ACTIONS, and the number that "errno" answers with."""
+
+    action: str
+    errno: int | None
+
 
 ARITHMETIC: dict[int, Callable[[int, int], int]] = {
     0x00: lambda a, b: a + b,
@@ -135,7 +141,7 @@ def value_of(program: Filter, data: bytes) -> int | None:
         return None
 
 
-def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
+def answer_of(programs: Sequence[Filter], data: bytes) -> FilterAction | None:
     """Return the action that all filters together come to (seccomp(2): the strictest one); None if one is not known."""
     values = [value_of(program, data) for program in programs]
     known = [value for value in values if value is not None]
@@ -143,7 +149,7 @@ def answer_of(programs: Sequence[Filter], data: bytes) -> Document | None:
         return None
     strictest = min(known, key=lambda value: (value & 0xFFFF0000) - (1 << 32 if value >> 31 else 0))
     action = ACTIONS.get(strictest & 0xFFFF0000, "kill")  # the kernel takes what it does not know for that, too
-    return {"action": action, "errno": strictest & 0xFFFF if action == "errno" else None}
+    return FilterAction(action, strictest & 0xFFFF if action == "errno" else None)
 
 
 def read_filters(tid: int) -> tuple[list[Filter], str | None]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.objects import Object
 from rseq_matrix.ptrace.tracee import Tracee
-
-Document = dict[str, Any]
 
 MOST_WRITES = 64
 """Stores that are looked at; then the thread is let run unwatched."""
@@ -45,11 +42,11 @@ class Watch:
         tracee.pending = 0
         return True
 
-    def documents(self, memory: Memory, objects: Iterable[Object]) -> list[Document]:
-        """Return what stores, by object."""
+    def by_object(self, memory: Memory, objects: Iterable[Object]) -> dict[str, int]:
+        """Return how many stores the code of each object made."""
         listed = list(objects)
         found: dict[str, int] = {}
         for at, count in self.stores.items():
             name = object_at(memory, listed, at)
             found[name] = found.get(name, 0) + count
-        return [{"object": name, "count": count} for name, count in found.items()]
+        return found
