@@ -152,8 +152,9 @@ def public_classes_twice(tree: Path) -> list[str]:
 
 
 def bags(tree: Path) -> list[str]:
-    """Return the modules in which a document is a dict of anything."""
-    return [str(path) for path in tree.rglob("*.py") if re.search(r"^\w+ = dict\[str, Any\]", path.read_text(), re.M)]
+    """Return the modules in which a document is a dict of anything. documents/plain.py has the one name for that."""
+    modules = [path for path in tree.rglob("*.py") if path != tree / "documents/plain.py"]
+    return [str(path) for path in modules if re.search(r"^\w+ = dict\[str, Any\]", path.read_text(), re.M)]
 
 
 def long_functions(tree: Path) -> list[str]:
