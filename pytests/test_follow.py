@@ -14,10 +14,10 @@ import pytest
 
 from rseq_matrix.layout.program import read_program
 from rseq_matrix.ptrace.follow import KILL_LIMIT, STOP_LIMIT, Follower
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import is_process, living_tasks, status_field
-from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee
+from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee, pauses
 
 pytestmark = pytest.mark.ptrace
 
@@ -44,7 +44,7 @@ class Recorder(Follower):
         self.exits: list[tuple[bool, int | None]] = []
         """Of each task that ended whether it was a thread of the program, and its status (wait(2))."""
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         assert memory.pid == self.pid
         self.execs += 1
 
@@ -225,11 +225,12 @@ def test_a_main_thread_that_ends_while_it_is_seized(program: Path) -> None:
         with seized(process.pid) as tracees:
             main = tracees.tasks[process.pid]
             os.kill(process.pid, signal.SIGUSR1)
-            while process.pid in living_tasks(process.pid):
-                main.restart()
-                time.sleep(0.05)
+            for _ in pauses(LIMIT):
+                if process.pid not in living_tasks(process.pid):
+                    break
                 with suppress(ChildProcessError):
                     main.poll()
+                main.restart()
             begun = time.monotonic()
             assert not tracees.stop(main)
             assert time.monotonic() - begun < STOP_LIMIT / 2

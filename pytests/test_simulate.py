@@ -124,7 +124,7 @@ def test_a_design_that_exists_is_the_model_of_its_libc(name: str, link: str, env
 
 
 def test_a_design_that_registers_elsewhere_disagrees_with_the_model() -> None:
-    late = replace(DESIGNS["area-2.35"], strikes={landmarks.MAIN: ("registration",)})
+    late = replace(DESIGNS["area-2.35"], rules_after={landmarks.MAIN: ("registration",)})
     world = World("dynamic-now", DEFAULT, True, "present", False)
     found = disagreements(late, world, "dynamic-now", "default", "present")
     assert "preload.constructor" in found
@@ -161,7 +161,7 @@ def test_every_stage_falls_once_behind_the_event_of_its_phase(name: str, link: s
     for event in main:
         for seen in event.stages:
             places = {landmarks.place(seen.name, life.world, bound) for bound in ("now", "lazy")}
-            places |= {name for place in places for name in life.design.striking(life.world).get(place, ())}
+            places |= {name for place in places for name in life.design.rules_by_event(life.world).get(place, ())}
             assert event.name in places
     order = [name for name in landmarks.order(life.world) if name in {event.name for event in main}]
     assert [event.name for event in main if event.name in order] == order

@@ -24,6 +24,7 @@ from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
 from rseq_matrix.verify.verification import RUNNERS
 from test_verify_table import FIRST, section
 
+PAGE = ROOT / "docs/commands/verify.md"
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
 
 
@@ -36,9 +37,9 @@ def sentence(*arguments: str, code: int) -> str:
     return line
 
 
-def readme_example() -> str:
-    """Return the C code of the README's example."""
-    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def documented_example() -> str:
+    """Return the C code of the page's example."""
+    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert found
     return found[1]
 
@@ -80,8 +81,8 @@ def test_the_totals_say_what_the_subject_does_not_tell() -> None:
 
 
 @pytest.mark.ptrace
-def test_the_example_of_the_readme_is_judged_in_one_command(tmp_path: Path) -> None:
-    (tmp_path / "counts.c").write_text(readme_example())
+def test_the_example_of_the_page_is_judged_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "counts.c").write_text(documented_example())
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", "counts.so", "counts.c"], cwd=tmp_path, check=True)
     out = tmp_path / "out.json"
     done = run_command("verify", "--subject", "./counts.so", "--seconds", "1", "--json", str(out), cwd=tmp_path)
@@ -175,4 +176,7 @@ def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_running(tmp_
     assert "Traceback" not in errors
     assert json.loads(out.read_text())["complete"] is False
     assert started
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(Path(f"/proc/{pid}/stat").exists() for pid in started):
+        time.sleep(0.05)  # interrupted while it starts the child, the driver does not wait for it: it dies with it
     assert not [pid for pid in started if Path(f"/proc/{pid}/stat").exists()]

@@ -26,7 +26,9 @@ def _require_other_file(output: Path | None, inputs: Sequence[Path]) -> None:
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path), metavar="OLD.json")
 @click.argument("new", type=click.Path(path_type=Path), metavar="NEW.json")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write what differs; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def diff(old: Path, new: Path, json_path: Path | None) -> None:
     """Show what differs between two documents of `run --json`: before and after an update of libc, or of two libcs.
 

@@ -74,7 +74,7 @@ def _tell_rights_lost(program: StartedFile) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
-    "--libc", "libc", default="system", metavar="SPEC", help="system, glibc-2.31 and the like, or a directory."
+    "--libc", "libc", default="system", metavar="SPEC", help="system, a name like glibc-2.31, or a directory."
 )
 @click.option(
     "--environment",

@@ -38,7 +38,7 @@ LIMITS = {
 }
 
 
-class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
+class NumberOption(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
     """A number as C and strace write it, decimal or after 0x."""
 
     name = "number"
@@ -54,7 +54,7 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
         return found
 
 
-NUMBER = Number()
+NUMBER = NumberOption()
 
 
 @dataclass(frozen=True)
@@ -154,28 +154,36 @@ def _finish(document: Explanation | Explanations, host: Host) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="ERRNO...|LINE|MESSAGE|-")
-@click.option("--length", type=NUMBER, metavar="N", help="The length that the call gave.")
-@click.option("--address", type=NUMBER, metavar="N", help="The address of the area, as 0x….")
-@click.option("--align", type=NUMBER, metavar="N", help="Or only what power of two it is a multiple of.")
+@click.option("--length", type=NUMBER, metavar="N", help="The length of the area in the call.")
+@click.option("--address", type=NUMBER, metavar="N", help="The address of the area in the call, like 0x….")
+@click.option(
+    "--align",
+    type=NUMBER,
+    metavar="N",
+    help="The power of two that the address is a multiple of, if the address is not known.",
+)
 @click.option("--flags", type=NUMBER, metavar="N", help="The flags; 1 unregisters.  [default: 0 if anything is given]")
-@click.option("--signature", type=NUMBER, metavar="N", help="The signature that the call gave.")
+@click.option("--signature", type=NUMBER, metavar="N", help="The signature in the call.")
 @click.option(
     "--registered",
     type=click.Choice(REGISTERED),
-    help="What was registered for the thread: this address, another, nothing.  [default: it is not known]",
+    help="What was registered before: the same address, another, none.  [default: not known]",
 )
-@click.option("--registered-length", type=NUMBER, metavar="N", help="With which length.")
-@click.option("--registered-signature", type=NUMBER, metavar="N", help="With which signature.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
+@click.option("--registered-length", type=NUMBER, metavar="N", help="The length of what was registered.")
+@click.option("--registered-signature", type=NUMBER, metavar="N", help="The signature of what was registered.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
-    """Explain what rseq(2) answered, and check the explanation by doing the same in a child process.
+    """Explain what rseq(2) answered, and check the explanation by making the same call in a child process.
 
-    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; several are explained in turn, and
-    the options describe the call of each. LINE is what 'strace -f -e trace=rseq' printed, in quotation marks; - reads
-    lines, of which the last that failed is explained and the others say what was registered. MESSAGE is what a program
-    printed, as 'Fatal glibc error: rseq registration failed'.
+    ERRNO is the answer: EINVAL or another errno, 0 for success, SIGSEGV or SIGSYS where the call killed the process.
+    Several are explained one after the other; the options describe the call. LINE is a line of the output of 'strace -f
+    -e trace=rseq'; '-' reads such lines from standard input: the last call that failed is explained, and the earlier
+    ones tell what was registered. MESSAGE is what a program printed, like 'Fatal glibc error: rseq registration
+    failed'.
 
-    Exit status: 0 explained, and the replay agrees; 1 the replay contradicts; 4 the line cannot be read.
+    Exit status: 0 explained, and the child got the same answer; 1 it got another; 4 the line cannot be read.
     """
     given = Given(**options)
     check_outputs([json_path])

@@ -80,27 +80,33 @@ class InspectRequest:
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[FILE|DIRECTORY]...")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all that is known; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 @click.option(
     "--details/--summary",
     "details",
     default=None,
-    help="Tell all of each file, or a line of each.  [default: details of a single file]",
+    help="Print everything about each file, or one line.  [default: details if there is one file]",
 )
-@click.option("--rules", is_flag=True, help="List the rules of the lint.")
+@click.option("--rules", is_flag=True, help="List the rules that are checked.")
 @click.option(
     "--tunables",
     metavar="STRING",
-    help="GLIBC_TUNABLES of the process that would open a library: they change the room for its static TLS.",
+    help="GLIBC_TUNABLES of the process that would load the file: they change its surplus of static TLS.",
 )
 @click.option("--process", type=int, metavar="PID", help="Draw the static TLS of a running process.")
 @click.option(
-    "--layout", is_flag=True, help="Start a program, draw its static TLS, end it: --layout -- PROGRAM [ARGUMENT]..."
+    "--layout",
+    is_flag=True,
+    help="Draw the static TLS of a program, which is started and killed: --layout -- PROGRAM [ARGUMENT]...",
 )
 @click.option(
-    "--svg", "svg_path", type=click.Path(path_type=Path), help="Write the picture as SVG, too; '-' is stdout."
+    "--svg", "svg_path", type=click.Path(path_type=Path), help="Also write the picture as SVG; '-' is standard output."
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Files read side by side.  [default: CPUs]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="How many files are read at a time.  [default: CPUs]"
+)
 def inspect(
     arguments: tuple[str, ...],
     json_path: Path | None,
@@ -112,10 +118,11 @@ def inspect(
     svg_path: Path | None,
     jobs: int | None,
 ) -> None:
-    """Inspect ELF files: can their layout work with rseq, early and late?
+    """Inspect ELF files: can they be used with rseq in early and late code?
 
-    Programs and shared objects for x86-64, i386, aarch64, arm, ppc64le, s390x and riscv64; a DIRECTORY means all that
-    are below it. With --process or --layout it draws the static TLS of each thread as it is in memory.
+    A FILE is a program or shared object for x86-64, i386, aarch64, arm, ppc64le, s390x or riscv64; of a DIRECTORY, all
+    such files below it are inspected. With --process or --layout no file is inspected: the static TLS of each thread is
+    read from memory and drawn, with the rseq area.
 
     Exit status: 0 no finding is an error; 1 one is; 4 a FILE cannot be read (in a DIRECTORY it is only reported).
     """

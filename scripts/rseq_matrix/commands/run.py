@@ -96,7 +96,7 @@ def _show(document: RunDocument, seconds: float, tables: bool, stdout_taken: boo
     "libcs",
     multiple=True,
     metavar="SPEC",
-    help="system, all, glibc-2.31 and the like, or a directory.  [default: system]",
+    help="system, all, a name like glibc-2.31, or a directory.  [default: system]",
 )
 @click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
 @click.option(
@@ -106,21 +106,29 @@ def _show(document: RunDocument, seconds: float, tables: bool, stdout_taken: boo
     metavar="NAME",
     help=f"all, {', '.join(ENVIRONMENTS)}.  [default: default]",
 )
-@click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the whole result; '-' is stdout.")
-@click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML; '-' is stdout.")
+@click.option(
+    "--oracle/--no-oracle", default=True, help="Also read through ptrace what is registered.  [default: oracle]"
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
+@click.option(
+    "--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML to PATH; '-' is standard output."
+)
 @click.option("--tap", is_flag=True, help="Print TAP 13 on standard output.")
-@click.option("--table/--no-table", default=None, help="Show the tables.  [default: if stdout is a terminal]")
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side.  [default: CPUs]")
+@click.option("--table/--no-table", default=None, help="Print the tables.  [default: on a terminal]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="How many processes run at a time.  [default: CPUs]"
+)
 @click.option(
     "--time-limit",
     type=Seconds(min=0.01, max=86400),
     default=TIME_LIMIT,
     show_default=True,
     metavar="S",
-    help="Seconds that one process may take.",
+    help="Kill a process after S seconds.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same cells.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run of the same cells.")
 def run(
     globs: tuple[str, ...],
     libcs: tuple[str, ...],
@@ -135,10 +143,12 @@ def run(
     time_limit: float,
     resume: bool,
 ) -> None:
-    """Run the matrix, or the cells that the globs name, on the system's glibc or on others.
+    """Run the cells of the matrix and print, for each, whether rseq can be used there, why, and what differs.
 
-    A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*'). Without --libc, a cell id names
-    its libcs: '*' the system's alone, any other pattern ('glibc-2.4*') all of the system's and `all` that it matches.
+    A cell is one stage (a place in the life of a process where code runs) under one libc, link and environment. A
+    CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*'); without one, all stages are run.
+    Without --libc, the second part of a cell id names the libcs: '*' is the system's alone, any other pattern
+    ('glibc-2.4*') is every libc of the system and of `all` that it matches.
     """
     started = time.monotonic()
     outputs = Outputs(json_path, junit_path, tap)

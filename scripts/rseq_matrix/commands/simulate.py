@@ -112,17 +112,29 @@ def _draw(path: Path, document: SimulateDocument) -> None:
 
 @click.command()
 @click.option("--design", metavar="NAME", help=f"{', '.join(DESIGNS)}.  [default: {DESIGN}]")
-@click.option("--libc", metavar="SPEC", help="The design that this libc has, found out by experiment: as run --libc.")
-@click.option("--compare", "pair", nargs=2, metavar="A B", help="The stages whose class differs between two designs.")
-@click.option("--designs", "listing", is_flag=True, help="List the designs with their properties.")
+@click.option(
+    "--libc", metavar="SPEC", help="Take the design of this libc, found out by experiment; SPEC is as for run."
+)
+@click.option(
+    "--compare", "pair", nargs=2, metavar="A B", help="Print the stages whose class differs between two designs."
+)
+@click.option("--designs", "listing", is_flag=True, help="List the designs and what each promises.")
 @click.option("--link", metavar="LINK", help=f"{', '.join(LINKS)}.  [default: {LINK}; all for --compare]")
 @click.option("--environment", default="default", show_default=True, metavar="NAME", help=f"{', '.join(ENVIRONMENTS)}.")
-@click.option("--scenario", metavar="NAME", help="Only the stages of one scenario's process.  [default: all]")
+@click.option("--scenario", metavar="NAME", help="Print the stages of one scenario (one process) only.  [default: all]")
 @click.option(
-    "--kernel", default="present", show_default=True, metavar="ANSWER", help=f"of rseq(2): {', '.join(KERNELS)}."
+    "--kernel",
+    default="present",
+    show_default=True,
+    metavar="ANSWER",
+    help=f"What rseq(2) answers: {', '.join(KERNELS)}.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
-@click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Draw it as SVG, too; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
+@click.option(
+    "--svg", "svg_path", type=click.Path(path_type=Path), help="Also write a picture as SVG; '-' is standard output."
+)
 def simulate(
     design: str | None,
     libc: str | None,
@@ -135,10 +147,10 @@ def simulate(
     json_path: Path | None,
     svg_path: Path | None,
 ) -> None:
-    """Print the life of a process under an integration design: what is registered when, and what library code sees.
+    """Print the life of a process under a design of how libc integrates rseq: its events, and the class of each stage.
 
-    Nothing is run, but with --libc the experiments that tell the design of a libc. The model is the one that `run` is
-    judged by; each event and class has its reason and reference.
+    The model is the one that `run` compares its observations with. Each event and class has a reason and a reference.
+    Nothing is run, except with --libc: the experiments that tell which design a libc has.
     """
     setting = Setting(environment, kernel, scenario)
     request = SimulateRequest(design, libc, pair or None, listing, link, setting, json_path, svg_path)

@@ -11,6 +11,7 @@ v2            the same, and a program that overwrites it is killed; for registra
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 
 from rseq_matrix._native import lib
@@ -28,8 +29,6 @@ from rseq_matrix.documents.doctor import (
 )
 from rseq_matrix.documents.kernel import AnswerTable
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernels.answers import answer_table
-from rseq_matrix.kernels.features import here
 from rseq_matrix.kernels.host import Kernel, kernel
 from rseq_matrix.signals import signal_name
 
@@ -117,11 +116,14 @@ def _slice_extensions(registrations: Sequence[LengthBehaviour]) -> SliceExtensio
 
 
 def _answers() -> AnswerTable | None:
-    """Return what this kernel answers to every length, alignment and signature; None where it cannot be asked."""
+    """Return the table of the kernel's answers; None where it cannot be asked. Imported only where it is asked for."""
+    answers = importlib.import_module("rseq_matrix.kernels.answers")
+    features = importlib.import_module("rseq_matrix.kernels.features")
     try:
-        return answer_table(here())
+        table: AnswerTable = answers.answer_table(features.here())
     except MissingError:
         return None
+    return table
 
 
 def look_at_kernel(build: Build, with_answers: bool = False) -> KernelBehaviour:

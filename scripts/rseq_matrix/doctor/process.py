@@ -16,7 +16,7 @@ from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
 from rseq_matrix.layout.picture import check_machine
 from rseq_matrix.ptrace.follow import Tracees
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import stat_fields
 from rseq_matrix.ptrace.tracee import TaskState
@@ -73,7 +73,7 @@ def _watch(tracees: Tracees, threads: Sequence[ExaminedThread], watch: Watch) ->
                 tracee.watch(0)
 
 
-def _follows(tracees: Tracees, memory: Memory, tid: int, area: int) -> bool | None:
+def _follows(tracees: Tracees, memory: ProcessMemory, tid: int, area: int) -> bool | None:
     """Move a thread to two CPUs in turn and see whether cpu_id goes with it; None where it has only one CPU."""
     allowed = os.sched_getaffinity(tid)
     if len(allowed) < 2:
@@ -142,7 +142,7 @@ def _look_once(pid: int) -> Examined:
     stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
     with seized(pid) as tracees:
         tids = sorted(tracees.tasks)
-        memory = Memory(tracees.pid, tids[0])
+        memory = ProcessMemory(tracees.pid, tids[0])
         try:
             check_machine(memory)
             return _look(tracees, memory, tids, stopped)
@@ -152,7 +152,7 @@ def _look_once(pid: int) -> Examined:
             memory.close()
 
 
-def _look(tracees: Tracees, memory: Memory, tids: Sequence[int], stopped: bool) -> Examined:
+def _look(tracees: Tracees, memory: ProcessMemory, tids: Sequence[int], stopped: bool) -> Examined:
     layout, watch = layout_of(memory), Watch()
     tasks = {tid: tracees.tasks[tid].read() for tid in tids}
     names = names_of(tids, tracees.pid)

@@ -19,7 +19,7 @@ def seccomp_filters(tid: int, area: int, length: int | None = None) -> SeccompFi
     count = int(status_field(Path(f"/proc/{tid}"), "Seccomp_filters") or 0)
     programs, unread = read_filters(tid)
     answer = None if unread else answer_of(programs, call_data(area, length or ORIGINAL))
-    rseq = FilterAnswer(answer.action, answer.errno) if answer else None
+    rseq = FilterAnswer(*answer) if answer else None
     return SeccompFilters(count or len(programs) or 1, rseq=rseq, unread=unread)
 
 

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from rseq_matrix.documents.doctor import GLIBC, NONE, OTHER, UNKNOWN, ExaminedLibc, ExaminedThread, IdStores
 from rseq_matrix.layout.blocks import Layout, home_of, place
 from rseq_matrix.layout.libc import read_libc
-from rseq_matrix.ptrace.memory import Memory, UnreadableError
+from rseq_matrix.ptrace.memory import ProcessMemory, UnreadableError
 from rseq_matrix.ptrace.objects import Object, loaded_objects
 from rseq_matrix.ptrace.tracee import TaskState
 from rseq_matrix.ptrace.watch import Watch
 
 
-def layout_of(memory: Memory) -> Layout:
+def layout_of(memory: ProcessMemory) -> Layout:
     """Return the loaded objects of a process and what its libc says. Raises InputError."""
     objects = loaded_objects(memory)
     return place(memory, read_libc(memory, objects), objects, None)
 
 
-def _words(memory: Memory, address: int) -> tuple[int, int] | tuple[None, None]:
+def _words(memory: ProcessMemory, address: int) -> tuple[int, int] | tuple[None, None]:
     """Return cpu_id_start and cpu_id of the area at an address; None where there is no memory."""
     try:
         start, cpu = memory.words(address, "Ii")
@@ -76,7 +76,7 @@ def examined_libc(layout: Layout) -> ExaminedLibc | None:
     return ExaminedLibc(size=said.size, offset=said.offset, flags=said.flags) if said else None
 
 
-def stores_seen(watch: Watch, memory: Memory, objects: Iterable[Object]) -> tuple[IdStores, ...]:
+def stores_seen(watch: Watch, memory: ProcessMemory, objects: Iterable[Object]) -> tuple[IdStores, ...]:
     """Return which objects' code stored into the ids while a debug register watched them."""
     return tuple(IdStores(name, count) for name, count in watch.by_object(memory, objects).items())
 

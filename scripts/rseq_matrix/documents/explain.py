@@ -11,7 +11,7 @@ EXPLAIN_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of making the same calls in a child. `got` and `want` are answers: 0, an errno, a signal."""
+    """The same calls, made in a child. `got` and `want` are answers: 0, an errno, a signal."""
 
     steps: tuple[str, ...]
     got: str
@@ -23,7 +23,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class ProgramReplay:
-    """What came of running a program: what it printed, or the message that it ended with."""
+    """A run of a program: what it printed, or the message that it ended with."""
 
     what: str
     got: str

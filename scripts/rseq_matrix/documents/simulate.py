@@ -42,7 +42,7 @@ class DesignInWords:
 
 @dataclass(frozen=True)
 class OwnRegistration:
-    """What becomes of a library that registers its thread itself: a word of REGISTERING, and why."""
+    """The outcome for a library that registers its thread itself: a word of REGISTERING, and why."""
 
     outcome: str
     because: str
@@ -168,7 +168,7 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class RegisteringLibrary:
-    """What becomes of a library that registers itself, under a design: outcome and stages."""
+    """The outcomes for a library that registers itself, under a design: outcome and stages."""
 
     design: str
     outcomes: Mapping[str, tuple[StageInLink, ...]]

@@ -1,1 +1,1 @@
-"""What surrounds a process of the matrix: the list, whether each can be had here, and any program in one of them."""
+"""The environments: what each is made of, whether it can be had here, and how any program is run in one."""

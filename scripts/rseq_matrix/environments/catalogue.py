@@ -203,7 +203,9 @@ _ALL = (
         program_does=LATE_FILTER,
         stand_in="rsm_late_filter.so",
     ),
-    Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",), sign="SIGSYS"),
+    Environment(
+        "seccomp-kill", "a filter kills the process at its first call of rseq(2)", steps=("filter=kill",), sign="SIGSYS"
+    ),
     Environment(
         "seccomp-fake",
         "a filter answers success, and nothing is registered",

@@ -1,1 +1,1 @@
-"""Why rseq(2) answered what it answered: read from what a person has, and replayed."""
+"""`rseq-matrix explain`: which causes an answer of rseq(2) can have, each replayed in a child process."""

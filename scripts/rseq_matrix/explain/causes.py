@@ -1,6 +1,6 @@
 """What is known of a refused call, and every way to fill in what is not: so the causes are found that it can have.
 
-Each way is a scenario, one call in one state. The model says what becomes of it; those with the answer that was seen
+Each way is a scenario, one call in one state. The model says how it is answered; those with the answer that was seen
 are the possible causes, and the plainest scenario of each is what is replayed.
 """
 

@@ -105,7 +105,7 @@ def _causes(facts: CallFacts, host: Host, tampered: bool) -> list[Cause]:
     certain = facts.is_complete and bool(kernel) and facts.answer not in (SUCCESS, SIGSEGV)
     others = [] if certain else [_other(cause, host) for cause in elsewhere(facts.answer, facts.flags, host)]
     if facts.answer == EPERM and not facts.flags and not facts.says_what_is_registered:
-        return [*others, *kernel]  # who registers twice rarely does so with two signatures
+        return [*others, *kernel]  # a program that registers twice rarely does so with two signatures
     known = kernel or _foreign(facts, host)
     if kernel or others:
         return [*known, *others]

@@ -183,7 +183,7 @@ def find(text: str) -> Message | None:
 
 
 def _run(path: Path, trial: ProgramTrial) -> str:
-    """Return what came of a trial: glibc's message, or what the program printed of its threads."""
+    """Return the result of a trial: glibc's message, or what the program printed of its threads."""
     environment = plain_environment(LIBC_FATAL_STDERR_="1", **trial.environment)
     try:
         done = subprocess.run(
@@ -211,7 +211,7 @@ def _checked(trial: ProgramTrial, path: Path) -> ProgramReplay:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of trying it here."""
+    """The results of trying it here."""
 
     problem: str
     """Why it was not tried; empty if it was."""

@@ -1,6 +1,6 @@
 """The kernel's rules of rseq(2), as a pure model: what a call is answered, and why. Nothing is run here.
 
-A rule stands where the kernel checks it (kernel/rseq.c, sys_rseq): the first that strikes is the answer. What differs
+A rule stands where the kernel checks it (kernel/rseq.c, sys_rseq): the first that applies is the answer. What differs
 between kernels is in `Features`, which are found by experiment (features.py) and never by a version number.
 """
 
@@ -40,7 +40,7 @@ class Features:
     """Further flags beside RSEQ_FLAG_UNREGISTER are an error."""
     touches: str = READS
     reset_error: str = EFAULT
-    """What becomes of an unregistration whose area cannot be written: the call fails, or the program is killed."""
+    """How an unregistration ends whose area cannot be written: the call fails, or the program is killed."""
     end: int = USER_END
     """From where on an address is refused without a look at the memory."""
 
@@ -121,7 +121,7 @@ class KernelRule:
 
     id: str
     answer: str
-    strikes: Callable[[CallMoment], bool]
+    applies: Callable[[CallMoment], bool]
     because: str
     """The cause in one sentence; a format of CallMoment.words()."""
     look: str
@@ -448,5 +448,5 @@ def _after(rule: KernelRule, moment: CallMoment) -> AssumedArea | None:
 def answer(moment: CallMoment, rules: Mapping[str, KernelRule] = RULES) -> Answer:
     """Return what the kernel answers, by its rules."""
     family = UNREGISTRATION if moment.call.unregisters else REGISTRATION
-    rule = next(rule for rule in family if rule.id in rules and rule.strikes(moment))
+    rule = next(rule for rule in family if rule.id in rules and rule.applies(moment))
     return Answer(rule.answer, rule, rule.because.format(**moment.words()), _after(rule, moment))

@@ -160,7 +160,7 @@ class Model:
         return answer(CallMoment(call, area, self._features), self._rules)
 
     def take(self, step: CallStep) -> Prediction:
-        """Return what comes of the next step."""
+        """Return the prediction of the next step."""
         if step.name == "filter":
             self._filter = step.value
             return Prediction("0", None, "the filter is installed")

@@ -28,7 +28,7 @@ from rseq_matrix.documents.layout import (
     StructPthread,
 )
 from rseq_matrix.layout.libc import LibcInProcess, RseqSymbols, dtv_entry
-from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
+from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, ProcessMemory, UnreadableError
 from rseq_matrix.ptrace.objects import MappedSegment, Object
 from rseq_matrix.ptrace.tracee import RegisteredArea, TaskState
 
@@ -41,7 +41,7 @@ DYNAMIC_OFFSETS = (0, -1, -2)  # NO_TLS_OFFSET, FORCED_DYNAMIC_TLS_OFFSET: glibc
 class Layout:
     """What all threads of a process share: modules and their TLS offsets; those that are not in static TLS."""
 
-    memory: Memory
+    memory: ProcessMemory
     libc: LibcInProcess
     objects: tuple[Object, ...]
     placed: tuple[tuple[Object, MappedSegment, int], ...]
@@ -69,7 +69,7 @@ def label(found: Object) -> str:
     return f"{found.name} (namespace {found.namespace})" if found.namespace else found.name
 
 
-def place(memory: Memory, libc: LibcInProcess, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
+def place(memory: ProcessMemory, libc: LibcInProcess, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
     """Find each module's offset. Raises InputError where memory cannot be read."""
     placed, elsewhere, unplaced = [], [], []
     for index, found in enumerate(objects):
@@ -117,7 +117,7 @@ def _where(layout: Layout, offset: int, blocks: Sequence[Block], libc_own: bool)
     return OWN if layout.libc.rseq or size is not None else UNKNOWN
 
 
-def _cpu_id(memory: Memory, area: int) -> int | None:
+def _cpu_id(memory: ProcessMemory, area: int) -> int | None:
     try:
         return memory.word(area + 4, "i")
     except UnreadableError:
@@ -242,7 +242,7 @@ def with_padding(blocks: Sequence[Block]) -> list[Block]:
     return found
 
 
-def _has_libcs_pointer(memory: Memory, pointer: int) -> bool:
+def _has_libcs_pointer(memory: ProcessMemory, pointer: int) -> bool:
     """Return whether a thread pointer is set up as libc does it.
 
     %fs:0 holds the thread pointer itself (psABI, "Thread-Local Storage"): that is how libc's is known.

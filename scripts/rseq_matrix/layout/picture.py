@@ -16,7 +16,7 @@ from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.libc import read_libc
 from rseq_matrix.layout.started import started_program
 from rseq_matrix.ptrace.follow import Tracees
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.objects import Object, is_static, loaded_objects
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import living_tasks
@@ -50,7 +50,7 @@ class Picture:
         )
 
 
-def check_machine(memory: Memory) -> None:
+def check_machine(memory: ProcessMemory) -> None:
     """Raise InputError where the process runs another machine's code: everything else would be read wrongly."""
     try:
         with (memory.directory / "exe").open("rb") as stream:
@@ -63,7 +63,7 @@ def check_machine(memory: Memory) -> None:
         raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be looked at")
 
 
-def _layout(memory: Memory) -> Layout:
+def _layout(memory: ProcessMemory) -> Layout:
     objects = loaded_objects(memory)
     libc = read_libc(memory, objects)
     roots = [Path(f"/proc/{memory.pid}/root"), Path("/")]
@@ -71,7 +71,7 @@ def _layout(memory: Memory) -> Layout:
     return place(memory, libc, objects, dwarf)
 
 
-def _own_dwarf(memory: Memory, objects: Sequence[Object]) -> StructPthread | None:
+def _own_dwarf(memory: ProcessMemory, objects: Sequence[Object]) -> StructPthread | None:
     """Look into libc's file itself, which a self-built libc was not stripped of, and a static program's."""
     homes = [found for found in objects if found.name.startswith("libc.so")] or list(objects[:1])
     path = memory.directory / "exe" if is_static(memory, objects) else Path(f"/proc/{memory.pid}/root{homes[0].path}")
@@ -80,7 +80,7 @@ def _own_dwarf(memory: Memory, objects: Sequence[Object]) -> StructPthread | Non
 
 def _draw(tracees: Tracees, moment: str) -> Picture:
     stopped = sorted(tracees.stopped, key=lambda tracee: tracee.tid)
-    memory = Memory(tracees.pid, stopped[0].tid)
+    memory = ProcessMemory(tracees.pid, stopped[0].tid)
     try:
         check_machine(memory)
         tasks = [tracee.read() for tracee in stopped]
@@ -125,7 +125,7 @@ def _find_dwarf_before(pid: int) -> None:
     """Read libc's debug information while the process still runs: no thread is stopped for that."""
     tids = living_tasks(pid)
     with contextlib.suppress(InputError, OSError):
-        memory = Memory(pid, tids[0] if tids else pid)
+        memory = ProcessMemory(pid, tids[0] if tids else pid)
         try:
             _layout(memory)
         finally:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError
-from rseq_matrix.ptrace.follow import Program
+from rseq_matrix.ptrace.follow import ProgramStart
 
 MACHINE = "x86-64"
 INTERPRETERS = 4
 """As many scripts may interpret each other (execve(2), "Interpreter scripts")."""
 
 
-def read_program(path: str) -> Program:
+def read_program(path: str) -> ProgramStart:
     """Read what kind of program a file is. Raises InputError for one that is none, or another machine's."""
     with Image(path) as image:
         if image.machine.name != MACHINE:
@@ -25,7 +25,7 @@ def read_program(path: str) -> Program:
         interpreter = image.interpreter
         if interpreter and not Path(interpreter).exists():
             raise InputError(f"{path}: its interpreter {interpreter} is not here")
-        return Program(path, interpreter is not None, int(image.header["e_entry"]), places[0] if places else None)
+        return ProgramStart(path, interpreter is not None, int(image.header["e_entry"]), places[0] if places else None)
 
 
 def _interpreter_line(path: str) -> bytes:
@@ -40,7 +40,7 @@ def _interpreter_line(path: str) -> bytes:
     return first[2:] if first.startswith(b"#!") else b""
 
 
-def read_program_or_script(path: str, depth: int = INTERPRETERS) -> Program:
+def read_program_or_script(path: str, depth: int = INTERPRETERS) -> ProgramStart:
     """Read a program, or a script as the program that its first line names, which the kernel starts. As above."""
     words = _interpreter_line(path).split()
     if not words or not depth:

@@ -10,8 +10,8 @@ from typing import IO
 
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.program import read_program
-from rseq_matrix.ptrace.follow import Follower
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.follow import STOP_LIMIT, Follower
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.objects import kernel_loaded, loaded_objects
 from rseq_matrix.ptrace.start import find_program
 from rseq_matrix.ptrace.tasks import living_tasks
@@ -29,7 +29,7 @@ class Started(Follower):
     moment = ""
     executed = False
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         """Go on where the first program was loaded."""
         del memory
         if self.executed:
@@ -52,7 +52,7 @@ class Started(Follower):
 
     def _loader_goes_on(self, tracee: Tracee) -> bool:
         """Where ld.so itself was started, plant the breakpoint at the entry point of the program that it loads."""
-        memory = Memory(self.pid, tracee.tid)
+        memory = ProcessMemory(self.pid, tracee.tid)
         try:
             program = loaded_objects(memory)[0]
             loader = kernel_loaded(memory)
@@ -89,10 +89,8 @@ class Started(Follower):
             for tracee in self.stops(SETTLE):
                 self.step(tracee)
                 self.restart(tracee)
-        for tid in living_tasks(self.pid):
-            if tid in self.tasks and not self.tasks[tid].stop:
-                self.tasks[tid].interrupt()
-                self.await_stop(self.tasks[tid])
+        for _ in self.stop_threads(STOP_LIMIT):
+            pass
 
 
 def _complaint(output: IO[bytes]) -> str:

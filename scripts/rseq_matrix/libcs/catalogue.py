@@ -89,11 +89,9 @@ def _root(spec: Spec, entry: Entry | None) -> Root | None:
 def _one(spec: Spec) -> Listed:
     entry = read(spec.text) if spec.fetched else None
     if spec.fetched and not entry:
-        return Listed(spec.text, NOT_CACHED, False, "it is fetched when it is wanted: run --libc")
+        return Listed(spec.text, NOT_CACHED, False, "`run --libc` fetches it")
     if entry and (file := damage(entry)):
-        return Listed(
-            spec.text, DAMAGED, False, f"{file} is not what was fetched; it is fetched again when it is wanted"
-        )
+        return Listed(spec.text, DAMAGED, False, f"{file} is not what was fetched; `run --libc` fetches it again")
     state = CACHED if entry else IN_DIRECTORY if spec.directory else IN_SYSTEM
     try:
         return _listed(spec, state, _root(spec, entry), entry)

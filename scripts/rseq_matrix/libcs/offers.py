@@ -73,7 +73,7 @@ class OfferTools:
         return "" if done.returncode == 0 else _said(done.stderr) or "it cannot be linked"
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str] | str:
-        """Run one program. Returns what became of it, or why it could not be started."""
+        """Run one program. Returns how it ended, or why it could not be started."""
         try:
             return subprocess.run(
                 [self.directory / name, *arguments],

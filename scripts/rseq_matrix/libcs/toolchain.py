@@ -226,7 +226,7 @@ def borrowed_directories(root: Root, compiler: Callable[[], Sequence[str]]) -> l
         return []
     try:
         unwinder = find_file(compiler(), "libgcc_s.so.1", without_the_host())
-    except MissingError:  # who only runs programs needs no compiler
+    except MissingError:  # running programs takes no compiler
         return []
     return [_linked_directory("unwinder", {"libgcc_s.so.1": unwinder.resolve()})] if unwinder else []
 

@@ -1,4 +1,4 @@
-"""The lint: rules that turn the facts of a file into findings, and the answers to a person's questions.
+"""The lint: rules that turn the facts of a file into findings, and the answers to five questions.
 
 Pure functions: nothing here reads a file.
 """

@@ -40,7 +40,7 @@ class InspectedFile:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What came of a target: a file's entry in the document, or why there is none. `kind` is the document's list."""
+    """The result for one file: its entry in the document, or why there is none. `kind` is the document's list."""
 
     target: InspectedFile
     kind: str

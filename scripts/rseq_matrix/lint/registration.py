@@ -10,7 +10,7 @@ from rseq_matrix.lint.rules import finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
 ALIGNMENT = 32
-QUERY = 0  # the length of who only asks whether the system call is there: EINVAL or ENOSYS
+QUERY = 0  # the length of a call that only asks whether the system call is there: EINVAL or ENOSYS
 UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER
 READ_ONLY = frozenset({"cpu_id_start", "cpu_id", "node_id", "mm_cid"})
 # What an owner may write before registration and behind a failure (RSEQ_CPU_ID_UNINITIALIZED, ..._REGISTRATION_FAILED).

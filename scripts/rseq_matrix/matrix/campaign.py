@@ -172,8 +172,8 @@ class Campaign:
         fooled = (name for libc, name in fakes if libcs[libc].registers_dynamic or libcs[libc].registers_static)
         for name in dict.fromkeys(fooled):
             yield (
-                f"{name}: __rseq_size is positive though nothing is registered: who reads only the size is fooled; "
-                "cpu_id says the truth, and stays negative"
+                f"{name}: __rseq_size is positive though nothing is registered: a library that reads only the size is "
+                "fooled; cpu_id says the truth, and stays negative"
             )
 
     def document(self) -> RunDocument:

@@ -67,7 +67,7 @@ def kernel_registered(record: Record) -> bool | None:
 
 
 def observed_owner(record: Record) -> str | None:
-    """Name who owns the registered area: libc's own place for it, or another."""
+    """Name the owner of the registered area: libc's own place for it, or another."""
     kernel = kernel_registered(record)
     if kernel is None:
         return None

@@ -133,7 +133,7 @@ def _audit_binds_lazily(build: Build) -> bool:
 
 
 def _registrations(dynamic: Path, static: Path) -> tuple[str | None, str | None, bool, bool]:
-    """Read the loader's name, its build id, and who defines __rseq_offset: the loader, the static program."""
+    """Read the loader's name, its build id, and whether the loader and the static program define __rseq_offset."""
     loader = interpreter_of(dynamic) if dynamic.exists() else ""
     build_id = build_id_of(Path(loader)) if loader else None
     by_loader = bool(loader) and defines(Path(loader), ".dynsym", RSEQ_SYMBOL)

@@ -146,7 +146,8 @@ class Log:
         """Enable `stages`; plant the named defects, which only probes built for them obey.
 
         subject: what works at the stages instead of the probes' own counters. program_does: what the program does
-        itself (enum rsm_host_environment). in_file: the log is a file with a path, for who cannot inherit a descriptor.
+        itself (enum rsm_host_environment). in_file: the log is a file with a path, for a process that inherits no
+        descriptor.
         """
         self.stages = tuple(stages)
         self.path = ""

@@ -31,7 +31,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one process: how it ended, what it printed, what it recorded."""
+    """One process: how it ended, what it printed, what it recorded."""
 
     stages: tuple[str, ...]
     outcome: str

@@ -1,4 +1,4 @@
-"""What a subject of verify's does at a stage: the plan that the probes follow, and what came of it."""
+"""What a subject of verify's does at a stage: the plan that the probes follow, and its result."""
 
 from __future__ import annotations
 

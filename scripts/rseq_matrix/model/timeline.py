@@ -1,6 +1,6 @@
 """The timeline model: what the state of a thread is, event by event, and why. It never looks at an observation.
 
-A life is a list of steps: rules, which change the state, stages, which fall where they stand, and branches, which are
+A life is a list of steps: rules, which change the state, stages, which come where they stand, and branches, which are
 other tasks that start from a state. Unfolding a life in a world gives, for every stage, the state at that point. The
 lives themselves are in lives.py.
 """
@@ -120,7 +120,7 @@ class World:
 
 @dataclass(frozen=True)
 class State:
-    """The three facts about one thread, who owns the area, and the rule that made it so."""
+    """The three facts about one thread, the owner of its area, and the rule that made it so."""
 
     thread_pointer: bool = False
     kernel: bool = False
@@ -275,14 +275,14 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Apply:
-    """A rule strikes."""
+    """A rule is applied."""
 
     rule: str
 
 
 @dataclass(frozen=True)
 class At:
-    """Stages that fall here, in no order among each other."""
+    """Stages that come here, in no order among each other."""
 
     stages: tuple[str, ...]
     only: str = "any"
@@ -294,7 +294,7 @@ class At:
     section: str = ""
     """What a critical section went through: INTERRUPTED, and is aborted where it is protected, or PASSED_OVER."""
     creates: bool = False
-    """What it falls in is about to create a thread, and shares that thread's end."""
+    """The function that it runs in is about to create a thread, and shares that thread's end."""
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ class Expectation:
     """How the process ends before the stage, or because of it."""
 
 
-def _strike(rule: Rule, state: State, world: World) -> State:
+def _apply(rule: Rule, state: State, world: World) -> State:
     """Apply a rule and keep the reason that explains the state best.
 
     A rule may name its own; a rule that left an unregistered thread as it was explains nothing; else it is the rule's.
@@ -384,7 +384,7 @@ def _path(state: State, world: World) -> str:
     return right_path(state.name)
 
 
-def falls(step: At, world: World) -> tuple[str, ...]:
+def stages_at(step: At, world: World) -> tuple[str, ...]:
     """Return those of the step's stages that exist in this link and are bound now."""
     if step.only != "any" and (step.only == "now") != world.binds_now:
         return ()
@@ -402,7 +402,7 @@ class _Walk:
         for step in steps:
             self.order += 1
             if isinstance(step, Apply):
-                state = _strike(self.rules[step.rule], state, self.world)
+                state = _apply(self.rules[step.rule], state, self.world)
                 self.moments.append(Moment(self.order, step.rule, state))
             elif isinstance(step, Branch):
                 self.take(step.steps, state)
@@ -411,7 +411,7 @@ class _Walk:
             else:
                 aborted = state.kernel and step.section == INTERRUPTED
                 section = ("aborted" if aborted else "continued") if step.section else None
-                stages = falls(step, self.world)
+                stages = stages_at(step, self.world)
                 if stages:
                     ends = self.end_of_thread(state) if step.creates else None
                     moment = Moment(self.order, "stage", state, stages, step.relocated, section, step.bound, ends)
@@ -423,7 +423,7 @@ class _Walk:
         if not state.filtered:
             return None
         for rule in ("new thread", "thread registration"):
-            state = _strike(self.rules[rule], state, self.world)
+            state = _apply(self.rules[rule], state, self.world)
         return state.ending
 
 

@@ -31,7 +31,6 @@ ACTIONS = {
     0x7FFF0000: "allow",
 }
 """SECCOMP_RET_… by their upper half, the strictest first (<linux/seccomp.h>)."""
-PASSING = frozenset({"allow", "log"})
 
 
 class FilterInstruction(NamedTuple):
@@ -44,14 +43,6 @@ class FilterInstruction(NamedTuple):
 
 
 Filter = Sequence[FilterInstruction]
-
-
-class FilterAction(NamedTuple):
-    """What all filters together do with a call: one of ACTIONS, and the number that "errno" answers with."""
-
-    action: str
-    errno: int | None
-
 
 ARITHMETIC: dict[int, Callable[[int, int], int]] = {
     0x00: lambda a, b: a + b,
@@ -141,7 +132,7 @@ def value_of(program: Filter, data: bytes) -> int | None:
         return None
 
 
-def answer_of(programs: Sequence[Filter], data: bytes) -> FilterAction | None:
+def answer_of(programs: Sequence[Filter], data: bytes) -> tuple[str, int | None] | None:
     """Return the action that all filters together come to (seccomp(2): the strictest one); None if one is not known."""
     values = [value_of(program, data) for program in programs]
     known = [value for value in values if value is not None]
@@ -149,7 +140,7 @@ def answer_of(programs: Sequence[Filter], data: bytes) -> FilterAction | None:
         return None
     strictest = min(known, key=lambda value: (value & 0xFFFF0000) - (1 << 32 if value >> 31 else 0))
     action = ACTIONS.get(strictest & 0xFFFF0000, "kill")  # the kernel takes what it does not know for that, too
-    return FilterAction(action, strictest & 0xFFFF if action == "errno" else None)
+    return action, strictest & 0xFFFF if action == "errno" else None
 
 
 def read_filters(tid: int) -> tuple[list[Filter], str | None]:

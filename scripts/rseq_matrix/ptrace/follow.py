@@ -17,17 +17,15 @@ from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
-from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
+from rseq_matrix.ptrace.memory import AT_ENTRY, ProcessMemory
 from rseq_matrix.ptrace.start import start_traced
-from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, status_field, thread_ids
+from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, living_tasks, status_field
 from rseq_matrix.ptrace.tracee import (
     ALL_KINDS,
     BRIEF,
-    EVENT_CLONE,
     EVENT_EXEC,
     EVENT_EXIT,
-    EVENT_FORK,
-    EVENT_VFORK,
+    NEW_TASK_EVENTS,
     PAUSE,
     SIGNAL_DELIVERY,
     SYSTEM_CALL,
@@ -41,6 +39,14 @@ STOP_LIMIT = 5.0  # seconds; a task that does not stop in that time sleeps in th
 KILL_LIMIT = 5.0
 MAIN_THREAD_LIMIT = 0.2
 SET_UP_CALLS = frozenset({RSEQ_CALL, 218, 273})  # set_tid_address, set_robust_list: __tls_init_tp makes these
+
+
+def _has_been_waited_for(tid: int) -> bool:
+    """Wait for a task that may have ended. Return whether it has, or is not there to be waited for."""
+    try:
+        return os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | ALL_KINDS) is not None
+    except ChildProcessError:
+        return True
 
 
 class Tracees:
@@ -64,15 +70,9 @@ class Tracees:
         """Yield each task that stops, until the time is up or no thread of the process lives."""
         end, looks = time.monotonic() + seconds, 0
         while time.monotonic() < end:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | ALL_KINDS)
-            except ChildProcessError:
-                return
-            if found is not None:
+            if tracee := self._next_stop():
                 looks = 0
-                if tracee := self._known(found.si_pid):
-                    tracee.note(Stop.of(found.si_status))
-                    yield tracee
+                yield tracee
                 continue
             self._reap_children()
             if not lives(self.pid):
@@ -80,20 +80,25 @@ class Tracees:
             looks += 1
             time.sleep(0 if looks < BRIEF else PAUSE)
 
-    def _known(self, tid: int) -> Tracee | None:
-        """Return the task that stopped. A new one may stop before the one that made it; another child is none."""
-        if tid not in self.tasks and status_field(Path(f"/proc/{tid}"), "TracerPid") in ("", "0"):
-            return None
-        return self.tasks.setdefault(tid, Tracee(tid))
+    def _next_stop(self) -> Tracee | None:
+        """Return a task that has stopped, if there is one. A new one may stop before the one that made it.
+
+        Whatever this program traces is taken for one of these: it follows one process at a time. A child that it does
+        not trace may be stopped, too, and is none.
+        """
+        with contextlib.suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | ALL_KINDS):
+                tid = found.si_pid
+                if tid in self.tasks or status_field(Path(f"/proc/{tid}"), "TracerPid") not in ("", "0"):
+                    tracee = self.tasks.setdefault(tid, Tracee(tid))
+                    tracee.note(Stop.of(found.si_status))
+                    return tracee
+        return None
 
     def _reap_children(self) -> None:
         """Wait for what has ended: before its tracer has, the parent of a child does not hear of it (ptrace(2))."""
-        for tracee in [tracee for tracee in self.tasks.values() if tracee.ending and tracee.tid != self.pid]:
-            try:
-                gone = os.waitid(os.P_PID, tracee.tid, os.WEXITED | os.WNOHANG | ALL_KINDS) is not None
-            except ChildProcessError:
-                gone = True
-            if gone:
+        for tracee in list(self.tasks.values()):
+            if tracee.ending and tracee.tid != self.pid and _has_been_waited_for(tracee.tid):
                 del self.tasks[tracee.tid]
 
     def await_stop(self, tracee: Tracee) -> bool:
@@ -126,10 +131,7 @@ class Tracees:
         if main and status_field(Path(f"/proc/{self.pid}"), "PPid") in ("", str(os.getpid())):
             return
         for _ in pauses(MAIN_THREAD_LIMIT if main else STOP_LIMIT):
-            try:
-                if os.waitid(os.P_PID, tracee.tid, os.WEXITED | os.WNOHANG | ALL_KINDS):
-                    return
-            except ChildProcessError:
+            if _has_been_waited_for(tracee.tid):
                 return
 
     def detach(self) -> None:
@@ -145,26 +147,24 @@ class Tracees:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        for tid in self.tasks:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(tid, signal.SIGKILL)
-        for tracee in self.stopped:
-            tracee.pending = 0
-            tracee.restart()  # from its PTRACE_EVENT_EXIT stop, too, in which it does not hear the signal
+        for tracee in self.tasks.values():
+            self._kill(tracee)
         left = {self.pid, *self.tasks}
         for _ in pauses(KILL_LIMIT):
-            if left == {self.pid}:
-                left.update(thread_ids(self.pid))  # one that was not seen yet keeps its process a zombie
-            for tid in list(left):
-                try:
-                    pid, status = os.waitpid(tid, os.WNOHANG | ALL_KINDS)
-                except ChildProcessError:
-                    left.discard(tid)
-                    continue
-                if pid and os.WIFSTOPPED(status):
-                    Tracee(tid).restart()
+            while unseen := self._next_stop():
+                left.add(unseen.tid)
+                self._kill(unseen)
+            left = {tid for tid in left if not _has_been_waited_for(tid)}
             if not left:
                 return
+
+    def _kill(self, tracee: Tracee) -> None:
+        """Kill a task's process, and restart it: in its PTRACE_EVENT_EXIT stop it does not hear the signal."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(tracee.tid, signal.SIGKILL)
+        if tracee.stop:
+            tracee.pending = 0
+            tracee.restart()
 
     def start(self, path: str, argv: Sequence[str], environment: Mapping[str, str], output: int) -> None:
         """Start a program. Raises InputError or MissingError where it cannot be started."""
@@ -184,7 +184,7 @@ class Tracees:
 
 
 @dataclass(frozen=True)
-class Program:
+class ProgramStart:
     """What was read of a program's file. `entry` and `main` are the file's own addresses."""
 
     path: str
@@ -204,7 +204,7 @@ class Follower(Tracees):
     sees_registrations = False
     """It stops at system calls in a program with a breakpoint, too."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ProgramStart) -> None:
         super().__init__()
         self.program = program
         self.own_code: int | None = None
@@ -215,7 +215,7 @@ class Follower(Tracees):
 
     # --- what a feature says
 
-    def at_exec(self, memory: Memory) -> None:
+    def at_exec(self, memory: ProcessMemory) -> None:
         """The program, or another that it has become, has been loaded."""
 
     def at_new_task(self, tid: int) -> None:
@@ -243,6 +243,22 @@ class Follower(Tracees):
             self.restart(tracee)
         return None
 
+    def stop_threads(self, seconds: float) -> Iterator[Tracee]:
+        """Stop the program's threads that run, and yield each. Its children run on: a vfork stops their parent."""
+        tasks = [self.tasks[tid] for tid in living_tasks(self.pid) if tid in self.tasks]
+        threads = {tracee.tid for tracee in tasks if not tracee.stop}
+        for tid in threads:
+            self.tasks[tid].interrupt()
+        for tracee in self.stops(seconds if threads else 0):
+            if tracee.tid in threads:
+                yield tracee
+            else:
+                self.step(tracee)
+                self.restart(tracee)
+            threads.discard(tracee.tid)
+            if not threads:
+                return
+
     def restart(self, tracee: Tracee) -> None:
         """Restart a task."""
         tracee.restart(self.by_calls and tracee.tid == self.pid)
@@ -253,7 +269,7 @@ class Follower(Tracees):
         assert stop
         if stop.event == EVENT_EXEC and tracee.tid == self.pid:
             self._after_exec(tracee)
-        elif stop.event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+        elif stop.event in NEW_TASK_EVENTS:
             self._after_new_task(tracee)
         elif stop.event == EVENT_EXIT:
             return self.at_exit(tracee)
@@ -272,7 +288,7 @@ class Follower(Tracees):
             self.at_new_task(new)
 
     def _after_exec(self, tracee: Tracee) -> None:
-        memory = Memory(self.pid, tracee.tid)
+        memory = ProcessMemory(self.pid, tracee.tid)
         try:
             self.at_exec(memory)
             bias = memory.auxiliary.get(AT_ENTRY, self.program.entry) - self.program.entry
@@ -284,7 +300,7 @@ class Follower(Tracees):
         finally:
             memory.close()
 
-    def break_at(self, tracee: Tracee, memory: Memory, address: int) -> None:
+    def break_at(self, tracee: Tracee, memory: ProcessMemory, address: int) -> None:
         """Plant the breakpoint. Raises InputError."""
         self.covered = memory.read(address, 1)
         if error := lib.rsm_trace_break_at(tracee.tid, address):

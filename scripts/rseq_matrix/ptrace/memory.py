@@ -35,7 +35,7 @@ class Mapping:
         return self.name.removesuffix(" (deleted)").rpartition("/")[2]
 
 
-class Memory:
+class ProcessMemory:
     """The memory of the process that a task belongs to. Everything raises InputError where it cannot be read."""
 
     def __init__(self, pid: int, tid: int) -> None:

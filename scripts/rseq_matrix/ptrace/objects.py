@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rseq_matrix.errors import InputError
-from rseq_matrix.ptrace.memory import AT_BASE, AT_PHDR, AT_PHNUM, Memory, UnreadableError
+from rseq_matrix.ptrace.memory import AT_BASE, AT_PHDR, AT_PHNUM, ProcessMemory, UnreadableError
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 DT_HASH, DT_STRTAB, DT_SYMTAB, DT_SONAME, DT_DEBUG, DT_GNU_HASH = 4, 5, 6, 14, 21, 0x6FFFFEF5
@@ -34,7 +34,7 @@ class MappedSegment:
     alignment: int
 
 
-def segments_at(memory: Memory, address: int, count: int) -> tuple[MappedSegment, ...]:
+def segments_at(memory: ProcessMemory, address: int, count: int) -> tuple[MappedSegment, ...]:
     """Return the program headers that lie at an address."""
     found = []
     for at in range(address, address + 56 * min(count, HEADERS), 56):
@@ -43,7 +43,7 @@ def segments_at(memory: Memory, address: int, count: int) -> tuple[MappedSegment
     return tuple(found)
 
 
-def image_segments(memory: Memory, start: int) -> tuple[MappedSegment, ...]:
+def image_segments(memory: ProcessMemory, start: int) -> tuple[MappedSegment, ...]:
     """Return the program headers of the ELF image that begins at an address; () where none does."""
     try:
         header = memory.read(start, 64)
@@ -59,7 +59,7 @@ def image_segments(memory: Memory, start: int) -> tuple[MappedSegment, ...]:
 class Object:
     """A loaded object: its load bias, its link map (0 where it has none) and its program headers (() if unreadable)."""
 
-    memory: Memory
+    memory: ProcessMemory
     path: str
     bias: int
     link_map: int
@@ -174,7 +174,7 @@ class Object:
         return any(start <= address < start + size for start, size in spans)
 
 
-def _bias(memory: Memory, segments: tuple[MappedSegment, ...], at: int) -> int:
+def _bias(memory: ProcessMemory, segments: tuple[MappedSegment, ...], at: int) -> int:
     """Return the load bias of the object whose program headers lie at `at`; 0 for one that may not be moved."""
     header = next((segment for segment in segments if segment.type == PT_PHDR), None)
     if header is not None:
@@ -186,7 +186,7 @@ def _bias(memory: Memory, segments: tuple[MappedSegment, ...], at: int) -> int:
     return home.start - home.offset - (first.address - first.offset)
 
 
-def kernel_loaded(memory: Memory) -> Object:
+def kernel_loaded(memory: ProcessMemory) -> Object:
     """Return the object that the kernel gave control to by name: the program, or ld.so where that was run itself."""
     at, count = memory.auxiliary.get(AT_PHDR), memory.auxiliary.get(AT_PHNUM, 0)
     if at is None:
@@ -195,7 +195,7 @@ def kernel_loaded(memory: Memory) -> Object:
     return Object(memory, memory.program, _bias(memory, segments, at), 0, segments)
 
 
-def _segments_of(memory: Memory, dynamic: int, bias: int) -> tuple[MappedSegment, ...]:
+def _segments_of(memory: ProcessMemory, dynamic: int, bias: int) -> tuple[MappedSegment, ...]:
     """Return the program headers of the object whose dynamic section is given: at the start of the file it lies in."""
     home = memory.mapping_at(dynamic)
     if home is None:
@@ -208,7 +208,7 @@ def _segments_of(memory: Memory, dynamic: int, bias: int) -> tuple[MappedSegment
     return ()
 
 
-def _link_maps(memory: Memory, head: int, namespace: int) -> Iterator[Object]:
+def _link_maps(memory: ProcessMemory, head: int, namespace: int) -> Iterator[Object]:
     """Yield the objects of one namespace (<link.h>, struct link_map), in the order in which they were loaded."""
     for _ in range(OBJECTS):
         if not head:
@@ -220,7 +220,7 @@ def _link_maps(memory: Memory, head: int, namespace: int) -> Iterator[Object]:
         head = following
 
 
-def _debug(memory: Memory, program: Object) -> int:
+def _debug(memory: ProcessMemory, program: Object) -> int:
     """Return the address of ld.so's struct r_debug, 0 in a program without one."""
     found = program.dynamic.get(DT_DEBUG) or program.symbol("_r_debug")
     base = memory.auxiliary.get(AT_BASE, 0)
@@ -229,7 +229,7 @@ def _debug(memory: Memory, program: Object) -> int:
     return found or 0
 
 
-def loaded_objects(memory: Memory) -> list[Object]:
+def loaded_objects(memory: ProcessMemory) -> list[Object]:
     """Return all loaded objects, the program first; in a static program the program alone."""
     program = kernel_loaded(memory)
     debug, namespace = _debug(memory, program), 0
@@ -243,7 +243,7 @@ def loaded_objects(memory: Memory) -> list[Object]:
     return found or [program]
 
 
-def is_static(memory: Memory, objects: Sequence[Object]) -> bool:
+def is_static(memory: ProcessMemory, objects: Sequence[Object]) -> bool:
     """Return whether the program has its libc in itself. A static PIE has a link map all the same (glibc, DT_DEBUG)."""
     loaded = kernel_loaded(memory)
     return objects[0].bias == loaded.bias and loaded.segment(PT_INTERP) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.objects import Object
 from rseq_matrix.ptrace.tracee import Tracee
 
@@ -13,7 +13,7 @@ MOST_WRITES = 64
 """Stores that are looked at; then the thread is let run unwatched."""
 
 
-def object_at(memory: Memory, objects: Sequence[Object], address: int) -> str:
+def object_at(memory: ProcessMemory, objects: Sequence[Object], address: int) -> str:
     """Return the name of the object whose code lies at an address."""
     found = next((found.name for found in objects if found.holds(address)), None)
     home = None if found else memory.mapping_at(address)
@@ -42,8 +42,8 @@ class Watch:
         tracee.pending = 0
         return True
 
-    def by_object(self, memory: Memory, objects: Iterable[Object]) -> dict[str, int]:
-        """Return how many stores the code of each object made."""
+    def by_object(self, memory: ProcessMemory, objects: Iterable[Object]) -> dict[str, int]:
+        """Return how many stores each object's code has made."""
         listed = list(objects)
         found: dict[str, int] = {}
         for at, count in self.stores.items():

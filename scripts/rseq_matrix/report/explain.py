@@ -42,7 +42,7 @@ def outcome(word: str) -> str:
 
 
 def replay_text(replay: Replay | None, by: str) -> Text:
-    """Say what came of a replay."""
+    """Say how a replay ended."""
     if replay is None:
         return Text("not replayed: a child cannot be brought there on this machine", style="dim")
     if not replay.agrees:
@@ -101,7 +101,7 @@ def _knows_nothing(call: KnownCall | None) -> bool:
 
 
 def trial_text(trial: ProgramReplay) -> Text:
-    """Say what came of a run of a program."""
+    """Say how a run of a program ended."""
     verb = "checked" if trial.agrees else "CONTRADICTED"
     got = trial.got or "nothing"
     said = f"{verb}: {trial.what}: it {_came(got)}"

@@ -9,7 +9,7 @@ from rseq_matrix.documents.simulate import REGISTERING
 from rseq_matrix.matrix.cells import scenario_stages
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import STAGES
-from rseq_matrix.model.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, falls, unfold
+from rseq_matrix.model.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, stages_at, unfold
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import (
     FOREIGN_LIBRARY,
@@ -26,7 +26,7 @@ from rseq_matrix.simulation.landmarks import Words
 
 @dataclass(frozen=True)
 class Registering:
-    """What becomes of a library that registers its thread itself: a word of REGISTERING, and why."""
+    """The outcome for a library that registers its thread itself: a word of REGISTERING, and why."""
 
     word: str
     because: str
@@ -47,7 +47,7 @@ class StageInDesign:
 
 @dataclass
 class Event:
-    """A row of the timeline: what happened, the state after it, and the stages that fall there."""
+    """A row of the timeline: what happened, the state after it, and the stages that come there."""
 
     name: str
     root: str
@@ -84,7 +84,7 @@ class _Steps:
 
     def __init__(self, design: Design, world: World) -> None:
         self._rules = design.all_rules()
-        self._strikes = design.striking(world)
+        self._strikes = design.rules_by_event(world)
         self._skipped = design.skips if world.dynamic else ()
         self._order = [event for event in landmarks.order(world) if event not in self._skipped]
         self._world = world
@@ -92,7 +92,7 @@ class _Steps:
 
     def _event(self, name: str) -> Iterator[Step]:
         yield Apply(name) if name in self._rules else Pass(name)
-        if name != landmarks.THREAD_POINTER:  # what strikes there does so where the life has its registration
+        if name != landmarks.THREAD_POINTER:  # the rules there apply where the life has its registration
             yield from map(Apply, self._strikes.get(name, ()))
 
     def _up_to(self, name: str) -> Iterator[Step]:
@@ -111,7 +111,7 @@ class _Steps:
             yield from self._event(landmarks.THREAD_EXIT)
 
     def _stages(self, step: At) -> Iterator[Step]:
-        stages = falls(step, self._world)
+        stages = stages_at(step, self._world)
         if stages:
             yield from self._up_to(landmarks.place(stages[0], self._world, step.bound))
             yield step
@@ -151,7 +151,7 @@ def steps(design: Design, world: World, scenario: str) -> tuple[Step, ...]:
 
 
 def _with_library(life: Iterable[Step], stage: str) -> Iterator[Step]:
-    """Let a library register itself where a stage falls."""
+    """Let a library register itself where a stage comes."""
     for step in life:
         if isinstance(step, Branch):
             yield Branch(tuple(_with_library(step.steps, stage)))
@@ -177,7 +177,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
 
 
 def _registering(design: Design, world: World, scenario: str, stage: str, seen: State) -> Registering:
-    """Say what becomes of a library's own registration at a stage."""
+    """Say what a library's own registration leads to at a stage."""
     word = ""
     if world.kernel_rseq != "present":
         word = "impossible"

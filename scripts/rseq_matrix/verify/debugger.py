@@ -188,7 +188,7 @@ class _Debugger:
             self.result.note("crash", PHASE, operation, f"{operation} in gdb: {said.died} before it began")
         else:
             last = next((line for line in reversed(said.text.splitlines()) if line.strip()), "it said nothing")
-            self.result.problem = f"gdb does not come to the operation {operation}: {last[:200]}"
+            self.result.problem = f"gdb did not reach the operation {operation}: {last[:200]}"
 
     def _judge(self, operation: str, said: DebuggerOutput, aborts: Counter[tuple[Section, int]]) -> None:
         case = SteppedCase(

@@ -214,7 +214,7 @@ STEPPED: Sequence[DecisionRow[SteppedCase]] = (
         "step-out-of-time",
         ERROR,
         lambda c: not c.ended,
-        "{operation} did not return within {steps} single steps, as far as gdb came in {seconds:.0f} seconds",
+        "{operation} did not return within the {steps} single steps that gdb made in {seconds:.0f} seconds",
         "verify/debugger.py",
     ),
     DecisionRow(

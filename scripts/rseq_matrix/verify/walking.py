@@ -1,7 +1,7 @@
 """Where an operation leads: its instructions, found by single-stepping, and its ways through critical sections.
 
 A stop inside of a section that is armed aborts it, so stepping alone never sees what comes behind a commit. The step
-that stores into rseq_cs gives the place away; from there on breakpoints are planted where a section can be left, and
+that stores into rseq_cs shows the place; from there on breakpoints are set where a section can be left, and
 the thread runs through.
 """
 
