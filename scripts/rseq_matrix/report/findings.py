@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.text import Text
+
+from rseq_matrix.documents.inspect import LintFinding
+from rseq_matrix.documents.layout import LayoutFinding
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -14,8 +15,8 @@ def clean(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
-def finding_text(finding: dict[str, Any]) -> Text:
+def finding_text(finding: LintFinding | LayoutFinding) -> Text:
     """Return a finding as one line: severity, rule, place, sentence, reference."""
-    head = (f"{finding['severity']} {finding['id']}", SEVERITY_STYLES[finding["severity"]])
-    text = f", {clean(finding['where'])}: {clean(finding['sentence'])} "
-    return Text.assemble(head, text, (f"[{finding['reference']}]", "dim"))
+    head = (f"{finding.severity} {finding.id}", SEVERITY_STYLES[finding.severity])
+    text = f", {clean(finding.where)}: {clean(finding.sentence)} "
+    return Text.assemble(head, text, (f"[{finding.reference}]", "dim"))
