@@ -52,14 +52,8 @@ def combined(operation: int, left: Value | None, right: Value | None) -> Value |
     if right is None or not right.known or (operation != Op.MVN and (left is None or not left.known)):
         return None
     one, other = left.constant if left is not None else 0, right.constant
-    results = {
-        Op.AND: one & other,
-        Op.EOR: one ^ other,
-        Op.ORR: one | other,
-        Op.BIC: one & ~other,
-        Op.MVN: ~other,
-        Op.ORN: one | ~other,
-    }
+    both, either = {Op.AND: one & other, Op.BIC: one & ~other}, {Op.ORR: one | other, Op.ORN: one | ~other}
+    results = {**both, **either, Op.EOR: one ^ other, Op.MVN: ~other}
     return Value(results[operation]) if operation in results else None
 
 
