@@ -36,7 +36,7 @@ def _tunables(document: Examined) -> str | None:
 
 
 def _in_force(tunable: TunableSetting | None) -> bool:
-    return tunable is None or tunable.in_force
+    return tunable is None or bool(tunable.in_force)
 
 
 def _tunable_off(document: Examined, text: str, own: bool) -> DoctorFinding:
