@@ -29,7 +29,7 @@ ALLOWANCES = {
 ENVIRONMENTS = {
     "default": "",
     "tunable-off": "Unregistered, and a library can see it.",
-    "self-registered": "*hidden*: `__rseq_size` is libc's and tells nothing of areas that others register.",
+    "self-registered": "*hidden*: `__rseq_size` is libc's and does not show areas that others register.",
     "seccomp-enosys": "Unregistered.",
     "seccomp-eperm": "Unregistered.",
     "seccomp-late": "Registered threads stay registered. The next thread ends the process: "
@@ -76,10 +76,10 @@ FACTS_OF_A_CLASS = {
 
 RESULTS = {
     "PASS": "what was observed is what the model expects",
-    "FAIL": "it differs; the reason says what was got, what was wanted, and why that was wanted",
-    "XFAIL": "the process has to end before its time in this cell, and did so in the way that was expected",
-    "XPASS": "the process had to end before its time, and did not",
-    "UNSUPPORTED": "the cell cannot be had here; the reason says what is missing",
+    "FAIL": "it differs; the reason gives what was observed (got), what was expected (want), and why",
+    "XFAIL": "the process was expected to end early in this cell, and ended in that way",
+    "XPASS": "the process was expected to end early, and did not",
+    "UNSUPPORTED": "the cell does not exist or cannot be run here; the reason says what is missing",
     "ERROR": "it could not be observed: a crash, a hang, a missing record, or two oracles that disagree",
 }
 
@@ -128,7 +128,7 @@ FINDINGS = {
     "filter-kills": "a filter ended the program because it called rseq(2)",
     "filter-refuses": "a filter refuses rseq(2) from the start",
     "filter-unread": "the filters of a running process could not be read; that needs root",
-    "ids-overwritten": "something but the kernel writes to the fields that hold the CPU number",
+    "ids-overwritten": "something other than the kernel writes to the fields that hold the CPU number",
     "kernel-changed-only": "the kernel writes the CPU number only when it changes, which breaks tcmalloc's caches",
     "kernel-without-rseq": "the kernel has no rseq(2)",
     "libc-without-rseq": "this libc registers nothing",
