@@ -30,20 +30,20 @@ COMMANDS = {
     "run": "Run the cells of the matrix: at which stages can rseq be used, and why?",
     "verify": "Check that a library's per-CPU operations take effect exactly once, with rseq and without.",
     "inspect": "Inspect ELF files: can they be used with rseq in early and late code?",
-    "doctor": "Tell whether rseq works on this host, in a process or in a program, what is wrong, and what to do.",
-    "libcs": "List the libcs: which are cached, and what each does about rseq.",
+    "doctor": "Report whether rseq works on this host, in a process or in a program, what is wrong, and what to do.",
+    "libcs": "List the C libraries (libcs): which are cached, and how each integrates rseq.",
     "exec": "Run a program on another libc or in another environment, and exit with its status.",
-    "simulate": "Print the life of a process under a design of how libc integrates rseq, or compare two.",
+    "simulate": "Print the life of a process under a design (a way in which libc integrates rseq), or compare two.",
     "diff": "Show what differs between two documents of run --json.",
     "explain": "Explain what rseq(2) answered: an errno, a line of strace, or a message of glibc's.",
-    "stages": "List the stages: when each comes, what runs it, what may be used there.",
+    "stages": "List the stages: when each is reached, what runs it, what its code may use.",
 }
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let numpy's linear algebra start no threads: nobody needs them, and here may be a filter that kills for one."""
+    """Keep numpy's linear algebra from creating threads: none is needed, and a seccomp filter may kill for one."""
     if THREADS in os.environ:
         yield
         return
@@ -81,6 +81,15 @@ class Commands(click.Group):
 def command() -> None:
     """Where are restartable sequences usable? Every early and late place in a process's life, on this glibc and kernel.
 
+    A stage is a place in the life of a process or thread where library code can run: an IFUNC resolver, a constructor
+    of a preloaded object, a signal handler. A link is how a program was linked: dynamic-lazy, dynamic-now, static or
+    static-pie. An environment is what it is run in or under: a seccomp filter, gdb, gVisor. A cell is one stage with
+    one libc, link and environment. A subject is a library under test.
+
+    The class of a stage: registered (rseq is usable), unregistered (it is not, and a library can see that), blind (the
+    thread pointer is not set yet), hidden (an area is registered that libc's symbols do not show), stale (it looks
+    registered and is not), dead (registered, but cpu_id does not follow the thread).
+
     Exit status: 0 all as expected; 1 something differs; 2 usage; 3 a tool or feature is missing; 4 bad input file;
     5 interrupted.
     """
@@ -91,7 +100,7 @@ def _end(code: int, message: str = "") -> NoReturn:
     for number in (signal.SIGINT, *STOPPING):
         signal.signal(number, signal.SIG_IGN)  # the status is decided
     if message:
-        with contextlib.suppress(OSError):  # where nobody can be told, the status still tells
+        with contextlib.suppress(OSError):  # where nothing can be printed, the status remains
             harmless = "".join(letter if letter.isprintable() else "?" for letter in message)
             print(f"rseq-matrix: {harmless}", file=sys.stderr, flush=True)
     sys.exit(code)
@@ -102,7 +111,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _silence() -> None:
-    """Let nothing more be written to standard output: nobody reads it, or it is full."""
+    """Let nothing more be written to standard output: its reader is gone, or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

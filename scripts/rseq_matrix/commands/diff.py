@@ -35,7 +35,7 @@ def diff(old: Path, new: Path, json_path: Path | None) -> None:
     Cells are matched by their ids, without the libc where each document has only one. Addresses, CPU numbers and the
     order of records are not compared.
 
-    Exit status: 0 no cell changed its class; 1 one did; 4 a file is no such document.
+    Exit status: 0 no cell changed its class; 1 one did; 4 a file is not such a document.
     """
     check_outputs([json_path])
     _require_other_file(json_path, (old, new))

@@ -86,7 +86,7 @@ def doctor(
     json_path: Path | None,
     verbose: bool,
 ) -> None:
-    """Tell whether rseq works on this host, in a running process or in a program, what is wrong, and what to do.
+    """Report whether rseq works on this host, in a running process or in a program, what is wrong, and what to do.
 
     Without arguments, the kernel, libc and a small program that is started in this environment are examined. A COMMAND
     is started, stopped where its own code begins, and killed; with --run it runs to its end. A process is stopped for

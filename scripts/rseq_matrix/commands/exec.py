@@ -81,7 +81,7 @@ def _tell_rights_lost(program: StartedFile) -> None:
     "environment_name",
     default="default",
     metavar="NAME",
-    help=f"{', '.join(ENVIRONMENTS)}.",
+    help=f"What the program is run in or under: {', '.join(ENVIRONMENTS)}.",
     show_default=True,
 )
 @click.argument("program", nargs=1)
@@ -89,19 +89,21 @@ def _tell_rights_lost(program: StartedFile) -> None:
 def exec(libc: str, environment_name: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
     """Run any dynamic program on another libc, or any program in another environment, and exit with its status.
 
-    On another libc its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it
-    would find them. Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid,
-    set-gid, capabilities) have no effect there.
+    On another libc the program is run by that libc's dynamic linker, which searches that libc's libraries first; the
+    program's own libraries are found as usual. Programs that it executes run on the system's libc. Privileges that its
+    file gives (set-user-ID, set-group-ID, capabilities) have no effect there.
     """
     environment = environment_of(environment_name)
     found = read_program(find_program(program), needs_linker=libc != SYSTEM)
     if not found.interpreter and (environment.preload or environment.stand_in):
         raise InputError(
-            f"{program} is static and preloads nothing, which the environment {environment.name} is made by"
+            f"{program} is static: nothing can be preloaded into it, which the environment {environment.name} needs"
         )
     root = _root(libc, found)
     if root and environment.secure:
-        raise UsageError("a secure program takes the system's dynamic linker: --environment secure goes without --libc")
+        raise UsageError(
+            "--environment secure and --libc cannot be combined: a secure program uses the system's dynamic linker"
+        )
     if root is None:
         started = [found.start, *arguments]
     else:

@@ -50,7 +50,7 @@ class NumberOption(click.ParamType):  # type: ignore[type-arg, unused-ignore]  #
             for part in str(value).split("|"):
                 found |= NAMES[part] if part in NAMES else int(part, 0)
         except ValueError:
-            self.fail(f"'{value}' is no number", param, ctx)
+            self.fail(f"'{value}' is not a number", param, ctx)
         return found
 
 
@@ -81,7 +81,7 @@ class Given:
         for name, bits in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 << bits:
-                raise UsageError(f"--{name.replace('_', '-')} is a number of {bits} bits, and {value} is none")
+                raise UsageError(f"--{name.replace('_', '-')} must be a number of {bits} bits, not {value}")
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.names and self.flags is None:
             known["flags"] = 0
@@ -111,7 +111,7 @@ def _answers(words: tuple[str, ...]) -> list[str]:
     for name, word in zip(found, words, strict=True):
         if name not in ("0", *SIGNALS) and not hasattr(errno, name):
             raise UsageError(
-                f"'{word}' is the name of no errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
+                f"'{word}' is not the name of an errno: rseq(2) has EINVAL, EBUSY, EPERM, EFAULT, ENOSYS, 0 for success"
             )
     return [plain_name(name) if name.startswith("E") else name for name in found]
 
@@ -180,7 +180,7 @@ def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> N
     ERRNO is the answer: EINVAL or another errno, 0 for success, SIGSEGV or SIGSYS where the call killed the process.
     Several are explained one after the other; the options describe the call. LINE is a line of the output of 'strace -f
     -e trace=rseq'; '-' reads such lines from standard input: the last call that failed is explained, and the earlier
-    ones tell what was registered. MESSAGE is what a program printed, like 'Fatal glibc error: rseq registration
+    ones show what was registered. MESSAGE is what a program printed, like 'Fatal glibc error: rseq registration
     failed'.
 
     Exit status: 0 explained, and the child got the same answer; 1 it got another; 4 the line cannot be read.

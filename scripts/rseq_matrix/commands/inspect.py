@@ -93,7 +93,8 @@ class InspectRequest:
 @click.option(
     "--tunables",
     metavar="STRING",
-    help="GLIBC_TUNABLES of the process that would load the file: they change its surplus of static TLS.",
+    help="GLIBC_TUNABLES of the process that would load the file: they change its surplus, the room that libc keeps in "
+    "static TLS for objects that are loaded later.",
 )
 @click.option("--process", type=int, metavar="PID", help="Draw the static TLS of a running process.")
 @click.option(
@@ -158,7 +159,7 @@ def _draw(request: InspectRequest) -> None:
 
 
 def _finish(severities: Iterable[str]) -> None:
-    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.stdout.flush()  # an error, as of a full disk, is reported here and not lost at exit
     sys.exit(EXIT_DIFFERENT if ERROR in severities else EXIT_AS_EXPECTED)
 
 

@@ -42,7 +42,7 @@ def _show(console: Console, libc: Listed) -> None:
     "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
 )
 def libcs(specs: tuple[str, ...], json_path: Path | None) -> None:
-    """List the libcs that `run --libc` takes: which are cached, and what each does about rseq.
+    """List the C libraries (libcs) that `run --libc` takes: which are cached, and how each integrates rseq.
 
     A SPEC is as for `run --libc`; without one, all are listed. Nothing is downloaded.
     """

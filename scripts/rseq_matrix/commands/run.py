@@ -56,7 +56,7 @@ class Outputs:
 
 
 def _drive(campaign: Campaign, resume: bool) -> bool:
-    """Run it with a progress bar where somebody watches. Returns False if it was interrupted."""
+    """Run it, with a progress bar on a terminal. Returns False if it was interrupted."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     cells = sum(len(process.cells) for process in campaign.processes)
@@ -98,16 +98,24 @@ def _show(document: RunDocument, seconds: float, tables: bool, stdout_taken: boo
     metavar="SPEC",
     help="system, all, a name like glibc-2.31, or a directory.  [default: system]",
 )
-@click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="LINK",
+    help="How the programs are linked: dynamic-lazy, dynamic-now, static, static-pie.  [default: all]",
+)
 @click.option(
     "--environment",
     "environments",
     multiple=True,
     metavar="NAME",
-    help=f"all, {', '.join(ENVIRONMENTS)}.  [default: default]",
+    help=f"What the processes are run in or under: all, {', '.join(ENVIRONMENTS)}.  [default: default]",
 )
 @click.option(
-    "--oracle/--no-oracle", default=True, help="Also read through ptrace what is registered.  [default: oracle]"
+    "--oracle/--no-oracle",
+    default=True,
+    help="Also ask the second oracle (witness of what the kernel has registered): ptrace(2).  [default: oracle]",
 )
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
@@ -163,5 +171,5 @@ def run(
     _show(document, time.monotonic() - started, tables, outputs.own_stdout)
     if not finished:
         raise InterruptedRunError("interrupted; what was finished is kept: go on with --resume")
-    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.stdout.flush()  # an error, as of a full disk, is reported here and not lost at exit
     sys.exit(_exit_code(document))

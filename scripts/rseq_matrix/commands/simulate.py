@@ -112,9 +112,7 @@ def _draw(path: Path, document: SimulateDocument) -> None:
 
 @click.command()
 @click.option("--design", metavar="NAME", help=f"{', '.join(DESIGNS)}.  [default: {DESIGN}]")
-@click.option(
-    "--libc", metavar="SPEC", help="Take the design of this libc, found out by experiment; SPEC is as for run."
-)
+@click.option("--libc", metavar="SPEC", help="Take the design of this libc, found by experiment; SPEC is as for run.")
 @click.option(
     "--compare", "pair", nargs=2, metavar="A B", help="Print the stages whose class differs between two designs."
 )
@@ -149,8 +147,10 @@ def simulate(
 ) -> None:
     """Print the life of a process under a design of how libc integrates rseq: its events, and the class of each stage.
 
-    The model is the one that `run` compares its observations with. Each event and class has a reason and a reference.
-    Nothing is run, except with --libc: the experiments that tell which design a libc has.
+    The first column has three facts, T K U: the thread pointer is set; the kernel has an rseq area registered for the
+    thread; a library (user code) that follows libc's manual concludes that it can use rseq. A dash: no. The model is
+    the one that `run` compares its observations with. Each event and class has a reason and a reference.
+    Nothing is run, except with --libc: the experiments that show which design a libc has.
     """
     setting = Setting(environment, kernel, scenario)
     request = SimulateRequest(design, libc, pair or None, listing, link, setting, json_path, svg_path)

@@ -18,7 +18,12 @@ from rseq_matrix.report.table import show_stages
     "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
 )
 def stages(json_path: Path | None) -> None:
-    """List the stages: when each comes, what fires it, what may be used there."""
+    """List the stages, places in a process's life where code runs: when each is reached, what runs it, what it may use.
+
+    Columns: the stage; the phase of the life that it is in; the links in which it exists (all, or dynamic: the program
+    has a dynamic linker); what its code may use: raw (its own system calls only), relocated (its own functions and
+    variables too), libc (functions of libc too).
+    """
     if json_path:
         rows = [{"stage": stage.name, **asdict(stage)} for stage in STAGES.values()]
         emit(json_path, json.dumps({"schema": 1, "stages": rows}, indent=1) + "\n")

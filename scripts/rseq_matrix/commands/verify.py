@@ -138,5 +138,5 @@ def verify(
         show_verification(console, document, time.monotonic() - started)
     if not finished:
         raise InterruptedRunError("interrupted; the results of the phases that were finished are kept")
-    sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
+    sys.stdout.flush()  # an error, as of a full disk, is reported here and not lost at exit
     sys.exit(_exit_code(document))
