@@ -13,7 +13,7 @@ struct rsm_auxiliary_vector {
     uint64_t entry[2 * 64]; /* type, value; ended by type AT_NULL (0) */
 };
 
-/* Returns the bytes that were read; 0 where the file cannot be had. */
+/* Returns the bytes that were read; 0 where the file cannot be opened. */
 static inline long rsm_auxiliary_vector_file(struct rsm_auxiliary_vector *vector, const char *path)
 {
     long fd = rsm_open(path);

@@ -263,7 +263,7 @@ def test_an_errno_with_two_names_is_one(line: str, command: Command) -> None:
 def test_an_errno_that_no_kernel_answers_is_a_filter_s(host: Host) -> None:
     document = checked(explain_facts(CallFacts("EACCES"), host))
     assert ids(document) == ["filter"]
-    assert "the kernel itself answers EACCES to no such call" in document["causes"][0]["sentence"]
+    assert "the kernel itself never answers EACCES to such a call" in document["causes"][0]["sentence"]
     assert document["causes"][0]["replay"]["got"] == "EACCES"
 
 
@@ -358,20 +358,20 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
     ("arguments", "code", "words"),
     [
         ([], 2, "say what to explain"),
-        (["EFOO"], 2, "'EFOO' is the name of no errno"),
-        (["EINVAL", "EFOO"], 2, "'EFOO' is the name of no errno"),
-        (["EINVAL", "hello"], 4, "'EINVAL hello' is no line of strace"),
-        (["Error", "in", "rseq"], 4, "'Error in rseq' is no line of strace"),
-        (["EINVAL", "EPERM", "--registered-length", "-1"], 2, "--registered-length is a number of 32 bits"),
-        (["\u00b2"], 4, "is no line of strace"),
-        (["9" * 5000], 4, "is no line of strace"),
-        (["4711"], 4, "is no line of strace"),
-        (["EINVAL", "--length", "many"], 2, "'many' is no number"),
-        (["EINVAL", "--length", "-1"], 2, "--length is a number of 32 bits"),
-        (["EINVAL", "--length", "0x100000000"], 2, "--length is a number of 32 bits"),
+        (["EFOO"], 2, "'EFOO' is not the name of an errno"),
+        (["EINVAL", "EFOO"], 2, "'EFOO' is not the name of an errno"),
+        (["EINVAL", "hello"], 4, "'EINVAL hello' is not a line of strace"),
+        (["Error", "in", "rseq"], 4, "'Error in rseq' is not a line of strace"),
+        (["EINVAL", "EPERM", "--registered-length", "-1"], 2, "--registered-length must be a number of 32 bits"),
+        (["\u00b2"], 4, "is not a line of strace"),
+        (["9" * 5000], 4, "is not a line of strace"),
+        (["4711"], 4, "is not a line of strace"),
+        (["EINVAL", "--length", "many"], 2, "'many' is not a number"),
+        (["EINVAL", "--length", "-1"], 2, "--length must be a number of 32 bits"),
+        (["EINVAL", "--length", "0x100000000"], 2, "--length must be a number of 32 bits"),
         (["EINVAL", "--align", "24"], 2, "an alignment is a power of two"),
         (["EINVAL", "--align", "0"], 2, "an alignment is a power of two"),
-        (["EINVAL", "--align", "32", "--address", "0x1010"], 2, "is no multiple of 32"),
+        (["EINVAL", "--align", "32", "--address", "0x1010"], 2, "is not a multiple of 32"),
         (["EINVAL", "--registered", "none", "--registered-length", "32"], 2, "--registered none nothing has"),
         (["EINVAL", "--registered", "same", "--address", "0"], 2, "no area can be registered at NULL"),
         (["EINVAL", "--registered-length", "20"], 2, "no kernel registers an area as it is given"),
@@ -380,7 +380,7 @@ def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, 
         (["rseq(0x10, 32, 0, 1) = 0", "--length", "32"], 2, "--length describes the call of an ERRNO"),
         ([FATAL, "--align", "32"], 2, "--align describes the call of an ERRNO"),
         (["EINVAL", "--json", "/nonexistent/out.json"], 2, "does not exist"),
-        (["hello world"], 4, "'hello world' is no line of strace"),
+        (["hello world"], 4, "'hello world' is not a line of strace"),
         ([""], 4, "there is nothing to explain"),
         (['openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3'], 4, "is a call of openat"),
         (["prseq(0x10, 32, 0, 1) = 0"], 4, "is a call of prseq"),

@@ -69,7 +69,7 @@ def test_what_is_as_expected_passes() -> None:
         (a_run(replace(RECORD, oracle=None, oracle_errno=3)), "ESRCH"),
         (a_run(replace(RECORD, tid=11)), "task"),
         (a_run(replace(RECORD, pid=12, tid=12)), "task"),
-        (a_run(replace(RECORD, kernel_registered=None, oracle=None)), "tells nothing"),
+        (a_run(replace(RECORD, kernel_registered=None, oracle=None)), "shows nothing"),
     ],
 )
 def test_what_was_not_observed_is_an_error(run: Run, word: str) -> None:

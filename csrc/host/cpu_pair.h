@@ -52,7 +52,7 @@ static inline struct rsm_cpu_pair rsm_cpu_pair_pin(void)
     return pair;
 }
 
-/* Moves this thread to the other CPU. Returns whether it is there, as far as that can be had. */
+/* Moves this thread to the other CPU. Returns whether it is there, as far as that is possible. */
 static inline int rsm_move_there(const struct rsm_cpu_pair *pair)
 {
     rsm_pin(pair->there);

@@ -35,7 +35,7 @@ class Build:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the dynamic programs need to run on the libc that they are linked to."""
     absent: Mapping[str, str] = field(default_factory=dict)
-    """What this libc does not have, of that which some stages need, and why it is believed."""
+    """What some stages need and this libc does not have, with the evidence."""
 
 
 def _key(root: Path, compiler: list[str], options: list[str], tools: Toolchain) -> str:

@@ -9,7 +9,7 @@ EXIT_DIFFERENT = 1
 
 
 class RseqMatrixError(Exception):
-    """Something that a person is told in one sentence. The message is that sentence."""
+    """An error that is reported in one sentence. The message is that sentence."""
 
     exit_code = EXIT_DIFFERENT
 

@@ -46,7 +46,7 @@ def extended_length(running: Kernel) -> int:
 
 
 def length_behaviour(length: int, said: HelperOutput) -> LengthBehaviour:
-    """Return how the registration of a length ended, and what became of the overwritten field at each event."""
+    """Return how the registration of a length ended, and what happened to the overwritten field at each event."""
     killed = said.status < 0 and said.word("kernel", "done") is None
     fatal = said.word("kernel", "trying") if killed else None
     outcomes = (KILLED if name == fatal else said.word("kernel", name) for name in ("sleep", "signal", "migration"))
@@ -68,7 +68,7 @@ def length_behaviour(length: int, said: HelperOutput) -> LengthBehaviour:
 
 
 def _length_class(events: EventOutcomes) -> str | None:
-    """Return the class of a length that was registered; None where the experiment does not tell."""
+    """Return the class of a length that was registered; None where the experiment does not show it."""
     if events.sleep is None:
         return None
     if KILLED in (events.sleep, events.signal, events.migration):

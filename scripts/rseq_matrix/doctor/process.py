@@ -161,7 +161,7 @@ def _look(tracees: Tracees, memory: ProcessMemory, tids: Sequence[int], stopped:
     if not stopped:  # one that a signal stopped goes on being stopped
         _watch(tracees, threads, watch)
         if not tracees.tasks and not watch.stores and not any(thread.lost_area for thread in threads):
-            raise InputError(f"process {tracees.pid} ended while it was looked at")
+            raise InputError(f"process {tracees.pid} ended while it was examined")
         threads = [
             _second_look(tracees, layout, thread, tasks[thread.tid or 0]) for thread in _lasting(tracees, threads)
         ]

@@ -33,7 +33,7 @@ def errno_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class EventOutcomes:
-    """What became of an overwritten cpu_id_start at each event: "rewritten", "kept", "killed" or "other"."""
+    """What happened to an overwritten cpu_id_start at each event: "rewritten", "kept", "killed" or "other"."""
 
     sleep: str | None
     signal: str | None
@@ -43,7 +43,7 @@ class EventOutcomes:
 
 @dataclass(frozen=True)
 class LengthBehaviour:
-    """What a registration of one length was answered, and what became of an overwritten cpu_id_start afterwards."""
+    """What a registration of one length was answered, and what happened to an overwritten cpu_id_start afterwards."""
 
     length: int
     answer: int | None
@@ -246,7 +246,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """One thing to tell an operator: what is wrong, what to do about it, and where that is documented."""
+    """One thing to report to an operator: what is wrong, what to do about it, and where that is documented."""
 
     id: str
     severity: str

@@ -11,7 +11,7 @@ LAYOUT_SCHEMA = 1
 TLS, TCB, RSEQ, EXTRA, PADDING = "tls", "tcb", "rseq", "extra-tls", "padding"
 """What a block is (Block.kind)."""
 IN_PTHREAD, IN_EXTRA, OWN, NONE, UNKNOWN = "struct pthread", "extra TLS", "own", "none", "unknown"
-"""Where the rseq area is (LaidOutRseq.where). OWN: in memory of the code that registered it; NONE: nobody uses it."""
+"""Where the rseq area is (LaidOutRseq.where). OWN: in memory of the code that registered it; NONE: nothing uses it."""
 FAR = 1 << 30
 """More than any static TLS: a block that is further away is not part of it."""
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -65,7 +65,7 @@ class StructPthread:
 
 @dataclass(frozen=True)
 class LaidOutRseq:
-    """The rseq area of a thread: libc's where that is in use or nobody's is, else the one that the kernel has."""
+    """The rseq area of a thread: libc's where that is in use or none is, else the one that the kernel has."""
 
     offset: int
     size: int

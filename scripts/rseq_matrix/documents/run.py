@@ -149,7 +149,7 @@ class CellResult:
 
     @property
     def observed_class(self) -> str | None:
-        """Return the class that was observed; None where nothing was, or it could not be told."""
+        """Return the class that was observed; None where nothing was, or it could not be determined."""
         return self.observed.class_ if self.observed else None
 
 

@@ -12,10 +12,10 @@ SIMULATE_SCHEMA = 1
 REGISTERING = {
     "not needed": "registered, and the library sees it",
     "refused": "the kernel has an area of this thread already, and answers EINVAL or EBUSY",
-    "reserved": "__rseq_handled says that libc will do it: a library waits, with its fallback",
-    "works": "nobody else registers this thread, or libc goes on with the same area",
+    "reserved": "__rseq_handled says that libc will do it: a library waits, and uses its fallback",
+    "works": "nothing else registers this thread, or libc continues with the same area",
     "takes it": "it works, but libc's own registration then fails, and the program does not see the area",
-    "fatal": "it works, and libc ends the process when it comes to register",
+    "fatal": "it works, and libc ends the process when it registers",
     "impossible": "rseq(2) registers nothing here",
 }
 """The outcomes of a library's own registration, with the meaning of each word."""

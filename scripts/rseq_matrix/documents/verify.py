@@ -1,4 +1,4 @@
-"""The document of `verify --json`, schema/verify-1.json. What the subject does not tell is None.
+"""The document of `verify --json`, schema/verify-1.json. What the subject does not report is None.
 
 Addresses are those of the subject's file; durations are in seconds.
 """
@@ -77,7 +77,7 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class SubjectTotals:
-    """Sums over the phases; None is what the subject does not tell, or what no phase counted."""
+    """Sums over the phases; None is what the subject does not report, or what no phase counted."""
 
     operations: int | None = None
     """Adds, pushes and pops."""

@@ -1,4 +1,4 @@
-"""What the phases of verify found, as documents/verify.py holds it. What the subject does not tell is None.
+"""What the phases of verify found, as documents/verify.py holds it. What the subject does not report is None.
 
 Addresses are those of the subject's file; durations are in seconds.
 """
@@ -245,7 +245,7 @@ class StressMode:
 class StressMeasured:
     """What the program printed (csrc/verify/stress/report.c) and the document holds; counts are operations, or as said.
 
-    None is what the subject does not tell.
+    None is what the subject does not report.
     """
 
     writers: tuple[StressWriter, ...]

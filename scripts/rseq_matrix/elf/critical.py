@@ -94,7 +94,7 @@ def _size(header: SectionHeader, entry: int) -> int:
 def _descriptors(header: SectionHeader | None, pointers: list[int] | None) -> list[int]:
     """Return the addresses of the descriptors.
 
-    They lie one behind the other, each aligned to 32 bytes, unless somebody forgot to align them: there the pointers
+    They lie one after the other, each aligned to 32 bytes, unless the alignment was forgotten: there the pointers
     into the table say where they are.
     """
     if header is None:

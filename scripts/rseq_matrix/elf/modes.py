@@ -1,7 +1,7 @@
 """The two instruction sets of arm in one file: which code is Thumb's, and what among the code is data.
 
 Mapping symbols say both (AAELF32, "Mapping symbols"), but a stripped file has none. The symbols of functions say the
-first, by bit 0 of their values. About the rest nobody says anything before code or a table is met that leads there, or
+first, by bit 0 of their values. About the rest nothing is known before code or a table is met that leads there, or
 bytes that are a sought instruction in one of the two sets. Code whose set is not known by then is not read at all.
 """
 
@@ -26,7 +26,7 @@ WIDE = b"\xe8"  # in the second byte: the Thumb instruction is one of a word
 
 
 class Stretch(NamedTuple):
-    """What the memory up to an address is: ARM, THUMB, DATA, or "" where nobody says."""
+    """What the memory up to an address is: ARM, THUMB, DATA, or "" where that is not known."""
 
     kind: str
     end: int

@@ -117,7 +117,7 @@ def _slots_of_global_dynamic(program: Program) -> frozenset[int]:
 def _by_code(program: Program, segment: Segment, uses: Uses) -> bool:
     """Note the model that an executable's code shows. Returns whether all of it was examined.
 
-    It is local-exec where the linker knew the offset, be that in the code or in a word that nobody changes: of
+    It is local-exec where the linker knew the offset, be that in the code or in a word that nothing changes: of
     initial-exec it makes that everywhere, though on arm, riscv and s390x the code goes on loading it from the GOT.
     """
     machine = program.machine

@@ -114,7 +114,7 @@ def _end_as(status: int) -> None:
 def keep_places() -> None:
     """Return in a child, in which the program writes to files. This process waits and goes in them where it went.
 
-    Who writes next to a file that it shares with the program, a shell's script say, would else write over that.
+    A process that writes to a file after the program (a shell's script, say) would otherwise overwrite what it wrote.
     """
     child = os.fork()
     if child == 0:
@@ -143,7 +143,7 @@ def surrounded(
         return list(arguments), {**os.environ, **_variables(environment)}
     lost = missing(environment)
     if lost:
-        raise MissingError(f"the environment {environment.name} cannot be had: {lost}")
+        raise MissingError(f"the environment {environment.name} is not available: {lost}")
     if environment.secure:
         return _secure(environment, build, arguments), dict(os.environ)
     own = _preloaded(environment, build)

@@ -1,4 +1,4 @@
-"""The environments: what can surround a process, how it is brought about, and what that means for rseq.
+"""The environments: what a process can be run in or under, how each is set up, and what that means for rseq.
 
 Each is a real one. What a program is wrapped in is a command line; what no command can do from outside, the scenarios'
 programs do themselves in main() (csrc/host/host_environment.c). `enter` (csrc/environment/enter.c) is the last step
@@ -111,7 +111,7 @@ def _strace(path: Path, start: Start) -> list[str]:
 
 @dataclass(frozen=True)
 class Environment:
-    """What surrounds a process. The fields from `tunable_off` on are what the model is told."""
+    """What a process is run in or under. The fields from `tunable_off` on are given to the model."""
 
     name: str
     summary: str
@@ -156,7 +156,7 @@ class Environment:
 
     @property
     def conditions(self) -> Conditions:
-        """Return what the model is told."""
+        """Return what is given to the model."""
         return Conditions(self.tunable_off, self.own_area, self.late_filter, self.stepped)
 
     @property
@@ -190,12 +190,15 @@ _ALL = (
     ),
     Environment(
         "seccomp-enosys",
-        "a filter answers rseq(2) with ENOSYS, from the start",
+        "a seccomp filter answers rseq(2) with ENOSYS, from the start",
         steps=("filter=enosys",),
         sign="ENOSYS",
     ),
     Environment(
-        "seccomp-eperm", "a filter answers rseq(2) with EPERM, from the start", steps=("filter=eperm",), sign="EPERM"
+        "seccomp-eperm",
+        "a seccomp filter answers rseq(2) with EPERM, from the start",
+        steps=("filter=eperm",),
+        sign="EPERM",
     ),
     Environment(
         "seccomp-late",
@@ -204,11 +207,14 @@ _ALL = (
         stand_in="rsm_late_filter.so",
     ),
     Environment(
-        "seccomp-kill", "a filter kills the process at its first call of rseq(2)", steps=("filter=kill",), sign="SIGSYS"
+        "seccomp-kill",
+        "a seccomp filter kills the process at its first call of rseq(2)",
+        steps=("filter=kill",),
+        sign="SIGSYS",
     ),
     Environment(
         "seccomp-fake",
-        "a filter answers success, and nothing is registered",
+        "a seccomp filter answers success, and nothing is registered",
         steps=("filter=fake",),
         sign="success",
     ),
@@ -224,13 +230,13 @@ _ALL = (
     Environment(
         "valgrind", "under valgrind", tool=_VALGRIND, slowness=4, trace=NOT_TRACED, sign="name:(none-amd64|valgrind).*"
     ),
-    Environment("gdb", "under gdb, running free", tool=_GDB, slowness=4, trace=NOT_TRACED, sign="tracer:gdb.*"),
+    Environment("gdb", "under gdb, which lets it run", tool=_GDB, slowness=4, trace=NOT_TRACED, sign="tracer:gdb.*"),
     Environment(
         "qemu-user", "under qemu's user-mode emulation", tool=_QEMU, trace=NOT_TRACED, sign="name:qemu-x86_64.*"
     ),
     Environment(
         "secure",
-        "as a program with more rights than its user (AT_SECURE), where ld.so ignores the tunable that is set here",
+        "as a program with more privileges than its user (AT_SECURE), where ld.so ignores the tunable that is set here",
         TUNABLE_OFF,
         secure=True,
     ),

@@ -1,4 +1,4 @@
-"""Whether an environment can be had here, and what it is like: found out by running two small programs in it."""
+"""Whether an environment is available here, and what it is like: found out by running two small programs in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENTER = "enter"
 EXPERIMENTS = {
     "clone_vm": ("clone_vm", "clone(CLONE_VM) is refused there unless it starts a thread"),
     "cancelled_call": ("cancellation", "a thread that waits in a system call cannot be cancelled there"),
-    "dlmopen": ("new_namespace", "a new namespace, dlmopen(), cannot be had there"),
+    "dlmopen": ("new_namespace", "a new namespace, dlmopen(), is not available there"),
 }
 """What stages need and an environment may lack: the program of csrc/detect, and what is said."""
 
@@ -35,7 +35,7 @@ class Ready:
     """What is known of an environment before anything is judged in it."""
 
     hindrance: str = ""
-    """Why it cannot be had here; empty if it can."""
+    """Why it is not available here; empty if it is."""
     untrue: str = ""
     """Why it is not what it says, though it was brought about: what runs in it proves nothing."""
     answer: str = ""

@@ -62,7 +62,7 @@ class CallFacts:
         if align is not None and (align & (align - 1) or not 1 <= align <= ALIGNMENT_LIMIT):
             raise UsageError(f"an alignment is a power of two, at most {ALIGNMENT_LIMIT}, and not {align}")
         if self.address is not None and align is not None and self.address % align:
-            raise UsageError(f"the address {self.address:#x} is no multiple of {align}: give one of the two")
+            raise UsageError(f"the address {self.address:#x} is not a multiple of {align}: give one of the two")
         details = self.registered_length is not None or self.registered_signature is not None
         if self.registered == NONE and details:
             raise UsageError("with --registered none nothing has a registered length or signature")

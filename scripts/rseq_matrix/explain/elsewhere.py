@@ -15,18 +15,18 @@ ENOSYS, EPERM = "ENOSYS", "EPERM"
 REFUSALS = (ENOSYS, EPERM)
 """With these filters refuse what they do not know: container engines, systemd, sandboxes."""
 SECCOMP_STATUS = (
-    "the line Seccomp of /proc/PID/status: 2 means that a filter is installed, which the program, its container engine "
-    "(Docker, podman) or systemd (SystemCallFilter=) did"
+    "the line Seccomp of /proc/PID/status: 2 means that a filter is installed, by the program, its container engine "
+    "(Docker, podman) or systemd (SystemCallFilter=)"
 )
 ALLOW = (
-    "let the filter allow rseq(2): it tells a program only where it runs, as getcpu(2) does, and glibc 2.35 and later "
-    "calls it"
+    "let the filter allow rseq(2): it only shows a program which CPU it runs on, as getcpu(2) does, and glibc 2.35 and "
+    "later calls it"
 )
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A cause that no rule of the kernel's is."""
+    """A cause that is not a rule of the kernel."""
 
     id: str
     because: str
@@ -92,11 +92,11 @@ FILTER_KILLS = Elsewhere(
 )
 AREA_LOST = Elsewhere(
     "area-lost",
-    "the area was right when it was registered, but its memory was given away later (unmapped, or made read-only, "
-    "while the thread went on), and the kernel kills a program into whose area it cannot write the CPU number",
+    "the area was valid when it was registered, but its memory was unmapped or made read-only while the thread "
+    "still ran, and the kernel kills a program if it cannot write the CPU number into its area",
     "whether munmap(2) or mprotect(2) came between the registration and the signal: strace -f -e trace=rseq,memory; "
     "the signal says si_code=SI_KERNEL",
-    "unregister an area before its memory is given away; libc's areas live as long as their threads",
+    "unregister an area before its memory is unmapped or freed; libc's areas live as long as their threads",
     "Linux kernel/rseq.c, __rseq_handle_notify_resume",
     SIGSEGV,
 )
@@ -104,14 +104,14 @@ NO_RSEQ = Elsewhere(
     "kernel-without-rseq",
     "the kernel has no rseq(2): it is older than Linux 4.18, or was built without CONFIG_RSEQ",
     "uname -r, and the line CONFIG_RSEQ of /boot/config-$(uname -r) or /proc/config.gz",
-    "nothing is to be done in the program: libraries fall back to atomics, and glibc does so by itself",
+    "nothing needs to be done in the program: libraries use atomics instead, and glibc works without rseq",
     "Linux kernel/sys_ni.c, COND_SYSCALL(rseq), commit d7822b1e24f2",
 )
 EMULATOR = Elsewhere(
     "emulator",
     "the program does not run on the kernel itself: valgrind, qemu-user and gVisor answer ENOSYS to rseq(2)",
     "how the program was started; in gVisor dmesg says so, under valgrind and qemu-user /proc/PID/exe is that tool",
-    "nothing is to be done: rseq cannot be had there, and what falls back to atomics goes on",
+    "nothing needs to be done: rseq is not available there, and code with a fallback uses that",
     "valgrind coregrind/m_syswrap/syswrap-amd64-linux.c; gVisor pkg/sentry/syscalls/linux/sys_rseq.go; qemu "
     "linux-user/syscall.c",
 )
@@ -132,7 +132,7 @@ def injected(word: str) -> Elsewhere:
 def unknown_answer(word: str) -> Elsewhere:
     """Return the cause of an answer that no rule of any kernel gives."""
     found = refused_by_filter(word)
-    because = f"the kernel itself answers {word} to no such call: {found.because}"
+    because = f"the kernel itself never answers {word} to such a call: {found.because}"
     return Elsewhere("filter", because, found.look, found.cure, found.reference, word)
 
 

@@ -76,19 +76,19 @@ class Message:
 FILTER_LATE = ProgramTrial(
     "a program that installs such a filter in main() and then starts a thread", (LATE, str(EPERM)), FATAL
 )
-LOSES_NOTHING = "loses nothing: rseq tells a program only where it runs, as getcpu(2) does"
+LOSES_NOTHING = "loses nothing: rseq only shows a program which CPU it runs on, as getcpu(2) does"
 CURES = (
     Cure(
-        "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
-        "updated for that, and a seccomp profile of your own needs the one more line",
+        "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution have "
+        "updates for that, and a seccomp profile of your own needs one more line",
         LOSES_NOTHING,
         ProgramTrial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
         "install the filter before the program is started (in its parent, between fork and exec, as container "
         "engines and systemd do)",
-        "loses rseq in the whole program: glibc sees at start that it is refused and does without, so "
-        "sched_getcpu() and per-CPU libraries (tcmalloc, LTTng-UST, librseq) take their slower ways",
+        "loses rseq in the whole program: glibc sees at start that it is refused and works without, so "
+        "sched_getcpu() and per-CPU libraries (tcmalloc, LTTng-UST, librseq) use their slower paths",
         ProgramTrial("the same filter, installed before exec", (EARLY, str(EPERM)), AS_MAIN[False, False]),
     ),
     Cure(
@@ -165,8 +165,8 @@ MESSAGES: Sequence[Message] = (
         "librseq-cpu-id",
         re.compile(r"rseq_current_cpu_raw\(\) >= 0.{0,4}failed"),
         "librseq's",
-        "rseq(2) said yes and registered nothing, so cpu_id in the area stayed -1: a seccomp filter or an emulator "
-        "answers success without asking the kernel",
+        "rseq(2) returned success and registered nothing, so cpu_id in the area stayed -1: a seccomp filter or an "
+        "emulator answers success without asking the kernel",
         SECCOMP_STATUS,
         "librseq src/rseq.c, rseq_register_current_thread",
         cures=(Cure("let the filter allow rseq(2), or answer ENOSYS", "with ENOSYS librseq falls back, and says so"),),

@@ -106,7 +106,7 @@ def _number(word: str, what: str, line: str) -> int:
     try:
         number = int(word, 0)
     except ValueError:
-        raise InputError(f"the {what} in '{shown(line)}' is no number: '{shown(word)}'") from None
+        raise InputError(f"the {what} in '{shown(line)}' is not a number: '{shown(word)}'") from None
     if not -1 << 63 <= number < 1 << 64:
         raise InputError(f"the {what} in '{shown(line)}' has more than 64 bits: '{shown(word)}'")
     return number
@@ -154,9 +154,9 @@ def _finished(line: str, pid: str) -> TracedCall:
     found = RESULT.search(line)
     start = line.index("rseq(") + len("rseq(")
     if not found or found.start() < start:
-        raise InputError(f"'{shown(line)}' has no answer: the line must go on to ' = 0' or ' = -1 EINVAL (…)'")
+        raise InputError(f"'{shown(line)}' has no answer: the line must end with ' = 0' or ' = -1 EINVAL (…)'")
     if found.start() - start > ARGUMENTS_LIMIT:
-        raise InputError(f"'{shown(line)}' has more between its brackets than the arguments of rseq(2)")
+        raise InputError(f"'{shown(line)}' has more between its parentheses than the arguments of rseq(2)")
     if NAMED.match(line[start:]):
         raise InputError(
             f"'{shown(line)}' names its arguments, as perf trace does: give what strace prints of the call"
@@ -316,7 +316,7 @@ def read(text: str) -> Trace:
     reader.read(line[:LINE_LIMIT] for line in text.splitlines() if line.strip())
     if not reader.calls:
         names = [name for line in text.splitlines() if (name := _syscall(line))]
-        what = f"is a call of {names[0]}" if names else "is no line of strace"
+        what = f"is a call of {names[0]}" if names else "is not a line of strace"
         raise InputError(
             f"'{shown(text)}' {what}: what is explained is an errno (EINVAL), a line of 'strace -f -e trace=rseq' or "
             "glibc's message"

@@ -73,13 +73,13 @@ def _after_damage(player: Player) -> str:
 
 
 def asked_features() -> Features:
-    """Return what the kernel tells by itself."""
+    """Return what the kernel reports by itself."""
     running = kernel()
     return Features(running.feature_size, running.align)
 
 
 def find_features(player: Player) -> Features:
-    """Return what the kernel tells, and what trying shows."""
+    """Return what the kernel reports, and what experiments show."""
     told = asked_features()
     both = by_main(call_at(WRITABLE, UNREGISTER | 1 << 31))
     tried: list[list[ReplayedStep]] = player.play(
@@ -109,7 +109,7 @@ def make_player() -> Player:
 
 
 def here() -> Host:
-    """Return the kernel that runs here; where nothing can be tried, what it tells by itself."""
+    """Return the kernel that runs here; where nothing can be tried, what it reports by itself."""
     running = kernel()
     try:
         player = make_player()

@@ -1,4 +1,4 @@
-"""Makes calls of rseq(2) for real, in children of csrc/explain/calls.c, in which nobody has registered before."""
+"""Makes calls of rseq(2) for real, in children of csrc/explain/calls.c, in which nothing is registered before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HIDDEN = ("GLIBC_TUNABLES", "LD_PRELOAD", "LD_AUDIT", "LD_BIND_NOW")
 UNREGISTERED = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 REASONS = {
     3: "the child got no memory at the addresses that it needs",
-    4: "a child cannot be had in which rseq is not registered",
+    4: "no child could be made in which rseq is not registered",
     5: "no seccomp filter can be installed here",
 }
 """What the exit status of csrc/explain/calls.c says."""

@@ -151,7 +151,7 @@ HOW_TO_USE_LIBC = (
 OWN_HISTORY = "which registration this thread made last: strace -f -e trace=rseq shows each"
 
 
-def _struck_by_length(moment: CallMoment) -> bool:
+def _shorter_than_features(moment: CallMoment) -> bool:
     size = moment.features.feature_size
     return size is not None and moment.call.length != ORIGINAL_LENGTH and moment.call.length < size
 
@@ -165,7 +165,7 @@ UNREGISTRATION: Sequence[KernelRule] = (
         "unregister-flags",
         EINVAL,
         lambda m: m.features.refuses_flags and m.call.flags & 0xFFFFFFFF != UNREGISTER,
-        "the flags {flags} ask to unregister and hold more bits: beside RSEQ_FLAG_UNREGISTER, 1, none may be set",
+        "the flags {flags} contain RSEQ_FLAG_UNREGISTER (1) and other bits: no other bit may be set with it",
         "the flags of the call",
         "pass RSEQ_FLAG_UNREGISTER alone",
         f"{SYS_RSEQ}, commit 66528a4575ee",
@@ -214,7 +214,7 @@ UNREGISTRATION: Sequence[KernelRule] = (
         "the kernel resets the fields of the area that it unregisters, and cannot: its memory was unmapped, or made "
         "read-only, after the registration",
         "whether munmap(2), mprotect(2) or free(3) came before this call: strace -e trace=rseq,memory",
-        "unregister the area first, then give its memory away",
+        "unregister the area before its memory is unmapped, protected or freed",
         "Linux kernel/rseq.c, rseq_reset_rseq_cpu_node_id",
     ),
     KernelRule(
@@ -224,7 +224,7 @@ UNREGISTRATION: Sequence[KernelRule] = (
         "the kernel resets the fields of the area that it unregisters, and cannot: its memory was unmapped, or made "
         "read-only, after the registration, and for that it kills the program",
         "whether munmap(2), mprotect(2) or free(3) came before this call: strace -e trace=rseq,memory",
-        "unregister the area first, then give its memory away",
+        "unregister the area before its memory is unmapped, protected or freed",
         "Linux kernel/rseq.c, rseq_reset_ids",
     ),
     KernelRule(
@@ -243,7 +243,8 @@ REGISTRATION: Sequence[KernelRule] = (
         "register-flags",
         EINVAL,
         lambda m: bool(m.call.flags & 0xFFFFFFFF & ~m.features.flags),
-        "the flags hold the bits {unknown}, which the kernel does not know for a registration (it knows: {known})",
+        "the flags contain the bits {unknown}, which the kernel does not accept for a registration (it accepts: "
+        "{known})",
         "the flags of the call",
         "pass 0, or try again with 0 where a newer flag is refused",
         f"{FIRST}; flags came with d6200245c75e",
@@ -290,7 +291,7 @@ REGISTRATION: Sequence[KernelRule] = (
         "length-short",
         EINVAL,
         lambda m: m.call.length < ORIGINAL_LENGTH,
-        "a length of {length} is too short: every kernel wants at least 32 bytes, also where it uses fewer",
+        "a length of {length} is too short: every kernel requires at least 32 bytes, also where it uses fewer",
         "the length of the call; __rseq_size and AT_RSEQ_FEATURE_SIZE may say less than 32, and are no lengths to "
         "register with as they are",
         "register max(32, getauxval(AT_RSEQ_FEATURE_SIZE)) bytes",
@@ -300,7 +301,7 @@ REGISTRATION: Sequence[KernelRule] = (
         "length-not-original",
         EINVAL,
         lambda m: m.features.feature_size is None and m.call.length != ORIGINAL_LENGTH,
-        "a length of {length} is not 32, the only one that a kernel takes which does not tell its feature size",
+        "a length of {length} is not 32, the only one that a kernel accepts that does not report its feature size",
         "getauxval(AT_RSEQ_FEATURE_SIZE): it is 0 on such a kernel",
         "register 32 bytes where getauxval(AT_RSEQ_FEATURE_SIZE) is 0",
         FIRST,
@@ -308,9 +309,9 @@ REGISTRATION: Sequence[KernelRule] = (
     KernelRule(
         "length-feature-size",
         EINVAL,
-        _struck_by_length,
-        "a length of {length} does not hold the {size} bytes that the kernel uses (AT_RSEQ_FEATURE_SIZE): it takes "
-        "32, for old programs, or at least that many",
+        _shorter_than_features,
+        "a length of {length} does not hold the {size} bytes that the kernel uses (AT_RSEQ_FEATURE_SIZE): it "
+        "accepts 32, for old programs, or at least that many",
         "getauxval(AT_RSEQ_FEATURE_SIZE)",
         "register max(32, getauxval(AT_RSEQ_FEATURE_SIZE)) bytes",
         EXTENSIBLE,
@@ -348,7 +349,7 @@ REGISTRATION: Sequence[KernelRule] = (
         "null-ignored",
         SUCCESS,
         lambda m: m.call.address == 0 and m.features.touches == LEAVES,
-        "the address is NULL: the kernel says yes to that, and registers nothing",
+        "the address is NULL: the kernel returns success and registers nothing",
         "the address of the call",
         "pass the address of an area",
         f"{FIRST}, and {SYS_RSEQ} as of fd881d0a085f",
@@ -368,17 +369,17 @@ REGISTRATION: Sequence[KernelRule] = (
         lambda m: m.call.memory == UNMAPPED and m.features.touches != LEAVES,
         "there is no memory at {address} that the kernel could read for this program",
         "/proc/PID/maps: is the address in it, and readable?",
-        "register memory that is there, and keep it as long as the thread lives",
+        "register mapped memory, and keep it mapped until the thread ends",
         f"{SYS_RSEQ}, commit fd881d0a085f",
     ),
     KernelRule(
         "unmapped-fatal",
         SIGSEGV,
         lambda m: m.call.memory == UNMAPPED,
-        "there is no memory at {address}: the kernel accepts it without a look, and kills the program when it "
-        "comes to write the CPU number there",
+        "there is no memory at {address}: the kernel accepts the address without checking it, and kills the program "
+        "when it writes the CPU number there",
         "/proc/PID/maps: is the address in it, and writable?",
-        "register memory that is there, and keep it as long as the thread lives",
+        "register mapped memory, and keep it mapped until the thread ends",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
     ),
     KernelRule(
@@ -405,7 +406,7 @@ REGISTRATION: Sequence[KernelRule] = (
         SIGSEGV,
         lambda m: m.call.memory == READ_ONLY,
         "the memory at {address} can be read but not written: the kernel accepts it, and kills the program when it "
-        "comes to write the CPU number there",
+        "writes the CPU number there",
         "/proc/PID/maps: is the address in a writable mapping?",
         "register writable memory",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
@@ -414,8 +415,8 @@ REGISTRATION: Sequence[KernelRule] = (
         "pointer-fatal",
         SIGSEGV,
         lambda m: m.call.points and m.features.touches == LEAVES,
-        "the field rseq_cs of the area at {address} is not NULL and leads to no critical section: the kernel accepts "
-        "the area without a look, and kills the program when it comes to follow that pointer",
+        "the field rseq_cs of the area at {address} is not NULL and points to no critical section: the kernel accepts "
+        "the area without checking it, and kills the program when it follows that pointer",
         "the bytes 8 to 15 of the area before the call",
         "set the area to zeros before it is registered",
         f"{SYS_RSEQ}, as of fd881d0a085f",

@@ -1,4 +1,4 @@
-"""Sequences of calls: what the child is told to do, step by step, and what the model says that it will see."""
+"""Sequences of calls: what the child does, step by step, and what the model says that it will see."""
 
 from __future__ import annotations
 

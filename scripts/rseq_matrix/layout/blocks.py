@@ -125,7 +125,7 @@ def _cpu_id(memory: ProcessMemory, area: int) -> int | None:
 
 
 def _offset_of_area(said: RseqSymbols | None, at_kernel: int | None) -> int | None:
-    """Return where the area is: libc's, if that is in use or nobody's is, else the one that the kernel has."""
+    """Return where the area is: libc's, if that is in use or none is, else the one that the kernel has."""
     return said.offset if said and (said.size or at_kernel is None) else at_kernel
 
 
@@ -179,7 +179,7 @@ def rseq_area(layout: Layout, task: TaskState, blocks: Sequence[Block]) -> LaidO
 
 
 def _owner(layout: Layout, address: int, offset: int, blocks: Sequence[Block]) -> str:
-    """Return in whose memory an area of somebody's own lies."""
+    """Return in which block an area that is not libc's lies."""
     for block in blocks:
         if block.offset <= offset < block.end:
             return block.name

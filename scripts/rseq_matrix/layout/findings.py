@@ -84,7 +84,7 @@ def _block_misaligned(thread: LaidOutThread) -> Iterator[Found]:
                 "layout-block-misaligned",
                 ERROR,
                 f"{_span(block)} must leave {block.phase} when its address is divided by {block.alignment} "
-                f"(PT_TLS) and leaves {left}: its aligned variables are not, and vector accesses to them may fault. "
+                f"(PT_TLS) and leaves {left}: its variables are misaligned, and vector accesses to them may fault. "
                 "Check p_align and p_vaddr of the module's PT_TLS (readelf -lW)",
                 f"{PLACE}; {ABI}",
             )
@@ -112,7 +112,7 @@ def _overlap(thread: LaidOutThread) -> Iterator[Found]:
                 "layout-rseq-overlap",
                 ERROR,
                 f"the rseq area ({signed(area.offset)}, {area.size} bytes) overlaps {_span(block)}: the kernel "
-                "overwrites that memory at every return to user space, and its owner makes rseq_cs point nowhere. "
+                "overwrites that memory at every return to user space, and its owner overwrites rseq_cs. "
                 "Start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0 and report it",
                 f"{MANUAL}; {KERNEL}",
             )
@@ -140,8 +140,9 @@ def _offset(thread: LaidOutThread) -> Iterator[Found]:
             "layout-rseq-offset",
             ERROR,
             f"the kernel has the area at {signed(kernel)} registered, __rseq_offset says {signed(rseq.offset)}: "
-            "libraries that trust glibc (and glibc's sched_getcpu) read an area that nobody writes. Who registers an "
-            "own area must leave glibc's alone, or have it switched off (GLIBC_TUNABLES=glibc.pthread.rseq=0)",
+            "libraries that trust glibc (and glibc's sched_getcpu) read an area that nothing writes. Code that "
+            "registers an area of its own must leave glibc's alone, or glibc's must be switched off "
+            "(GLIBC_TUNABLES=glibc.pthread.rseq=0)",
             f"{MANUAL}; {KERNEL}",
         )
 
@@ -157,7 +158,7 @@ def _stale(thread: LaidOutThread) -> Iterator[Found]:
             ERROR,
             f"{said}, and cpu_id in the area is {rseq.cpu_id}: libraries take the fast path, nothing aborts it, and "
             "per-CPU data are corrupted silently. Such a thread must not run rseq code: it was made with raw clone(2), "
-            "or its area was unregistered behind a copy",
+            "or its area was unregistered and cpu_id was written afterwards",
             f"{MANUAL}; {KERNEL}",
         )
     else:
@@ -165,7 +166,7 @@ def _stale(thread: LaidOutThread) -> Iterator[Found]:
             "layout-rseq-stale",
             ERROR,
             f"{said} (cpu_id {rseq.cpu_id}): a library that looks at __rseq_size alone, and not at cpu_id, is "
-            "misled. Somebody unregistered the area, or the thread is only just starting: look again",
+            "misled. The area was unregistered, or the thread is only just starting: look again",
             f"{MANUAL}; {INITIAL}",
         )
 
@@ -241,7 +242,7 @@ def notes(threads: Sequence[LaidOutThread], unplaced: Sequence[str]) -> tuple[La
         text = f"where {names} has its TLS cannot be read: this libc does not publish it (_thread_db_*), or its image "
         found.append((("layout-unplaced", NOTE, f"{text}is not in memory", "glibc nptl_db/structs.def"), []))
     for why in sorted({t.rseq.unasked for t in threads if t.rseq and t.rseq.unasked}):
-        text = f"the kernel does not tell its registration ({why}; Linux 5.13 and later do): only libc's word is shown"
+        text = f"the kernel does not report its registration ({why}; Linux 5.13 and later do): libc's view is shown"
         found.append((("layout-kernel-silent", NOTE, text, "Linux commit 90f093fa8ea4"), []))
     bare = [thread.tid for thread in threads if not thread.blocks]
     if bare:

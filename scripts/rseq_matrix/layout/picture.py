@@ -58,9 +58,9 @@ def check_machine(memory: ProcessMemory) -> None:
     except OSError:
         return  # no file to ask; its threads' registers will tell
     if header[4:5] != bytes([CLASS_64]):
-        raise InputError(f"process {memory.pid} is a 32-bit process; only 64-bit x86-64 processes can be looked at")
+        raise InputError(f"process {memory.pid} is a 32-bit process; only 64-bit x86-64 processes can be examined")
     if int.from_bytes(header[18:20], "little") != MACHINE_X86_64:
-        raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be looked at")
+        raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be examined")
 
 
 def _layout(memory: ProcessMemory) -> Layout:

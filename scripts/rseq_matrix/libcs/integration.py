@@ -32,7 +32,7 @@ class Integration:
     usable: str
     """Why no program that is linked to this libc runs; empty if one does."""
     version: str
-    """As the libc tells it; empty if it does not."""
+    """As the libc reports it; empty if it does not."""
     offset: int | None
     """__rseq_offset, in a small program; None if this libc has none, so that it registers nothing."""
     static_first: bool | None
@@ -51,7 +51,7 @@ class Integration:
             "behind the thread pointer, in struct pthread" if self.offset > 0 else "before the thread pointer, in TLS"
         )
         early = {True: "registered", False: "blind", None: "not known"}[self.static_first]
-        return f"registers every thread; area {place}; static resolvers {early}"
+        return f"registers every thread; area {place}; IFUNC resolvers of static programs: {early}"
 
 
 def _key(sources: Path, compiler: Sequence[str], tools: Toolchain) -> str:

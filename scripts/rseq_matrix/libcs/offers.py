@@ -1,6 +1,6 @@
 """What a libc offers to the stages, found out by programs that try it (csrc/detect/offers), before anything is built.
 
-A program that cannot be linked, does not start, or fails tells that the libc does not have what it tries: the code that
+A program that cannot be linked, does not start, or fails shows that the libc does not have what it tries: the code that
 needs it is then left out of the build, and the stages that it would fire are UNSUPPORTED, with the sentence from here.
 """
 
@@ -21,7 +21,7 @@ from rseq_matrix.signals import signal_name
 
 START = "start"
 ABSENCES = {
-    "libc_version": "this libc does not tell its version",
+    "libc_version": "this libc does not report its version",
     "on_exit": "this libc has no on_exit()",
     "thread_atexit": "this libc has no __cxa_thread_atexit_impl()",
     "makecontext": "this libc has no makecontext()",
@@ -31,7 +31,7 @@ ABSENCES = {
     "preinit_array": "this libc does not call DT_PREINIT_ARRAY",
     "cancellation": "threads of this libc cannot be unwound: libgcc_s.so.1 does not suit it",
     "recycled_stack": "this libc keeps no stacks of ended threads",
-    "audit": "this dynamic linker knows no audit libraries, LD_AUDIT",
+    "audit": "this dynamic linker does not support audit libraries, LD_AUDIT",
 }
 """What is said where an offer is not there."""
 

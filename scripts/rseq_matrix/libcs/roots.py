@@ -59,7 +59,7 @@ class Root:
 
     def find(self, name: str) -> Path | None:
         """Return a start file or library of it."""
-        if self.build_tree:  # nobody's root: its links lead where they lead
+        if self.build_tree:  # not the root of a file system: its symbolic links are followed as they are
             return next((path for place in self.library_directories if (path := place / name).is_file()), None)
         return next(_files(self.directory, self.library_directories, name), None)
 

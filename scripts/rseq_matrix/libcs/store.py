@@ -130,7 +130,7 @@ def sound(name: str) -> Entry | None:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what a run that was killed left. The lock is held, so nobody works on it."""
+    """Remove what a run that was killed left. The lock is held, so no other process uses it."""
     for path in directory.iterdir():
         if path.name.startswith((UNFINISHED, DISCARDED)):
             shutil.rmtree(path, ignore_errors=True)
@@ -211,7 +211,7 @@ def _fetch(missing: Sequence[Spec], directory: Path) -> None:
 
 
 def _sentence(missing: Sequence[Spec], error: RseqMatrixError) -> str:
-    """Say what could not be had, and whether that is because a cached one is damaged."""
+    """Say what could not be fetched, and whether that is because a cached one is damaged."""
     names = " and ".join(spec.text for spec in missing)
     if all(read(spec.text) for spec in missing):
         return f"what the cache has of {names} is damaged and cannot be fetched again: {error}"

@@ -74,7 +74,7 @@ def _late(findings: Sequence[LintFinding], care: Sequence[str], yes: str) -> Ans
     """Return the answer where, beside the reasons for care, only resolvers and references can stand in the way."""
     bad = _of([found for found in findings if found.severity == ERROR], "resolver-")
     if bad:
-        return _answer(NO, f"a resolver crashes or reads nonsense ({_ids(bad)})")
+        return _answer(NO, f"a resolver crashes or reads wrong values ({_ids(bad)})")
     warned = _of([found for found in findings if found.severity == WARNING], "resolver-", "rseq-strong-reference")
     reasons = [*care, *([f"see {_ids(warned)}"] if warned else [])]
     return _answer(WITH_CARE, "; ".join(reasons)) if reasons else _answer(YES, yes)

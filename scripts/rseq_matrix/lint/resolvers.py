@@ -140,7 +140,7 @@ def _dynamic_tls(code: Code) -> Iterator[LintFinding]:
 
 
 def _before_relocation(code: Code, static: bool, exported: bool) -> Iterator[LintFinding]:
-    # Nobody but its own object calls a resolver that is not exported, and that after the other relocations of the same
+    # Only its own object calls a resolver that is not exported, and that after the other relocations of the same
     # table (glibc elf/do-rel.h leaves IRELATIVE for the end). The table of the PLT comes later.
     touches = _of(code, "plt-call", "got-load") if exported or static else _of(code, "plt-call")
     if static:  # it relocates itself in the same order

@@ -62,11 +62,11 @@ _RULES = (
     LintRule(
         "cs-branch", (ERROR, WARNING), "a branch out of a section, to neither abort handler nor exit point", TABLES
     ),
-    LintRule("cs-undecodable", (WARNING,), "bytes inside a section that are no instruction", DESCRIPTOR),
+    LintRule("cs-undecodable", (WARNING,), "bytes inside a section that are not an instruction", DESCRIPTOR),
     LintRule("cs-table-missing", (ERROR,), "a descriptor is not in __rseq_cs_ptr_array", TABLES),
     LintRule("cs-table-doubled", (ERROR,), "a descriptor is twice in __rseq_cs_ptr_array", TABLES),
-    LintRule("cs-table-foreign", (ERROR,), "__rseq_cs_ptr_array points to what is no descriptor", TABLES),
-    LintRule("cs-exit-foreign", (ERROR,), "__rseq_exit_point_array names the start of no section", TABLES),
+    LintRule("cs-table-foreign", (ERROR,), "__rseq_cs_ptr_array points to an address without a descriptor", TABLES),
+    LintRule("cs-exit-foreign", (ERROR,), "__rseq_exit_point_array names a start at which no section is", TABLES),
     LintRule("cs-no-table", (WARNING,), "descriptors without __rseq_cs_ptr_array", TABLES),
     LintRule("cs-no-sections", (WARNING,), "abort handlers without a section __rseq_cs", TABLES),
     LintRule(

@@ -89,11 +89,13 @@ def _code(section: Section, has_exits: bool) -> Iterator[LintFinding]:
 
 def _branch(instruction: Instruction, what: str, has_exits: bool) -> LintFinding:
     to = "somewhere that cannot be known" if instruction.target is None else f"{instruction.target:#x}"
-    sentence = f"{what} leaves for {to}, neither the abort handler nor "
+    sentence = f"{what} branches to {to}, neither the abort handler nor "
     if has_exits:
         sentence += "an exit point in __rseq_exit_point_array: a debugger that steps over the section misses it"
         return finding("cs-branch", ERROR, f"{instruction.address:#x}", sentence)
-    sentence += "the section's end, and there is no __rseq_exit_point_array: a debugger cannot know where it comes out"
+    sentence += (
+        "the section's end, and there is no __rseq_exit_point_array: a debugger cannot know where the thread leaves it"
+    )
     return finding("cs-branch", WARNING, f"{instruction.address:#x}", sentence)
 
 

@@ -39,12 +39,12 @@ def parse_tunables(text: str) -> Surplus:
         name, equals, number = part.partition("=")
         if name not in values:
             if part and not equals:
-                raise UsageError(f"'{part}' is no tunable: GLIBC_TUNABLES is name=value, separated by colons")
+                raise UsageError(f"'{part}' is not a tunable: GLIBC_TUNABLES is name=value, separated by colons")
             continue
         try:
             values[name] = int(number, 0)
         except ValueError:
-            raise UsageError(f"the value of the tunable {name} is a number, and '{number}' is none") from None
+            raise UsageError(f"the value of the tunable {name} must be a number, not '{number}'") from None
         most = MOST_NAMESPACES if name == NAMESPACES else LARGEST
         if not (1 if name == NAMESPACES else 0) <= values[name] <= most:
             raise UsageError(f"the tunable {name} cannot be {number}: glibc ignores a value outside its range")

@@ -53,7 +53,7 @@ def _specs(wanted: Wanted) -> list[Spec]:
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 class Campaign:
@@ -159,7 +159,7 @@ class Campaign:
             )
         for error in sorted(self._oracle_errors):
             yield (
-                f"this kernel does not tell PTRACE_GET_RSEQ_CONFIGURATION ({errno.errorcode.get(error, error)}; "
+                f"this kernel does not have PTRACE_GET_RSEQ_CONFIGURATION ({errno.errorcode.get(error, error)}; "
                 "Linux 5.13 does): observed.oracle is null"
             )
 
@@ -173,7 +173,7 @@ class Campaign:
         for name in dict.fromkeys(fooled):
             yield (
                 f"{name}: __rseq_size is positive though nothing is registered: a library that reads only the size is "
-                "fooled; cpu_id says the truth, and stays negative"
+                "misled; cpu_id is right, and stays negative"
             )
 
     def document(self) -> RunDocument:

@@ -97,7 +97,7 @@ class Field:
 
     value: Callable[[Observation], Value]
     known: bool = False
-    """Null means that nobody looked: no difference."""
+    """Null means that it was not observed: no difference."""
 
 
 FIELDS: dict[str, Field] = {

@@ -15,7 +15,7 @@ from rseq_matrix.model.timeline import Expectation, World, expectations
 
 
 def world(libc: Libc, link: str, environment: str, running: Kernel, answer: str = "", after_exec: str = "") -> World:
-    """Tell the model what it needs to know.
+    """Return what the model needs to know.
 
     answer, after_exec: what rseq(2) answers in the environment, where that is not what the kernel does.
     """
@@ -53,7 +53,7 @@ class Outlook:
         return {**self._targets[libc].libc.absent, **self.ready[libc, environment].absent}
 
     def lacking(self, cell: Cell) -> str:
-        """Say why the cell cannot be had here; empty if it can."""
+        """Say why the cell cannot be run here; empty if it can."""
         hindrance = self.ready[cell.libc, cell.environment].hindrance
         return hindrance or lacking(cell.stage, self._absent(cell.libc, cell.environment))
 
@@ -62,7 +62,7 @@ class Outlook:
         return self.ready[cell.libc, cell.environment].untrue
 
     def processes(self, cells: Sequence[Cell]) -> list[Process]:
-        """Return the processes that pass through those of the cells that can be had, and prove something."""
+        """Return the processes that pass through those of the cells that can be run, and prove something."""
         found = []
         for place in dict.fromkeys((cell.libc, cell.environment) for cell in cells):
             if not self.ready[place].untrue and not self.ready[place].hindrance:

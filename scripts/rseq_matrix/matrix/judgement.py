@@ -38,7 +38,7 @@ class Judged:
     expected: Expectation
     record: Record | None
     name: str | None
-    """The observed class; None if it could not be told."""
+    """The observed class; None if it could not be determined."""
     owner: str | None
     committed: int | None
     result: str
@@ -190,7 +190,7 @@ def _error(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int]
     if firings > 1 and not STAGES[cell.stage].repeats:
         return f"the stage fired {firings} times, want once"
     if observed_class(record) is None:
-        return f"rseq(2) tells nothing here: the query was answered with {_number(record.query_errno)}"
+        return f"rseq(2) shows nothing here: the query was answered with {_number(record.query_errno)}"
     return _oracles(record, run.traced) or _identity(record, libc) or _misplaced(record, expected, run, order)
 
 
@@ -269,7 +269,7 @@ def judge(
 ) -> Judged:
     """Judge one cell.
 
-    run: the run that speaks for the cell, None if there was none, for the reason in `obstacle`; order: the place of
+    run: the run that the cell is judged by, None if there was none, for the reason in `obstacle`; order: the place of
     every stage of the scenario in the timeline.
     """
     if run is None:

@@ -43,7 +43,7 @@ class Libc:
     audit_binds_lazily: bool = False
     """Any audit library makes binding lazy."""
     absent: Mapping[str, str] = field(default_factory=dict)
-    """What it does not have of that which some stages need, and why that is believed."""
+    """What some stages need and it does not have, with the evidence."""
     spec: str = "system"
     """How it is asked for."""
     borrowed: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def libc_of(build: Build, spec: str = "system") -> Libc:
         name = f"glibc-{own_libc_version()}"
     if not name:
         raise MissingError(
-            f"the libc '{spec}' is neither glibc nor musl, or no program that is linked to it runs: it tells no version"
+            f"the libc '{spec}' is neither glibc nor musl, or no program linked to it runs: it reports no version"
         )
     return Libc(
         id=name,

@@ -1,4 +1,4 @@
-"""Runs the processes of the matrix and says which run speaks for which stage."""
+"""Runs the processes of the matrix and says by which run each stage is judged."""
 
 from __future__ import annotations
 

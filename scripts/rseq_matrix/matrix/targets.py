@@ -19,7 +19,7 @@ from rseq_matrix.matrix.libc import Libc, libc_of
 
 RELEASE = re.compile(rb"GNU C Library[^\n]*release version (\d+(?:\.\d+)*)")
 SUFFIX = 8
-"""Letters of the build id that tell two libcs of the same version apart."""
+"""Letters of the build id that distinguish two libcs of the same version."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _target(spec: Spec, root: Root | None, sabotage: bool) -> Target:
 def _distinct(targets: Sequence[Target]) -> list[Target]:
     """Give libcs of the same version, but of different builds, names of their own.
 
-    The same build twice is one: that which can have more links.
+    The same build twice is one: the one that has more links.
     """
     by_build: dict[tuple[str, str], list[Target]] = {}
     for target in targets:

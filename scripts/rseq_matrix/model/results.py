@@ -6,7 +6,7 @@ XFAIL = "XFAIL"
 """Ended as expected, before its time."""
 XPASS = "XPASS"
 UNSUPPORTED = "UNSUPPORTED"
-"""Cannot be had here; always with a reason."""
+"""Does not exist here or cannot be run; always with a reason."""
 ERROR = "ERROR"
 """Could not be observed: a crash, a hang, a missing record."""
 RESULTS = (PASS, FAIL, XFAIL, XPASS, UNSUPPORTED, ERROR)

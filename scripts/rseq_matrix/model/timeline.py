@@ -60,7 +60,7 @@ DEFAULT = Conditions()
 
 @dataclass(frozen=True)
 class World:
-    """What the model is told: found out by experiment and from ELF files, never from a version."""
+    """What the model knows: found out by experiment and from ELF files, never from a version."""
 
     link: str
     environment: Conditions
@@ -247,17 +247,17 @@ RULES: dict[str, Rule] = {
     ),
     "initialized TLS block": Rule(
         lambda state, world: replace(_unregistered(state, world), task="thread"),
-        "nobody registers a raw thread's area, and cpu_id says so: it was initialized to RSEQ_CPU_ID_UNINITIALIZED",
+        "nothing registers the area of a raw thread, and cpu_id was initialized to RSEQ_CPU_ID_UNINITIALIZED",
         "rseq(2)",
     ),
     "zeroed TLS block": Rule(
         lambda state, world: replace(_zeroed_block(state, world), task="thread"),
-        "nobody registers a raw thread's area, and cpu_id 0 reads as CPU 0",
+        "nothing registers the area of a raw thread, and cpu_id 0 reads as CPU 0",
         "rseq(2); glibc manual, Restartable Sequences",
     ),
     "own registration": Rule(
         _register_own,
-        "the program registered an area of its own, as with librseq; __rseq_size, which is libc's, says nothing of it",
+        "the program registered an area of its own, as with librseq; __rseq_size, which is libc's, does not show it",
         "librseq src/rseq.c rseq_register_current_thread; glibc manual, Restartable Sequences",
     ),
     "late filter": Rule(
@@ -290,7 +290,7 @@ class At:
     bound: str = ""
     """When the call is bound that brings the stages about, for stages of the phase BINDING: "now" or "lazy"."""
     relocated: bool | None = None
-    """Whether the stage's own object is relocated; None where that is nobody's business."""
+    """Whether the stage's own object is relocated; None where the model does not say."""
     section: str = ""
     """What a critical section went through: INTERRUPTED, and is aborted where it is protected, or PASSED_OVER."""
     creates: bool = False
@@ -306,7 +306,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Pass:
-    """An event that changes none of the three facts. Nothing is judged by it: it tells a reader where a life stands."""
+    """An event that changes none of the three facts. Nothing is judged by it: it shows how far a life has come."""
 
     event: str
 

@@ -95,7 +95,7 @@ class ProcessMemory:
 
     @cached_property
     def auxiliary(self) -> dict[int, int]:
-        """Return the auxiliary vector as the kernel gave it (getauxval(3)); {} where it is not to be had."""
+        """Return the auxiliary vector as the kernel gave it (getauxval(3)); {} where it is not available."""
         raw = (self.directory / "auxv").read_bytes()
         pairs = struct.iter_unpack("<QQ", raw[: len(raw) // 16 * 16])
         return {kind: value for kind, value in pairs if kind != AT_NULL}

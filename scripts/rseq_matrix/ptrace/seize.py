@@ -46,7 +46,7 @@ def _refusal(pid: int, tid: int, error: int) -> InputError | MissingError:
     if not may_trace():
         return refused(why)
     if os.geteuid() != 0 and owner != [str(os.geteuid())]:
-        return InputError(f"process {pid} belongs to user {''.join(owner)}; look at it as that user or as root")
+        return InputError(f"process {pid} belongs to user {''.join(owner)}; run this command as that user or as root")
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     if scope.is_file() and scope.read_text().strip() != "0":
         return MissingError(
@@ -84,7 +84,7 @@ def seized(pid: int) -> Iterator[Tracees]:
             for tid in new:
                 _seize(tracees, tid)
         if not tracees.tasks:
-            raise InputError(f"process {pid} ended while it was looked at")
+            raise InputError(f"process {pid} ended while it was examined")
         yield tracees
     finally:
         with undisturbed(), contextlib.suppress(ChildProcessError):

@@ -183,7 +183,7 @@ class Tracee:
         thread_pointer, _, error = self._registers()
         if error:
             what = "runs 32-bit code" if error == errno.EINVAL else "is gone"
-            raise InputError(f"thread {self.tid} {what}; only 64-bit x86-64 threads can be looked at")
+            raise InputError(f"thread {self.tid} {what}; only 64-bit x86-64 threads can be examined")
         area, error = self.registration()
         unasked = f"{errno.errorcode.get(error, error)} from PTRACE_GET_RSEQ_CONFIGURATION" if error else None
         return TaskState(self.tid, thread_pointer, area, unasked)

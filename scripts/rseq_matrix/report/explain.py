@@ -92,7 +92,7 @@ def _heading(document: Explanation) -> str:
         return f"{about} of rseq(2)"
     number = NUMBERS[count] if count < len(NUMBERS) else str(count)
     facts = "in general" if document.form == "errno" and _knows_nothing(document.call) else "by what is given"
-    return f"{about} of rseq(2) can have {number} causes {facts}; what to look at tells them apart"
+    return f"{about} of rseq(2) can have {number} causes {facts}; 'look at' says how to tell them apart"
 
 
 def _knows_nothing(call: KnownCall | None) -> bool:

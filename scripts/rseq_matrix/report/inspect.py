@@ -219,7 +219,7 @@ def _first_of_each(findings: Sequence[Json]) -> Iterator[tuple[Json, int]]:
 
 
 def show_details(console: Console, document: Json) -> None:
-    """Tell all of each file."""
+    """Print everything about each file."""
     for number, file in enumerate(document["files"]):
         if number:
             console.print()

@@ -143,7 +143,7 @@ def _title(group: Sequence[LaidOutThread]) -> str:
 
 def _kernel_words(rseq: LaidOutRseq) -> str:
     if rseq.unasked:
-        return f"the kernel does not tell ({rseq.unasked})"
+        return f"the kernel does not report it ({rseq.unasked})"
     if not rseq.kernel:
         return "the kernel has nothing registered"
     kernel = rseq.kernel
@@ -163,7 +163,7 @@ def _rseq_words(thread: LaidOutThread) -> list[str]:
     rseq = thread.rseq
     if rseq is None:
         return ["rseq: libc has no __rseq_offset, the kernel has nothing registered"]
-    place = {NONE: "used by nobody", OWN: "an area of somebody's own", UNKNOWN: "libc does not say whose"}
+    place = {NONE: "not used", OWN: "an area of other code", UNKNOWN: "libc does not say whose"}
     where = place.get(rseq.where, f"in {rseq.where}")
     line = f"rseq area at {rseq.offset:+d}, {rseq.size} bytes, aligned {rseq.alignment}, {where}"
     said = "libc exports no __rseq_size"

@@ -33,9 +33,12 @@ InLink = StageInLink | SameStage | DesignDifference
 
 NEVER = "never reached"
 SELF_EVIDENT = ("not needed", "refused", "impossible")
-"""Outcomes of a library's own registration that a row's class already tells."""
+"""Outcomes of a library's own registration that a row's class already shows."""
 LETTERS = {"thread_pointer": "T", "kernel_registered": "K", "user_registered": "U"}
-MEANING_OF_LETTERS = "T: the thread pointer is set; K: the kernel has an area of this thread; U: a library concludes so"
+MEANING_OF_LETTERS = (
+    "T: the thread pointer is set; K: the kernel has an area of this thread; "
+    "U: a library concludes that it can use rseq"
+)
 OWN = "registering itself"
 
 
@@ -265,7 +268,7 @@ def _show_fact_table(console: Console, document: DesignComparison) -> None:
 
 
 def _show_registering(console: Console, document: DesignComparison) -> None:
-    """Tell it for each design: the outcome that most stages have comes last and is not listed."""
+    """Print it for each design: the outcome that most stages have comes last and is not listed."""
     console.print(Text("a library that registers its thread itself", style="bold"))
     for row in document.own_registration:
         _paragraph(console, Text(row.design, style="bold"), 2)

@@ -80,7 +80,7 @@ class Design:
         return "__rseq_abi" if self.symbol else "__rseq_offset" if self.registers else None
 
     def world(self, link: str, environment: Conditions, kernel: str) -> World:
-        """Tell the timeline what this design's libc is like."""
+        """Return what the timeline needs to know of this design's libc."""
         return World(
             link=link,
             environment=environment if self.tunable else DEFAULT,
@@ -272,7 +272,7 @@ _SYMBOL_RULES = {
     ),
     "zeroed TLS block": Rule(
         lambda state, _world: replace(state, kernel=False, user=True, owner="none", task="thread"),
-        "nobody registers a raw thread's area, cpu_id 0 reads as CPU 0, and there is no __rseq_size to ask first",
+        "nothing registers the area of a raw thread, cpu_id 0 reads as CPU 0, and there is no __rseq_size to check",
         "rseq(2); glibc commit 0c76fc3c2b34 manual/threads.texi",
     ),
     "unregistration": replace(

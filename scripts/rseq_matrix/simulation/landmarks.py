@@ -1,6 +1,6 @@
 """The events of a life that every libc passes, in their order, and which of them a stage comes after.
 
-They are landmarks for a reader, and the places at which a design may register. Which stage falls behind which one
+They are landmarks for a reader, and the places at which a design may register. Which stage comes after which event
 follows from the stage's phase in the registry, so there is no second list of stages.
 """
 

@@ -74,7 +74,7 @@ class Stages:
         return f"{found[0].cell.id}: {found[0].reason}{more}" if found else ""
 
     def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals; None for what the subject does not tell."""
+        """Return what the phase adds to the totals; None for what the subject does not report."""
         trials = [verdict.trial for verdict in self.verdicts if verdict.trial]
         tells_path = self.total("fast") + self.total("fallback") > 0
         differences = [trial.committed - trial.attempted for trial in trials if trial.progress == "done"]
@@ -177,7 +177,7 @@ def cells_of(subject: Subject, libc: str, request: StagesRequest) -> list[Cell]:
 
 
 def _unfit(subject: Subject, cell: Cell) -> str:
-    """Say why the subject itself cannot be had in a cell; empty if it can."""
+    """Say why the subject itself cannot be loaded in a cell; empty if it can."""
     if not (ENVIRONMENTS[cell.environment].secure and cell.link.startswith("dynamic")):
         return ""
     if subject.run_path:

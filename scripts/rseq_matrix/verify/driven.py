@@ -419,10 +419,10 @@ def _reach_gates(driven: DrivenProcess, subject: Subject, output: IO[bytes]) -> 
         while not all(map(driven.stop_of, THREADS)):
             driven.poll(NAP)
             if time.monotonic() > end:
-                raise StartError("hang", f"{PRELOADS} does not come to its main() in {START_LIMIT:.0f} seconds")
+                raise StartError("hang", f"{PRELOADS} does not reach its main() in {START_LIMIT:.0f} seconds")
         _settle(driven, subject)
     except StuckError as error:
-        raise StartError("hang", f"{PRELOADS} does not come to the end of its first operation") from error
+        raise StartError("hang", f"{PRELOADS} does not finish its first operation") from error
     except CrashedError as error:
         output.seek(0)
         said = output.read(4096).decode("utf-8", "replace").strip().splitlines()

@@ -274,7 +274,7 @@ class History:
         if self.report.status:
             return f"the work ended with exit status {self.report.status}"
         if self.report.damaged:
-            return "a round did not end with every node in hand, and the records do not tell why"
+            return "a round did not end with every node in hand, and the records do not show why"
         missing = [name for name in ("rounds", "signals", "migrations") if not getattr(self.report, name)]
         missing += ["overlapping operations"] if self.with_stacks and not self.judgement.overlapping else []
         return f"there were no {' and no '.join(missing)}" if missing else ""

@@ -25,7 +25,7 @@ class Result(Protocol):
         """Say why the phase could not do what it promises, for a reason that is not the subject's; empty if it did."""
 
     def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals (SubjectTotals); None for what the subject does not tell."""
+        """Return what the phase adds to the totals (SubjectTotals); None for what the subject does not report."""
 
     def document(self) -> PhaseFound:
         """Return it as the JSON document holds it; its "said" is a line for a person."""

@@ -177,7 +177,7 @@ def _defect_of(subject: Subject, cell: Cell, run: Run, trial: Trial) -> Defect |
 
 
 def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, obstacle: str = "") -> Verdict:
-    """Judge one cell by the run that speaks for it; None if there was none, for the reason in `obstacle`.
+    """Judge one cell by its run; None if there was none, for the reason in `obstacle`.
 
     ending: how the environment ends the process early, if it does.
     """

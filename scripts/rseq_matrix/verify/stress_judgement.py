@@ -96,7 +96,7 @@ def _killed(mode: Mode) -> Iterator[Defect]:
     elif report.hung:
         stuck = Counter(_place(writer) for writer in report.writers if writer.at_work)
         kinds = ", ".join(f"{count} x {place}" for place, count in stuck.items()) or "no thread"
-        yield _defect("hang", mode, f"the work did not end when it was told to; still at work: {kinds}")
+        yield _defect("hang", mode, f"the work did not end when requested; still at work: {kinds}")
 
 
 def _miscounted(subject: Subject, modes: tuple[Mode, ...], mode: Mode) -> Iterator[Defect]:

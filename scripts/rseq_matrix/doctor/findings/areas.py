@@ -63,7 +63,7 @@ def overwritten(document: Examined) -> Iterator[DoctorFinding]:
     }.get(
         class_ or "",
         "Linux before 6.19 writes it again at every context switch; later versions do not, or kill the program: "
-        "`rseq-matrix doctor` without arguments tells what this kernel does",
+        "`rseq-matrix doctor` without arguments reports what this kernel does",
     )
     yield DoctorFinding(
         "ids-overwritten",

@@ -52,7 +52,7 @@ def killed(document: Examined) -> Iterator[DoctorFinding]:
             "program-died",
             ERROR,
             f"{name} was killed by SIGSEGV: {words[:120]}",
-            "This kernel does that to a program that overwrites cpu_id: see ids-overwritten, if it is named",
+            "This kernel does that to a program that overwrites cpu_id: see ids-overwritten, if it is reported",
             V2_RULES,
         )
     elif run.killed_by:

@@ -29,6 +29,6 @@ def full(document: Examined) -> Iterator[DoctorFinding]:
             "A library could not be loaded, because static TLS, the memory for thread-local variables that every "
             f"thread gets when it is created, is used up: {words[0][:160]}",
             "Preload the library or link the program with it, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… "
-            "(`rseq-matrix inspect LIBRARY` tells how far)",
+            "(`rseq-matrix inspect LIBRARY` says to what)",
             "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
         )

@@ -165,7 +165,7 @@ class A32Step(ArmStep):
             handler(self)
 
     def finish(self) -> None:
-        """Go on in the block of conditional instructions, whatever became of this one."""
+        """Go on in the block of conditional instructions, whatever this one did."""
         super().finish()
         if self.thumb:
             thumb.advance(self)

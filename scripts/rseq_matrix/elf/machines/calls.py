@@ -1,6 +1,6 @@
 """Finds direct calls and tail calls in code without disassembling it: whatever has the bytes of one, data included.
 
-A tail call is a jump, so that every jump of that form is found. Who uses it looks at few targets and then follows the
+A tail call is a jump, so that every jump of that form is found. A caller looks at few targets and then follows the
 function around the site, so that a false one does no harm.
 """
 

@@ -166,7 +166,7 @@ class Abi:
 
 
 class CodeStep:
-    """One instruction, and what it does as far as its decoder follows. Once it is made, nobody changes it.
+    """One instruction, and what it does as far as its decoder follows. It is not changed once it is made.
 
     Each machine has a class of its own, that fills it in by decode(); the methods for that are in the second half.
     """
@@ -199,7 +199,7 @@ class CodeStep:
 
     @staticmethod
     def is_padding(insn: Any) -> bool:
-        """Return whether an instruction does nothing: between functions and before loops, where nobody comes by."""
+        """Return whether an instruction does nothing: it pads what is between functions and before loops."""
         return "nop" in insn.mnemonic
 
     @property
