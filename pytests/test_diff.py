@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from conftest import ROOT, Command, Document
-from rseq_matrix.comparison import FIELDS, class_changed, diff_document, load
 from rseq_matrix.errors import InputError
+from rseq_matrix.matrix.comparison import FIELDS, class_changed, diff_document, load
 from rseq_matrix.report.comparison import show_diff
 
 SCHEMAS = ROOT / "scripts" / "rseq_matrix" / "schema"

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from doctoring import Document
-from rseq_matrix.doctor import filters
-from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, read_filters, value_of
 from rseq_matrix.doctor.seccomp import strictness
+from rseq_matrix.ptrace import filters
+from rseq_matrix.ptrace.filters import Instruction, answer_of, call_data, read_filters, value_of
 
 LOAD_NUMBER, EQUALS, RETURN = 0x20, 0x15, 0x06
 ALLOW, KILL, ERRNO, KILL_THREAD = 0x7FFF0000, 0x80000000, 0x00050000, 0

@@ -16,7 +16,7 @@ import pytest
 from conftest import COMMAND
 from doctoring import OFF, doctor, named, state, waiting
 from rseq_matrix.doctor.process import resume
-from rseq_matrix.layout.tracing import standing_still, status_field
+from rseq_matrix.ptrace.seize import standing_still, status_field
 
 
 @pytest.mark.ptrace

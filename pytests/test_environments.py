@@ -21,20 +21,20 @@ import pytest
 
 from compiling import BROKEN, GOOD, compile_subject
 from conftest import COMMAND, Command, Document
-from rseq_matrix import readiness
 from rseq_matrix.build import build
-from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Start, started
-from rseq_matrix.journal import Journal
-from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import Cell
-from rseq_matrix.readiness import ENTER, ready
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.run import Runner
-from rseq_matrix.session import Run
-from rseq_matrix.targets import system_target
-from rseq_matrix.timeline import FATAL, World, expectations
+from rseq_matrix.environments import readiness
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, SCRATCH, Start, started
+from rseq_matrix.environments.readiness import ENTER, ready
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.journal import Journal
+from rseq_matrix.matrix.judgement import FAIL, XFAIL, XPASS, Identity, judge
+from rseq_matrix.matrix.runner import Runner
+from rseq_matrix.matrix.targets import system_target
+from rseq_matrix.matrix.tracer import Run
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import FATAL, World, expectations
 from rseq_matrix.verify.stages import STEPPED_ADDS, stages
 from rseq_matrix.verify.stages import Wanted as StagesWanted
 from rseq_matrix.verify.subject import BUILT_IN, opened

@@ -21,14 +21,14 @@ from rich.console import Console
 from conftest import ROOT, Command, Document
 from rseq_matrix.build import Build
 from rseq_matrix.errors import InputError
-from rseq_matrix.kernel import explanation, messages, strace
-from rseq_matrix.kernel.calls import Player, Seen, plain_environment
-from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
-from rseq_matrix.kernel.facts import Facts, causes, scenarios
-from rseq_matrix.kernel.features import Host, here
-from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
-from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
+from rseq_matrix.explain import explanation, messages, strace
+from rseq_matrix.explain.causes import Facts, causes, scenarios
+from rseq_matrix.explain.elsewhere import KERNELS
+from rseq_matrix.explain.explanation import explain_facts, explain_text, together
+from rseq_matrix.kernels.features import Host, here
+from rseq_matrix.kernels.replay import Player, Seen, plain_environment
+from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernels.sequences import BASES, SIZE, Step, becomes, behind_filter, moves, predict
 from rseq_matrix.report.kernel import show_explanation
 from test_kernel_rules import PROVOKED
 
@@ -485,7 +485,7 @@ def test_a_wrong_model_ends_the_command_with_1() -> None:
     """With the rules of a kernel that this is not, the command must notice."""
     program = (
         "import sys, dataclasses\n"
-        "from rseq_matrix.kernel import features\n"
+        "from rseq_matrix.kernels import features\n"
         "find = features.find_features\n"
         "features.find_features = lambda player: dataclasses.replace(find(player), align=4096)\n"
         "from rseq_matrix import cli\n"

@@ -19,9 +19,9 @@ import pytest
 
 from conftest import COMMAND, ROOT, run_command
 from crafting import Recipe, make
-from rseq_matrix import inspection
 from rseq_matrix.build import Build
-from rseq_matrix.inspection import READ, UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
+from rseq_matrix.lint import inspection
+from rseq_matrix.lint.inspection import READ, UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
 from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import Surplus
 
@@ -212,7 +212,7 @@ def test_a_segment_that_is_a_hole_of_gigabytes(tree: Path, tmp_path: Path) -> No
     path.write_bytes(raw)
     os.truncate(path, place + size)
     code = (
-        "import resource, sys\nfrom rseq_matrix.inspection import inspect_file\n"
+        "import resource, sys\nfrom rseq_matrix.lint.inspection import inspect_file\n"
         "notes = inspect_file(sys.argv[1])['notes']\n"
         "print(len(notes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

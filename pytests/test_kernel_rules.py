@@ -18,12 +18,13 @@ from rich.console import Console
 
 from conftest import Command
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel import features as kernel_features
-from rseq_matrix.kernel import table
-from rseq_matrix.kernel.calls import Player, Seen
-from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.features import SIGNATURE, Host, call_at, here
-from rseq_matrix.kernel.rules import (
+from rseq_matrix.explain.elsewhere import KERNELS
+from rseq_matrix.kernels import answers
+from rseq_matrix.kernels import features as kernel_features
+from rseq_matrix.kernels.answers import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
+from rseq_matrix.kernels.features import SIGNATURE, Host, call_at, here
+from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.rules import (
     KERNEL_HALF,
     READ_ONLY,
     RULES,
@@ -35,8 +36,7 @@ from rseq_matrix.kernel.rules import (
     Features,
     Rule,
 )
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, points, predict
-from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
+from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main, by_thread, points, predict
 from rseq_matrix.report.kernel import show_kernel_table
 
 OLD, NEW, LARGE = KERNELS["Linux 4.18"], KERNELS["Linux 7.0"], Features(40, 64, 2, True, "writes", "SIGSEGV")
@@ -284,7 +284,7 @@ def test_the_table_has_what_it_promises(host: Host) -> None:
 
 
 def test_the_lengths_of_a_newer_kernel_are_in_its_table() -> None:
-    what = [experiment.what for experiment in table.experiments(NEW)]
+    what = [experiment.what for experiment in answers.experiments(NEW)]
     assert "register 33 bytes: the feature size" in what
     assert "register 64 bytes: the feature size rounded up" in what
 

@@ -24,11 +24,12 @@ import pytest
 from rich.console import Console
 
 from rseq_matrix.errors import InputError, MissingError
-from rseq_matrix.layout import dwarf, picture, tracing
+from rseq_matrix.layout import dwarf, picture
 from rseq_matrix.layout.blocks import abi_offset
 from rseq_matrix.layout.findings import judge, notes
-from rseq_matrix.layout.objects import Segment
 from rseq_matrix.layout.picture import of_process, of_program
+from rseq_matrix.ptrace import seize
+from rseq_matrix.ptrace.objects import Segment
 from rseq_matrix.report.layout import CHARACTER, show_layout, to_svg
 
 HELPERS = Path(__file__).resolve().parent / "helpers"
@@ -124,7 +125,7 @@ def errors(document: Document) -> list[str]:
 
 
 def state(pid: int) -> str:
-    return tracing.stat_fields(Path(f"/proc/{pid}"))[0]
+    return seize.stat_fields(Path(f"/proc/{pid}"))[0]
 
 
 def agrees(document: Document, program: Path, said: dict[str, list[int]], size: int, alignment: int) -> None:
@@ -509,7 +510,7 @@ def untouched(pid: int, expected: str) -> None:
         time.sleep(0.005)
     assert state(pid) == expected
     for task in Path(f"/proc/{pid}/task").iterdir():
-        assert tracing.status_field(task, "TracerPid") == "0"
+        assert seize.status_field(task, "TracerPid") == "0"
 
 
 @pytest.mark.ptrace
@@ -559,7 +560,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
             assert errors(document) == []
         time.sleep(0.05)
         for task in Path(f"/proc/{process.pid}/task").iterdir():
-            assert tracing.status_field(task, "TracerPid") in ("0", "")
+            assert seize.status_field(task, "TracerPid") in ("0", "")
         assert state(process.pid) in "RS"
         process.kill()
         assert process.wait(5) == -signal.SIGKILL  # no thread is kept
@@ -568,7 +569,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
 @pytest.mark.ptrace
 def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
     with waiting(make()) as it:
-        with tracing.standing_still(it.process.pid):
+        with seize.standing_still(it.process.pid):
             it.process.send_signal(signal.SIGTERM)
         assert it.process.wait(10) == -signal.SIGTERM
 
@@ -576,7 +577,7 @@ def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
 @pytest.mark.ptrace
 def test_killed_while_it_is_held(make: Make) -> None:
     with waiting(make(), "thread", "thread") as it:
-        with tracing.standing_still(it.process.pid):
+        with seize.standing_still(it.process.pid):
             it.process.kill()
         assert it.process.wait(5) == -signal.SIGKILL
 
@@ -594,7 +595,7 @@ def run_interrupted(code: str, *arguments: str | int) -> int:
 @pytest.mark.ptrace
 def test_interruption_lets_go(make: Make) -> None:
     code = (
-        "import sys, time\nfrom rseq_matrix.layout.tracing import standing_still\n"
+        "import sys, time\nfrom rseq_matrix.ptrace.seize import standing_still\n"
         "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
     )
     with waiting(make(), "thread") as it:
@@ -606,7 +607,7 @@ def test_interruption_lets_go(make: Make) -> None:
 def test_interruption_ends_what_was_started(make: Make, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "import sys, time, pathlib\nfrom rseq_matrix.layout.starting import started_program\n"
+        "import sys, time, pathlib\nfrom rseq_matrix.ptrace.start import started_program\n"
         "with started_program([sys.argv[1]]) as started:\n"
         "    pathlib.Path(sys.argv[2]).write_text(str(started.pid))\n"
         "    print('there', flush=True)\n    time.sleep(60)\n"
@@ -654,7 +655,7 @@ def test_threads_and_children_of_a_constructor(tmp_path: Path) -> None:
     document = started(program)
     assert len(document["threads"]) == 3
     assert errors(document) == []
-    assert tracing.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
+    assert seize.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
 
 
 # --- bad input
@@ -680,7 +681,7 @@ def test_zombie() -> None:
 
 
 def test_kernel_thread() -> None:
-    if not int(tracing.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
+    if not int(seize.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
         pytest.skip("no thread of the kernel is visible here")
     refused(lambda: of_process(2), InputError, "kernel")
 
@@ -693,7 +694,7 @@ def test_itself() -> None:
 def test_traced_already(make: Make) -> None:
     with waiting(make()) as it:
         code = (
-            "import sys, time\nfrom rseq_matrix.layout.tracing import standing_still\n"
+            "import sys, time\nfrom rseq_matrix.ptrace.seize import standing_still\n"
             "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
         )
         command = [sys.executable, "-c", code, str(it.process.pid)]

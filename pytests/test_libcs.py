@@ -22,9 +22,9 @@ from rseq_matrix.libcs.packages import Package, _is_version
 from rseq_matrix.libcs.roots import open_root, resolve
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, _linked_directory, toolchain
-from rseq_matrix.registry import LINKS
+from rseq_matrix.matrix.targets import Target, _distinct
+from rseq_matrix.model.stages import LINKS
 from rseq_matrix.surroundings import Libc
-from rseq_matrix.targets import Target, _distinct
 
 SYSTEM = "glibc-2.36"
 without_system = [name for name in specs.FETCHED if name.startswith("glibc") and name != SYSTEM]

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from conftest import EVERYWHERE, Command, Document
-from rseq_matrix.judge import RESULTS
-from rseq_matrix.matrix import all_cells
-from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.matrix.cells import all_cells
+from rseq_matrix.matrix.judgement import RESULTS
+from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.surroundings import own_libc_version
 
 ENVIRONMENTS = ("default", "tunable-off")

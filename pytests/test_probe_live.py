@@ -10,9 +10,9 @@ import pytest
 
 from conftest import HELPERS, ROOT, Document
 from rseq_matrix.build import Build
-from rseq_matrix.judge import observed_class, observed_owner
-from rseq_matrix.record import Log
-from rseq_matrix.session import Plan, Run, Session
+from rseq_matrix.matrix.judgement import observed_class, observed_owner
+from rseq_matrix.matrix.log import Log
+from rseq_matrix.matrix.tracer import Plan, Run, Session
 
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-stack-protector", f"-I{ROOT}/csrc"]
 

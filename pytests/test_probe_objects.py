@@ -16,7 +16,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from conftest import ROOT
 from rseq_matrix.build import Build
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 
 NAMES = list(STAGES)
 RELOCATION_NAMES = {number: name for name, number in ENUM_RELOC_TYPE_x64.items() if isinstance(number, int)}

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from conftest import COMMAND, EVERYWHERE, Command, Document
-from rseq_matrix.registry import CARRIERS, LINKS
+from rseq_matrix.model.stages import CARRIERS, LINKS
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import NARROW, show_hazards, show_problems, show_tables
 from rseq_matrix.report.tap import to_tap

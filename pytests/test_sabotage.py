@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from conftest import Document, Sabotage, not_passed
-from rseq_matrix import lives, timeline
-from rseq_matrix.registry import STAGES
-from rseq_matrix.timeline import RULES
+from rseq_matrix.model import lives, timeline
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import RULES
 
 LINK = ("host/*/dynamic-lazy/default/*",)
 VICTIM = "executable.constructor"  # the stages before and behind it in its process must stay green

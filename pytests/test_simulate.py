@@ -19,9 +19,10 @@ from rich.console import Console
 
 from conftest import EVERYWHERE, HELPERS, ROOT, Command, Document
 from rseq_matrix.libcs.store import store_directory
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import scenario_stages
-from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.matrix.cells import scenario_stages
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, State, World, expectations
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation import landmarks
@@ -36,7 +37,6 @@ from rseq_matrix.simulation.documents import (
     life_document,
 )
 from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, State, World, expectations
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from conftest import Document
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import all_cells
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.timeline import BEHIND, RULES, Rule, State, World, expectations, unfold
+from rseq_matrix.matrix.cells import all_cells
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import BEHIND, RULES, Rule, State, World, expectations, unfold
 
 MODERN = World("dynamic-now", "default", True, "present", False)
 OLD_GLIBC = replace(MODERN, libc_registers=False)

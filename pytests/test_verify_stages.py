@@ -10,8 +10,8 @@ import pytest
 
 from compiling import BROKEN, GOOD, compile_subject
 from conftest import EVERYWHERE
-from rseq_matrix.registry import STAGES
-from rseq_matrix.targets import Target, system_target
+from rseq_matrix.matrix.targets import Target, system_target
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.verify.stages import Stages, Wanted, stages
 from rseq_matrix.verify.subject import BUILT_IN, opened
 

@@ -1,5 +1,5 @@
 /* The scenario `debugged` and its stages debugger.single_step and debugger.breakpoint: what becomes of a critical
- * section under a debugger. gdb (scripts/rseq_matrix/environments.py) stops at the functions below and
+ * section under a debugger. gdb (scripts/rseq_matrix/environments/catalogue.py) stops at the functions below and
  *
  *   - steps, instruction by instruction, from rsm_debugger_begins() to rsm_debugger_ends(). Each stop aborts the
  *     section that it happens in, so all tries are in vain;

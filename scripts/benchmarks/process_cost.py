@@ -23,9 +23,9 @@ from rich.table import Table
 from rseq_matrix._native import lib
 
 from rseq_matrix.build import Build, build
-from rseq_matrix.matrix import Process, all_cells, command, processes
-from rseq_matrix.record import Log
-from rseq_matrix.session import Plan, Session
+from rseq_matrix.matrix.cells import Process, all_cells, command, processes
+from rseq_matrix.matrix.log import Log
+from rseq_matrix.matrix.tracer import Plan, Session
 
 ROUNDS = 100
 SHOWN = ("life", "audited", "threads", "quick_exit")

@@ -17,7 +17,7 @@ from rseq_matrix.cache import cache_directory, locked
 from rseq_matrix.errors import MissingError
 from rseq_matrix.libcs.offers import Bench, absent_offers
 from rseq_matrix.libcs.toolchain import Toolchain, find_file, linked_state
-from rseq_matrix.registry import LINKS
+from rseq_matrix.model.stages import LINKS
 
 PACKAGES = {
     "compiler": "Debian: apt install gcc libc6-dev; Fedora: dnf install gcc glibc-devel; Alpine: apk add gcc musl-dev",

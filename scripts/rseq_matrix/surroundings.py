@@ -19,8 +19,8 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.libcs.identity import UNREADABLE, build_id_of, defines, interpreter_of
-from rseq_matrix.registry import LINKS
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, World
+from rseq_matrix.model.stages import LINKS
+from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, World
 
 AT_RSEQ_FEATURE_SIZE = 27
 AT_RSEQ_ALIGN = 28

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.comparison import class_changed, diff_document
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
+from rseq_matrix.matrix.comparison import class_changed, diff_document
 from rseq_matrix.report.comparison import show_diff
 
 

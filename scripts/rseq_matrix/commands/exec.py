@@ -9,7 +9,8 @@ import sys
 import click
 
 from rseq_matrix.build import Build, build, find_compiler
-from rseq_matrix.environments import ENVIRONMENTS, Environment, environment_of
+from rseq_matrix.environments.any_program import keep_places, loses_places, needs_build, surrounded
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment, environment_of
 from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.libcs.programs import (
     Program,
@@ -25,8 +26,7 @@ from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, SYSTEM, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
-from rseq_matrix.surrounding import keep_places, loses_places, needs_build, surrounded
-from rseq_matrix.targets import targets
+from rseq_matrix.matrix.targets import targets
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
-from rseq_matrix.kernel.facts import REGISTERED, Facts
-from rseq_matrix.kernel.features import SIGNATURE, Host, here
-from rseq_matrix.kernel.steps import plain_name
-from rseq_matrix.kernel.strace import FLAGS
+from rseq_matrix.explain.causes import REGISTERED, Facts
+from rseq_matrix.explain.explanation import Document, explain_facts, explain_text, together
+from rseq_matrix.explain.strace import FLAGS
+from rseq_matrix.kernels.features import SIGNATURE, Host, here
+from rseq_matrix.kernels.sequences import plain_name
 from rseq_matrix.report.kernel import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
     EXIT_DIFFERENT,
@@ -22,8 +22,17 @@ from rseq_matrix.errors import (
     InterruptedRunError,
     UsageError,
 )
-from rseq_matrix.inspection import SKIPPED, UNREADABLE, Document, Outcome, Target, find, inspection_document, outcomes
 from rseq_matrix.layout.picture import of_process, of_program
+from rseq_matrix.lint.inspection import (
+    SKIPPED,
+    UNREADABLE,
+    Document,
+    Outcome,
+    Target,
+    find,
+    inspection_document,
+    outcomes,
+)
 from rseq_matrix.lint.rules import ERROR, RULES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
 from rseq_matrix.report.inspection import show_details, show_rules, show_summary

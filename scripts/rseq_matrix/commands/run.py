@@ -11,17 +11,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
-from rseq_matrix.document import Document, to_json
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.documents.plain import to_json
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
-from rseq_matrix.journal import Journal
-from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XPASS
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.document import Document
+from rseq_matrix.matrix.journal import Journal
+from rseq_matrix.matrix.judgement import ERROR, FAIL, UNSUPPORTED, XPASS
+from rseq_matrix.matrix.runner import TIME_LIMIT, Options
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import show_hazards, show_problems, show_summary, show_tables
 from rseq_matrix.report.tap import to_tap
-from rseq_matrix.run import TIME_LIMIT, Options
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import click
 from rich.console import Console
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import UsageError
 from rseq_matrix.libcs.catalogue import Listed, look_into
 from rseq_matrix.libcs.roots import open_root
 from rseq_matrix.libcs.specs import ALL, parse
-from rseq_matrix.registry import LINKS
+from rseq_matrix.model.stages import LINKS
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation.designs import DESIGNS, design_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from rseq_matrix.commands.output import emit, report_console
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.report.table import show_stages
 
 

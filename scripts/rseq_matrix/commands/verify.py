@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
-from rseq_matrix.document import Document, to_json
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.documents.plain import to_json
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
-from rseq_matrix.judge import PASS, UNSUPPORTED
+from rseq_matrix.matrix.document import Document
+from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED
 from rseq_matrix.report.verification import show_subject, show_verification
 from rseq_matrix.verify.stages import ADDS, DEFAULT_ENVIRONMENTS
 from rseq_matrix.verify.verification import PHASES, SECONDS, Verification, Wanted

@@ -10,11 +10,11 @@ from typing import IO
 from rseq_matrix._native import lib
 from rseq_matrix.doctor.followed import END, LATE, Followed
 from rseq_matrix.doctor.journey import Journey
-from rseq_matrix.doctor.scripts import script_plan
-from rseq_matrix.doctor.tasks import is_process, lives
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.starting import Started, end_program, find_program, start_traced
-from rseq_matrix.layout.tracing import living_tasks
+from rseq_matrix.ptrace.scripts import script_plan
+from rseq_matrix.ptrace.seize import living_tasks
+from rseq_matrix.ptrace.start import Started, end_program, find_program, start_traced
+from rseq_matrix.ptrace.tasks import is_process, lives
 from rseq_matrix.signals import undisturbed
 
 START_LIMIT = 10.0

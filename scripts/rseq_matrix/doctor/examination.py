@@ -18,7 +18,7 @@ from rseq_matrix.doctor.process import look_at_process
 from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER, empty_thread
 from rseq_matrix.doctor.verdict import diagnose
 from rseq_matrix.errors import MissingError
-from rseq_matrix.layout.tracing import status_field
+from rseq_matrix.ptrace.seize import status_field
 from rseq_matrix.signals import signal_name
 
 Document = dict[str, Any]

@@ -17,11 +17,11 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.doctor.followed import EARLY, END, ENTRY, LATE, Followed
 from rseq_matrix.doctor.onlooker import Onlooker
 from rseq_matrix.doctor.seccomp import seccomp_document
-from rseq_matrix.doctor.tasks import is_process, lives
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.memory import AT_ENTRY, Memory
 from rseq_matrix.layout.picture import check_machine
-from rseq_matrix.layout.starting import (
+from rseq_matrix.ptrace.memory import AT_ENTRY, Memory
+from rseq_matrix.ptrace.seize import ALL_KINDS, BRIEF, MOMENT, program_counter
+from rseq_matrix.ptrace.start import (
     EVENT_CLONE,
     EVENT_EXEC,
     EVENT_EXIT,
@@ -36,7 +36,7 @@ from rseq_matrix.layout.starting import (
     plan,
     signal_of,
 )
-from rseq_matrix.layout.tracing import ALL_KINDS, BRIEF, MOMENT, program_counter
+from rseq_matrix.ptrace.tasks import is_process, lives
 from rseq_matrix.signals import signal_name
 
 

@@ -18,8 +18,8 @@ from rseq_matrix._native import lib
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.lines import Spoken, helper, run
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel.features import here
-from rseq_matrix.kernel.table import table_document
+from rseq_matrix.kernels.answers import table_document
+from rseq_matrix.kernels.features import here
 from rseq_matrix.signals import signal_name
 from rseq_matrix.surroundings import Kernel, kernel
 

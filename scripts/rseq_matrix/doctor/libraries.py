@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rseq_matrix.errors import UsageError
-from rseq_matrix.inspection import inspect_file
+from rseq_matrix.lint.inspection import inspect_file
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
 
 Document = dict[str, Any]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.seccomp import known_strictness, seccomp_document
-from rseq_matrix.doctor.tasks import is_starting
 from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, thread_document
-from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
-from rseq_matrix.layout.memory import Memory
-from rseq_matrix.layout.starting import Started
-from rseq_matrix.layout.tracing import Task
+from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.seize import Task
+from rseq_matrix.ptrace.start import Started
+from rseq_matrix.ptrace.tasks import is_starting
+from rseq_matrix.ptrace.watch import Watch
 
 
 class Onlooker:

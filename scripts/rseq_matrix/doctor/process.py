@@ -13,12 +13,12 @@ from typing import Any
 from rseq_matrix._native import lib
 from rseq_matrix.doctor.seccomp import seccomp_document, strictness
 from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
-from rseq_matrix.doctor.writes import Watch
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
-from rseq_matrix.layout.memory import Memory
 from rseq_matrix.layout.picture import check_machine
-from rseq_matrix.layout.tracing import Held, Task, next_stop, pauses, standing_still, stat_fields
+from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.seize import Held, Task, next_stop, pauses, standing_still, stat_fields
+from rseq_matrix.ptrace.watch import Watch
 from rseq_matrix.signals import undisturbed
 
 Document = dict[str, Any]

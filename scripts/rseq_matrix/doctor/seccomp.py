@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rseq_matrix.doctor.filters import ACTIONS, ORIGINAL, PASSING, answer_of, call_data, read_filters
-from rseq_matrix.layout.tracing import status_field
+from rseq_matrix.ptrace.filters import ACTIONS, ORIGINAL, PASSING, answer_of, call_data, read_filters
+from rseq_matrix.ptrace.seize import status_field
 
 Document = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from rseq_matrix.layout.blocks import Layout, home_of, place
 from rseq_matrix.layout.libc import read_libc
-from rseq_matrix.layout.memory import Memory, UnreadableError
-from rseq_matrix.layout.objects import loaded_objects
-from rseq_matrix.layout.tracing import Task
+from rseq_matrix.ptrace.memory import Memory, UnreadableError
+from rseq_matrix.ptrace.objects import loaded_objects
+from rseq_matrix.ptrace.seize import Task
 
 Document = dict[str, Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from rseq_matrix.layout.dwarf import StructPthread
 from rseq_matrix.layout.libc import Libc, dtv_entry
-from rseq_matrix.layout.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
-from rseq_matrix.layout.objects import Object, Segment
-from rseq_matrix.layout.tracing import Task
+from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
+from rseq_matrix.ptrace.objects import Object, Segment
+from rseq_matrix.ptrace.seize import Task
 
 TLS, TCB, RSEQ, EXTRA, PADDING = "tls", "tcb", "rseq", "extra-tls", "padding"
 IN_PTHREAD, IN_EXTRA, OWN, NONE, UNKNOWN = "struct pthread", "extra TLS", "own", "none", "unknown"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.memory import Memory, UnreadableError
-from rseq_matrix.layout.objects import Object, is_static
+from rseq_matrix.ptrace.memory import Memory, UnreadableError
+from rseq_matrix.ptrace.objects import Object, is_static
 
 RSEQ_NAMES = ("__rseq_offset", "__rseq_size", "__rseq_flags")
 SIZE_NAME = "_thread_db_sizeof_pthread"

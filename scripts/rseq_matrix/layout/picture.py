@@ -14,10 +14,10 @@ from rseq_matrix.layout.blocks import Layout, place, thread_document
 from rseq_matrix.layout.dwarf import find_struct_pthread, read_file
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.libc import read_libc
-from rseq_matrix.layout.memory import Memory
-from rseq_matrix.layout.objects import Object, is_static, loaded_objects
-from rseq_matrix.layout.starting import started_program
-from rseq_matrix.layout.tracing import Held, living_tasks, standing_still
+from rseq_matrix.ptrace.memory import Memory
+from rseq_matrix.ptrace.objects import Object, is_static, loaded_objects
+from rseq_matrix.ptrace.seize import Held, living_tasks, standing_still
+from rseq_matrix.ptrace.start import started_program
 
 SCHEMA = 1
 ATTACHED = "attached"

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from rseq_matrix.classes import HAZARDS
-from rseq_matrix.registry import LINKS
+from rseq_matrix.model.classes import HAZARDS
+from rseq_matrix.model.stages import LINKS
 from rseq_matrix.report.findings import clean
 from rseq_matrix.report.simulation import links_word
 from rseq_matrix.report.table import STYLES

@@ -7,7 +7,7 @@ from typing import Any
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XFAIL, XPASS
+from rseq_matrix.matrix.judgement import ERROR, FAIL, UNSUPPORTED, XFAIL, XPASS
 from rseq_matrix.report.findings import clean
 from rseq_matrix.report.words import repeat
 

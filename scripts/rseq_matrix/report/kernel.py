@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.kernel.elsewhere import ENOSYS
-from rseq_matrix.kernel.rules import ALIVE
+from rseq_matrix.explain.elsewhere import ENOSYS
+from rseq_matrix.kernels.rules import ALIVE
 from rseq_matrix.report.findings import clean
 
 Document = dict[str, Any]

@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.classes import HAZARDS, MEANING
-from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.model.classes import HAZARDS, MEANING
+from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.report.table import STYLES, add_columns, unrelocated_words
 from rseq_matrix.simulation.walk import REGISTERING
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from rseq_matrix.classes import BLIND, DEAD, HIDDEN, REGISTERED, STALE, UNREGISTERED
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.classes import BLIND, DEAD, HIDDEN, REGISTERED, STALE, UNREGISTERED
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.report.simulation import (
     LETTERS,
     MEANING_OF_LETTERS,

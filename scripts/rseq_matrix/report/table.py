@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
-from rseq_matrix.judge import PASS, UNSUPPORTED, XFAIL
-from rseq_matrix.registry import ALLOWANCES, LINKS, STAGES, Stage
+from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED, XFAIL
+from rseq_matrix.model.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
+from rseq_matrix.model.stages import ALLOWANCES, LINKS, STAGES, Stage
 from rseq_matrix.report.words import ADVICE, hazards, repeat, speed, summary
 
 STYLES = {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rseq_matrix.judge import PASS, UNSUPPORTED, XFAIL
+from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED, XFAIL
 from rseq_matrix.report.words import repeat
 
 

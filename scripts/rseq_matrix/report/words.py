@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from rseq_matrix.classes import DEAD, HAZARDS, STALE
+from rseq_matrix.model.classes import DEAD, HAZARDS, STALE
 
 PLACES = {
     "process.vfork_child": "in a vfork child",

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, Rule, State, World
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.landmarks import Words
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Rule, State, World
 
 REGISTRATION = "registration"
 THREAD_REGISTRATION = "thread registration"

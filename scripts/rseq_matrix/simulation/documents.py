@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rseq_matrix.classes import HAZARDS
 from rseq_matrix.errors import UsageError
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import exists_in, scenario_stages
-from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.matrix.cells import exists_in, scenario_stages
+from rseq_matrix.model.classes import HAZARDS
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import State
 from rseq_matrix.simulation.designs import DESIGNS, Design, Process
 from rseq_matrix.simulation.walk import Event, Seen, Timeline, timeline
-from rseq_matrix.timeline import State
 
 SCHEMA = 1
 KERNELS = ("present", "ENOSYS", "EPERM", "EACCES", "EINVAL", "success")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import scenario_stages
-from rseq_matrix.registry import STAGES
+from rseq_matrix.matrix.cells import scenario_stages
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, falls, unfold
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import (
     FOREIGN_LIBRARY,
@@ -20,7 +21,6 @@ from rseq_matrix.simulation.designs import (
     foreign,
 )
 from rseq_matrix.simulation.landmarks import Words
-from rseq_matrix.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, falls, unfold
 
 
 @dataclass(frozen=True)

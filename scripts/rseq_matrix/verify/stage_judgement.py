@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rseq_matrix.environments import ENVIRONMENTS
-from rseq_matrix.judge import (
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.judgement import (
     ERROR,
     FAIL,
     PASS,
@@ -15,11 +16,10 @@ from rseq_matrix.judge import (
     observed_class,
     speaks_for_bad_end,
 )
-from rseq_matrix.matrix import Cell
-from rseq_matrix.registry import STAGES
-from rseq_matrix.session import Run
-from rseq_matrix.timeline import Ending
-from rseq_matrix.trial import Trial
+from rseq_matrix.matrix.tracer import Run
+from rseq_matrix.matrix.trial import Trial
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import Ending
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.subject import Subject
 

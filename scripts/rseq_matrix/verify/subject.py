@@ -18,8 +18,8 @@ from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
+from rseq_matrix.matrix.trial import NEEDED_NAME
 from rseq_matrix.signals import signal_name
-from rseq_matrix.trial import NEEDED_NAME
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
 OPTIONAL = (

@@ -21,7 +21,7 @@ from typing import IO, Any
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.errors import MissingError
-from rseq_matrix.layout.tracing import launch, may_trace, refused, stat_fields, status_field
+from rseq_matrix.ptrace.seize import launch, may_trace, refused, stat_fields, status_field
 from rseq_matrix.signals import signal_name, undisturbed
 from rseq_matrix.verify.subject import Subject
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rseq_matrix.doctor.filters import SIGNATURE
 from rseq_matrix.doctor.findings.questions import believing_size, listed, was_killed
 from rseq_matrix.doctor.findings.vocabulary import ERROR, LIBRSEQ, MANUAL, NOTE, OFF, TCMALLOC, WARNING, Document, Found
 from rseq_matrix.doctor.thread import GLIBC, NONE, OTHER
+from rseq_matrix.ptrace.filters import SIGNATURE
 
 
 def other_owner(document: Document) -> Iterator[Found]:

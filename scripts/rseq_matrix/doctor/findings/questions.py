@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from rseq_matrix.doctor.filters import PASSING
 from rseq_matrix.doctor.findings.vocabulary import Document
 from rseq_matrix.doctor.thread import NONE
+from rseq_matrix.ptrace.filters import PASSING
 
 
 def kernel_answer(document: Document) -> str:

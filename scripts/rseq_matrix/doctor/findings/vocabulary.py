@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rseq_matrix import timeline
 from rseq_matrix.doctor.libc import TUNABLE
+from rseq_matrix.model import timeline
 
 Document = dict[str, Any]
 Found = tuple[str, str, str, str, str]  # id, severity, sentence, what to do, reference
