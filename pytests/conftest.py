@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from rseq_matrix.build import Build, build, find_compiler, unsupported_links
+from rseq_matrix.build import Build, build
 from rseq_matrix.errors import RseqMatrixError
+from rseq_matrix.libcs.compiler import find_compiler, unsupported_links
 from rseq_matrix.libcs.specs import FETCHED, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.matrix.campaign import Campaign, Wanted

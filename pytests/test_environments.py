@@ -439,7 +439,7 @@ def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: py
 
 
 def late(stage: str) -> Any:
-    world = World("dynamic-now", "seccomp-late", True, "present", True)
+    world = World("dynamic-now", ENVIRONMENTS["seccomp-late"].conditions, True, "present", True)
     return expectations(LIVES["threads"](world), world)[stage]
 
 

@@ -17,11 +17,11 @@ from rseq_matrix.libcs.specs import FETCHED
 from rseq_matrix.matrix.campaign import Campaign, Wanted
 from rseq_matrix.matrix.cells import all_cells
 from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED, XFAIL
+from rseq_matrix.matrix.libc import Libc
 from rseq_matrix.matrix.runner import Finding, Runner
 from rseq_matrix.model import timeline
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.model.timeline import BEFORE, BEHIND, RULES, State, World
-from rseq_matrix.surroundings import Libc
 
 pytestmark = pytest.mark.mirror
 SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())

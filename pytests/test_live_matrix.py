@@ -12,8 +12,8 @@ import pytest
 from conftest import EVERYWHERE, Command, Document
 from rseq_matrix.matrix.cells import all_cells
 from rseq_matrix.matrix.judgement import RESULTS
+from rseq_matrix.matrix.libc import own_libc_version
 from rseq_matrix.model.stages import LINKS, STAGES
-from rseq_matrix.surroundings import own_libc_version
 
 ENVIRONMENTS = ("default", "tunable-off")
 """The others: test_environments.py."""

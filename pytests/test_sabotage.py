@@ -22,8 +22,8 @@ def errors(*stages: str) -> dict[str, str]:
 
 
 def life(result: str) -> dict[str, str]:
-    stages = lives.LIVES["life"](timeline.World("dynamic-lazy", "default", True, "present", False))
-    world = timeline.World("dynamic-lazy", "default", True, "present", False)
+    stages = lives.LIVES["life"](timeline.World("dynamic-lazy", timeline.DEFAULT, True, "present", False))
+    world = timeline.World("dynamic-lazy", timeline.DEFAULT, True, "present", False)
     return {f"dynamic-lazy/{stage}": result for stage in timeline.expectations(stages, world)}
 
 

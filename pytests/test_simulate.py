@@ -22,7 +22,7 @@ from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.matrix.cells import scenario_stages
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
-from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, State, World, expectations
+from rseq_matrix.model.timeline import BEFORE, BEHIND, DEFAULT, NOWHERE, RULES, State, World, expectations
 from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
 from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
 from rseq_matrix.simulation import landmarks
@@ -73,7 +73,7 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
         life = LIVES[scenario]
         if not scenario_stages(scenario, link):
             continue
-        simulated = timeline(design, design.world(link, environment, kernel), [scenario]).stages
+        simulated = timeline(design, design.world(link, ENVIRONMENTS[environment], kernel), [scenario]).stages
         expected = expectations(life(world), world)
         assert simulated.keys() == expected.keys()
         for stage, seen in simulated.items():
@@ -99,13 +99,13 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_design_that_exists_is_the_model_of_its_libc(name: str, link: str, environment: str, kernel: str) -> None:
     registers, first, area, lazily = LIBCS[name]
-    world = World(link, environment, registers, kernel, first, area, audit_binds_lazily=lazily)
+    world = World(link, ENVIRONMENTS[environment], registers, kernel, first, area, audit_binds_lazily=lazily)
     assert disagreements(DESIGNS[name], world, link, environment, kernel) == []
 
 
 def test_a_design_that_registers_elsewhere_disagrees_with_the_model() -> None:
     late = replace(DESIGNS["area-2.35"], strikes={landmarks.MAIN: ("registration",)})
-    world = World("dynamic-now", "default", True, "present", False)
+    world = World("dynamic-now", DEFAULT, True, "present", False)
     found = disagreements(late, world, "dynamic-now", "default", "present")
     assert "preload.constructor" in found
     assert "executable.main" not in found
@@ -345,7 +345,7 @@ def test_a_library_that_registers_nothing_harms_nobody() -> None:
     harmless = replace(design.all_rules()[LIBRARY], apply=identity)
     harmless_foreign = "a library of another namespace registers"
     peaceful = replace(design, rules={**design.rules, LIBRARY: harmless, harmless_foreign: harmless})
-    stages = timeline(peaceful, peaceful.world("dynamic-now", "default", "present"), SIMULATED).stages
+    stages = timeline(peaceful, peaceful.world("dynamic-now", DEFAULT, "present"), SIMULATED).stages
     assert "fatal" not in {seen.registering.word for seen in stages.values()}
 
 
@@ -466,7 +466,7 @@ def test_the_comparison_is_what_the_model_says_of_both() -> None:
     found = {(cell["stage"], cell["link"]) for cell in document["differences"]}
     expected = set()
     for link in LINKS:
-        old, new = (World(link, "default", registers, "present", False) for registers in (False, True))
+        old, new = (World(link, DEFAULT, registers, "present", False) for registers in (False, True))
         for life in (LIVES[name] for name in SIMULATED):
             sides = [expectations(life(world), world) for world in (old, new)]
             expected |= {(stage, link) for stage in sides[0] if sides[0][stage].name != sides[1][stage].name}

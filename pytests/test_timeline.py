@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from conftest import Document
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.matrix.cells import all_cells
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
-from rseq_matrix.model.timeline import BEHIND, RULES, Rule, State, World, expectations, unfold
+from rseq_matrix.model.timeline import BEHIND, DEFAULT, RULES, Rule, State, World, expectations, unfold
 
-MODERN = World("dynamic-now", "default", True, "present", False)
+MODERN = World("dynamic-now", DEFAULT, True, "present", False)
 OLD_GLIBC = replace(MODERN, libc_registers=False)
 
 
@@ -78,7 +79,7 @@ AREA = [BEHIND]  # where this libc has it
 
 
 def predicted(link: str, environment: str, first: bool, rules: dict[str, Rule]) -> dict[str, tuple[str, str, str, str]]:
-    world = World(link, environment, True, "present", first, area=AREA[0])
+    world = World(link, ENVIRONMENTS[environment].conditions, True, "present", first, area=AREA[0])
     result = {}
     for life in LIVES.values():
         for moment in unfold(life(world), world, rules):

@@ -14,8 +14,8 @@ from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs,
 from rseq_matrix.doctor.examination import Document, examine_command, examine_host, examine_process
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
+from rseq_matrix.kernels.host import kernel, require_platform
 from rseq_matrix.report.doctor import show_doctor
-from rseq_matrix.surroundings import kernel, require_platform
 
 RUN_LIMIT = 10.0
 

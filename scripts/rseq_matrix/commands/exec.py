@@ -8,10 +8,11 @@ import sys
 
 import click
 
-from rseq_matrix.build import Build, build, find_compiler
+from rseq_matrix.build import Build, build
 from rseq_matrix.environments.any_program import keep_places, loses_places, needs_build, surrounded
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment, environment_of
 from rseq_matrix.errors import InputError, UsageError
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.programs import (
     Program,
     command,
@@ -77,7 +78,7 @@ def _tell_rights_lost(program: Program) -> None:
 )
 @click.option(
     "--environment",
-    "surroundings",
+    "environment_name",
     default="default",
     metavar="NAME",
     help=f"{', '.join(ENVIRONMENTS)}.",
@@ -85,14 +86,14 @@ def _tell_rights_lost(program: Program) -> None:
 )
 @click.argument("program", nargs=1)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
-    """Run any dynamic program on another libc, or any program in other surroundings, and end as it ends.
+def exec(libc: str, environment_name: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
+    """Run any dynamic program on another libc, or any program in another environment, and exit with its status.
 
     On another libc its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it
     would find them. Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid,
     set-gid, capabilities) have no effect there.
     """
-    environment = environment_of(surroundings)
+    environment = environment_of(environment_name)
     found = read_program(find_program(program), needs_linker=libc != SYSTEM)
     if not found.interpreter and (environment.preload or environment.stand_in):
         raise InputError(

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rseq_matrix.commands.output import check_outputs, emit, report_console
+from rseq_matrix.kernels.host import require_platform
 from rseq_matrix.libcs.catalogue import Listed, catalogue
-from rseq_matrix.surroundings import require_platform
 
 SCHEMA = 1
 STYLES = {True: "green", False: "yellow"}

@@ -20,8 +20,8 @@ from rseq_matrix.doctor.lines import Spoken, helper, run
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.answers import table_document
 from rseq_matrix.kernels.features import here
+from rseq_matrix.kernels.host import Kernel, kernel
 from rseq_matrix.signals import signal_name
-from rseq_matrix.surroundings import Kernel, kernel
 
 Document = dict[str, Any]
 

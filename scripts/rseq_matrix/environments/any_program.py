@@ -1,4 +1,4 @@
-"""Any program in the surroundings of a cell: what `exec --environment` starts."""
+"""Any program in the environment of a cell: what `exec --environment` starts."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rseq_matrix._native import lib
 from rseq_matrix.errors import UsageError
+from rseq_matrix.model.timeline import Conditions
 
 TUNABLE_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ALL = "all"
@@ -122,7 +123,7 @@ class Environment:
     """An object that is preloaded behind the scenario's own."""
     stand_in: str = ""
     """An object that does, preloaded, for any program what the scenarios' programs do themselves."""
-    surroundings: int = 0
+    program_does: int = 0
     """What the program does itself: a set of enum rsm_surrounding."""
     trace: int = TRACED
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
@@ -146,12 +147,17 @@ class Environment:
     @property
     def own_area(self) -> bool:
         """Return whether the program registers areas of its own."""
-        return bool(self.surroundings & OWN_AREA)
+        return bool(self.program_does & OWN_AREA)
 
     @property
     def late_filter(self) -> bool:
         """Return whether rseq(2) is refused from main() on."""
-        return bool(self.surroundings & LATE_FILTER)
+        return bool(self.program_does & LATE_FILTER)
+
+    @property
+    def conditions(self) -> Conditions:
+        """Return what the model is told."""
+        return Conditions(self.tunable_off, self.own_area, self.late_filter, self.stepped)
 
     @property
     def stepped(self) -> bool:
@@ -178,7 +184,7 @@ _ALL = (
         "self-registered",
         "rseq is switched off in libc, and the program registers areas of its own, as with librseq",
         TUNABLE_OFF,
-        surroundings=OWN_AREA,
+        program_does=OWN_AREA,
         stand_in="rsm_own_area.so",
         tunable_off=True,
     ),
@@ -194,7 +200,7 @@ _ALL = (
     Environment(
         "seccomp-late",
         "the program installs such a filter in main()",
-        surroundings=LATE_FILTER,
+        program_does=LATE_FILTER,
         stand_in="rsm_late_filter.so",
     ),
     Environment("seccomp-kill", "a filter kills who calls rseq(2)", steps=("filter=kill",), sign="SIGSYS"),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rseq_matrix.build import Build
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, SCRATCH, Environment, Start, started
+from rseq_matrix.kernels.host import answer_word
 from rseq_matrix.model.timeline import KILLED
 from rseq_matrix.signals import signal_name
-from rseq_matrix.surroundings import answer_word
 
 TIME_LIMIT = 60.0
 BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -83,7 +83,7 @@ def _run(build: Build, environment: Environment, tool: Path | None, link: str, n
 
 
 def _answers(build: Build, environment: Environment, tool: Path | None, link: str) -> tuple[Ready, list[str]]:
-    """Ask in the environment. Returns what is known, and by what signs the surroundings show."""
+    """Ask in the environment. Returns what is known, and which signs of the environment are there."""
     status, output, complaints = _run(build, environment, tool, link, "answers")
     if status == -signal.SIGSYS:
         return Ready(answer=KILLED, after_exec=KILLED), [KILLED]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rseq_matrix._native import lib
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
+from rseq_matrix.kernels.host import kernel, require_platform
 from rseq_matrix.kernels.replay import Player, Seen, program
 from rseq_matrix.kernels.rules import (
     EFAULT,
@@ -25,7 +26,6 @@ from rseq_matrix.kernels.rules import (
     Features,
 )
 from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main
-from rseq_matrix.surroundings import kernel, require_platform
 
 SIGNATURE = int(lib.rsm_native_signature)
 PRESENT = "present"

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rseq_matrix.build import find_compiler, source_root, unsupported_links
 from rseq_matrix.errors import MissingError, RseqMatrixError
+from rseq_matrix.libcs.compiler import find_compiler, unsupported_links
 from rseq_matrix.libcs.identity import UNREADABLE, build_id_of
 from rseq_matrix.libcs.integration import Integration, integration
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import FETCHED, NAMED, SYSTEM, Spec, parse, spread
 from rseq_matrix.libcs.store import Entry, damage, obtain, read, store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, toolchain
+from rseq_matrix.sources import source_root
 
 IN_SYSTEM, CACHED, NOT_CACHED, DAMAGED, IN_DIRECTORY = "system", "cached", "not fetched", "damaged", "directory"
 

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rseq_matrix.cache import cache_directory
+from rseq_matrix.libcs.compiler import linked_state
 from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 from rseq_matrix.libcs.offers import Bench
-from rseq_matrix.libcs.toolchain import Parts, Toolchain, linked_state
+from rseq_matrix.libcs.toolchain import Parts, Toolchain
 
 EXPERIMENTS = ("libc_version", "area", "static_thread_pointer")
 STATIC_KIND = ("-fPIE", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector", "-DRSM_STATIC")

@@ -10,16 +10,17 @@ from typing import Any
 
 from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import UsageError
+from rseq_matrix.kernels.host import Kernel, kernel, require_platform
 from rseq_matrix.libcs.specs import Spec, choose
 from rseq_matrix.matrix.cells import Cell, Process, all_cells, select
 from rseq_matrix.matrix.document import Document, cell_document, host_document, run_document, target_document
 from rseq_matrix.matrix.expected import Outlook
 from rseq_matrix.matrix.journal import Journal
 from rseq_matrix.matrix.judgement import Identity, Judged, judge, unsupported
+from rseq_matrix.matrix.libc import own_libc_version
 from rseq_matrix.matrix.runner import Finding, Options, Runner
 from rseq_matrix.matrix.targets import Target, targets
 from rseq_matrix.model.stages import LINKS
-from rseq_matrix.surroundings import Kernel, kernel, own_libc_version, require_platform
 
 DEFAULT_ENVIRONMENTS = ("default",)
 

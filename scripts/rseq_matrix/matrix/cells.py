@@ -11,7 +11,7 @@ from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import UsageError
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
-from rseq_matrix.model.timeline import Expectation, World, expectations
+from rseq_matrix.model.timeline import DEFAULT, Expectation, World, expectations
 
 KERNEL = "host"
 
@@ -144,7 +144,7 @@ def exists_in(scenario: str, environment: str) -> bool:
 @cache
 def scenario_stages(scenario: str, link: str) -> dict[str, Expectation]:
     """Return which stages a scenario passes through in a link, in their order; the classes in it are not the point."""
-    world = World(link, "default", libc_registers=True, kernel_rseq="present", static_thread_pointer_first=False)
+    world = World(link, DEFAULT, libc_registers=True, kernel_rseq="present", static_thread_pointer_first=False)
     return expectations(LIVES[scenario](world), world)
 
 
@@ -214,11 +214,11 @@ def command(process: Process) -> tuple[list[str], dict[str, str]]:
 
     Relative paths with a slash, because LD_PRELOAD splits at spaces and colons, and a home directory may have them.
     """
-    scenario, surroundings = SCENARIOS[process.scenario], ENVIRONMENTS[process.environment]
-    variables = dict(surroundings.variables)
+    scenario, environment = SCENARIOS[process.scenario], ENVIRONMENTS[process.environment]
+    variables = dict(environment.variables)
     if process.link.startswith("dynamic"):
-        preload = (*scenario.preload, *([surroundings.preload] if surroundings.preload else []))
+        preload = (*scenario.preload, *([environment.preload] if environment.preload else []))
         for variable, objects in (("LD_PRELOAD", preload), ("LD_AUDIT", scenario.audit)):
             if objects:
-                variables[variable] = ":".join(name if surroundings.secure else f"./{name}" for name in objects)
+                variables[variable] = ":".join(name if environment.secure else f"./{name}" for name in objects)
     return [f"./{scenario.program}"], variables

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rseq_matrix.kernels.host import Kernel
 from rseq_matrix.matrix.cells import KERNEL
 from rseq_matrix.matrix.judgement import RESULTS, Judged, kernel_registered, observed_area, user_registered
+from rseq_matrix.matrix.libc import Libc
 from rseq_matrix.matrix.log import SUBJECT, Record
-from rseq_matrix.surroundings import Kernel, Libc
 
 SCHEMA = 1
 

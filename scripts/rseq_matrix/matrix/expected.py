@@ -6,11 +6,30 @@ from collections.abc import Mapping, Sequence
 
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, NOT_TRACED
 from rseq_matrix.environments.readiness import Ready, ready
+from rseq_matrix.kernels.host import Kernel
 from rseq_matrix.matrix.cells import Cell, Process, lacking, processes
+from rseq_matrix.matrix.libc import Libc
 from rseq_matrix.matrix.targets import Target
 from rseq_matrix.model.lives import LIVES
-from rseq_matrix.model.timeline import Expectation, expectations
-from rseq_matrix.surroundings import Kernel, world
+from rseq_matrix.model.timeline import Expectation, World, expectations
+
+
+def world(libc: Libc, link: str, environment: str, running: Kernel, answer: str = "", after_exec: str = "") -> World:
+    """Tell the model what it needs to know.
+
+    answer, after_exec: what rseq(2) answers in the environment, where that is not what the kernel does.
+    """
+    return World(
+        link=link,
+        environment=ENVIRONMENTS[environment].conditions,
+        libc_registers=libc.registers_dynamic if link.startswith("dynamic") else libc.registers_static,
+        kernel_rseq=answer or running.rseq,
+        rseq_after_exec=after_exec,
+        static_thread_pointer_first=libc.static_thread_pointer_first.get(link, True),
+        area=libc.area[link],
+        preloaded_first=libc.preloaded_first,
+        audit_binds_lazily=libc.audit_binds_lazily,
+    )
 
 
 class Outlook:
@@ -57,8 +76,8 @@ class Outlook:
 
     def _expected(self, libc: str, scenario: str, link: str, environment: str) -> dict[str, Expectation]:
         there = self.ready[libc, environment]
-        surroundings = world(self._targets[libc].libc, link, environment, self._kernel, there.answer, there.after_exec)
-        return expectations(LIVES[scenario](surroundings), surroundings)
+        told = world(self._targets[libc].libc, link, environment, self._kernel, there.answer, there.after_exec)
+        return expectations(LIVES[scenario](told), told)
 
     def of(self, cell: Cell) -> Expectation:
         """Return what the model expects of a cell."""

@@ -140,12 +140,12 @@ class Log:
         stages: Iterable[str],
         sabotage: Mapping[str, str] | None = None,
         subject: SubjectPlan | None = None,
-        surroundings: int = 0,
+        program_does: int = 0,
         in_file: bool = False,
     ) -> None:
         """Enable `stages`; plant the named defects, which only probes built for them obey.
 
-        subject: what works at the stages instead of the probes' own counters. surroundings: what the program does
+        subject: what works at the stages instead of the probes' own counters. program_does: what the program does
         itself (enum rsm_surrounding). in_file: the log is a file with a path, for who cannot inherit a descriptor.
         """
         self.stages = tuple(stages)
@@ -159,7 +159,7 @@ class Log:
         self._log = ffi.from_buffer("struct rsm_log *", self._memory)
         self._log.magic = lib.RSM_LOG_MAGIC
         self._log.size = SIZE
-        self._log.surroundings = surroundings
+        self._log.surroundings = program_does
         for name in self.stages:
             self._log.stage[STAGES[name].number].enabled = 1
         for name, kind in (sabotage or {}).items():

@@ -142,7 +142,7 @@ class Runner:
 
         def launch(stages: Sequence[str]) -> Run:
             sabotage = {name: kind for name, kind in self._options.sabotage.items() if name in stages}
-            with Log(stages, sabotage, subject, environment.surroundings, environment.log_in_file) as log:
+            with Log(stages, sabotage, subject, environment.program_does, environment.log_in_file) as log:
                 return session.run(self._plan(process, replace(start, log=log.path)), log)
 
         return launch

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rseq_matrix.build import Build, build, find_compiler
+from rseq_matrix.build import Build, build
 from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import Spec
 from rseq_matrix.libcs.store import Entry, obtain
 from rseq_matrix.libcs.toolchain import toolchain
-from rseq_matrix.surroundings import Libc, libc_of
+from rseq_matrix.matrix.libc import Libc, libc_of
 
 RELEASE = re.compile(rb"GNU C Library[^\n]*release version (\d+(?:\.\d+)*)")
 SUFFIX = 8

@@ -26,12 +26,12 @@ def start(world: World, loading: Steps = (), relocation: Steps = ()) -> Steps:
 
 def _main(world: World) -> Steps:
     """What of its environment a program brings about itself, first thing in main()."""
-    own: Steps = (Apply("own registration"),) if world.surroundings.own_area else ()
-    return (*own, Apply("late filter")) if world.surroundings.late_filter else own
+    own: Steps = (Apply("own registration"),) if world.environment.own_area else ()
+    return (*own, Apply("late filter")) if world.environment.late_filter else own
 
 
 def _thread(world: World, *steps: Step) -> Branch:
-    own: Steps = (Apply("own registration"),) if world.surroundings.own_area else ()
+    own: Steps = (Apply("own registration"),) if world.environment.own_area else ()
     return Branch((Apply("new thread"), Apply("thread registration"), *own, *steps))
 
 

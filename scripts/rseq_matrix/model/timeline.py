@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment
 from rseq_matrix.model.classes import REGISTERED, classify, right_path
 from rseq_matrix.model.stages import STAGES
 
@@ -43,11 +42,28 @@ KILLING = Ending(KILLED, "", "a filter kills the process at its first rseq(2)", 
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What an environment changes for the model; all else that it does shows in what rseq(2) answers."""
+
+    tunable_off: bool = False
+    """GLIBC_TUNABLES keeps libc from registering."""
+    own_area: bool = False
+    """The program registers areas of its own."""
+    late_filter: bool = False
+    """rseq(2) is refused from main() on."""
+    stepped: bool = False
+    """Every instruction is single-stepped."""
+
+
+DEFAULT = Conditions()
+
+
+@dataclass(frozen=True)
 class World:
-    """What the model is told of the surroundings; found out by experiment and from ELF files, never from a version."""
+    """What the model is told: found out by experiment and from ELF files, never from a version."""
 
     link: str
-    environment: str
+    environment: Conditions
     libc_registers: bool
     """This libc has rseq support: the dynamic linker, or the static program, defines __rseq_offset."""
     kernel_rseq: str
@@ -65,11 +81,6 @@ class World:
     """What rseq(2) answers to the image that an execve() starts, where that differs: an emulator may not follow."""
 
     @property
-    def surroundings(self) -> Environment:
-        """Return what surrounds the process."""
-        return ENVIRONMENTS[self.environment]
-
-    @property
     def dynamic(self) -> bool:
         """Return whether there is a dynamic linker."""
         return self.link.startswith("dynamic")
@@ -82,7 +93,7 @@ class World:
     @property
     def libc_believes(self) -> bool:
         """Return whether libc takes its registration for done and sets __rseq_size, though it is not."""
-        return self.kernel_rseq == "success" and self.libc_registers and not self.surroundings.tunable_off
+        return self.kernel_rseq == "success" and self.libc_registers and not self.environment.tunable_off
 
     def answer(self, state: State) -> str:
         """Return what rseq(2) answers in a state, in the words of `kernel_rseq`."""
@@ -99,7 +110,7 @@ class World:
             return f"rseq(2) is answered with {answer} here and registers nothing", "seccomp(2)"
         if not self.libc_registers:
             return "this libc has no rseq support and registers nothing", "glibc before commit 95e114a0919d; musl"
-        if self.surroundings.tunable_off:
+        if self.environment.tunable_off:
             return (
                 "the tunable glibc.pthread.rseq=0 keeps libc from registering",
                 "glibc commit e3e589829d16, sysdeps/nptl/dl-tls_init_tp.c",
@@ -175,7 +186,7 @@ def _register_thread(state: State, world: World) -> State:
 
 
 def _register_own(state: State, world: World) -> State:
-    if not world.surroundings.own_area or world.answer(state) != "present":
+    if not world.environment.own_area or world.answer(state) != "present":
         return state
     return replace(state, kernel=True, owner="other")
 
@@ -250,7 +261,7 @@ RULES: dict[str, Rule] = {
         "librseq src/rseq.c rseq_register_current_thread; glibc manual, Restartable Sequences",
     ),
     "late filter": Rule(
-        lambda state, world: replace(state, filtered=world.surroundings.late_filter),
+        lambda state, world: replace(state, filtered=world.environment.late_filter),
         "a filter refuses rseq(2) from here on; what is registered stays registered",
         "seccomp(2)",
     ),
@@ -368,7 +379,7 @@ def _strike(rule: Rule, state: State, world: World) -> State:
 
 def _path(state: State, world: World) -> str:
     """Return how a subject adds that asks the kernel first, and that gives up a critical section which is aborted."""
-    if state.name == REGISTERED and (state.filtered or world.surroundings.stepped):
+    if state.name == REGISTERED and (state.filtered or world.environment.stepped):
         return "fallback"
     return right_path(state.name)
 

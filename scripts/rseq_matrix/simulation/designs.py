@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rseq_matrix.model.stages import STAGES
-from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, Rule, State, World
+from rseq_matrix.model.timeline import BEFORE, BEHIND, DEFAULT, NOWHERE, RULES, Conditions, Rule, State, World
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.landmarks import Words
 
@@ -79,11 +79,11 @@ class Design:
         """Return the symbol by which a library finds the area; None where libc has no area."""
         return "__rseq_abi" if self.symbol else "__rseq_offset" if self.registers else None
 
-    def world(self, link: str, environment: str, kernel: str) -> World:
+    def world(self, link: str, environment: Conditions, kernel: str) -> World:
         """Tell the timeline what this design's libc is like."""
         return World(
             link=link,
-            environment=environment if self.tunable else "default",
+            environment=environment if self.tunable else DEFAULT,
             libc_registers=self.registers,
             kernel_rseq=kernel,
             static_thread_pointer_first=self.static_thread_pointer_first,

@@ -11,7 +11,7 @@ from rseq_matrix.matrix.cells import exists_in, scenario_stages
 from rseq_matrix.model.classes import HAZARDS
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
-from rseq_matrix.model.timeline import State
+from rseq_matrix.model.timeline import DEFAULT, Conditions, State
 from rseq_matrix.simulation.designs import DESIGNS, Design, Process
 from rseq_matrix.simulation.walk import Event, Seen, Timeline, timeline
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 KERNELS = ("present", "ENOSYS", "EPERM", "EACCES", "EINVAL", "success")
 """What rseq(2) answers: it is there, an errno's name, or a success that a filter fakes."""
 
-ENVIRONMENTS = ("default", "tunable-off")
+ENVIRONMENTS = {"default": DEFAULT, "tunable-off": Conditions(tunable_off=True)}
 """What surrounds a simulated process; of the others, what matters is the kernel's answer."""
 
 SIMULATED = tuple(name for name in LIVES if exists_in(name, "default"))
@@ -61,7 +61,8 @@ class Setting:
 
     def walk(self, design: Design, link: str) -> Timeline:
         """Return the life of a process under a design."""
-        return timeline(design, design.world(link, self.environment, self.kernel), self.scenarios(link))
+        world = design.world(link, ENVIRONMENTS[self.environment], self.kernel)
+        return timeline(design, world, self.scenarios(link))
 
 
 def find_design(name: str) -> Design:

@@ -17,6 +17,7 @@ from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.image import Image
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, choose_environments, system_libraries
 from rseq_matrix.errors import UsageError
+from rseq_matrix.kernels.host import kernel
 from rseq_matrix.matrix.cells import SCENARIOS, Cell, Process, all_cells, select
 from rseq_matrix.matrix.expected import Outlook
 from rseq_matrix.matrix.judgement import ERROR, PASS, RESULTS, UNSUPPORTED, XFAIL, XPASS
@@ -24,7 +25,6 @@ from rseq_matrix.matrix.runner import Finding, Options, Runner
 from rseq_matrix.matrix.targets import Target
 from rseq_matrix.matrix.trial import NEEDED_NAME, SubjectPlan
 from rseq_matrix.model.stages import LINKS
-from rseq_matrix.surroundings import kernel
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.stage_judgement import Verdict, judge
 from rseq_matrix.verify.subject import Subject

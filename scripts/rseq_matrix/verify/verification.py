@@ -12,10 +12,10 @@ from typing import Any
 
 from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import MissingError, UsageError
+from rseq_matrix.kernels.host import Kernel, kernel, require_platform
 from rseq_matrix.matrix.document import Document, host_document, libc_document
 from rseq_matrix.matrix.judgement import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
 from rseq_matrix.matrix.targets import Target, system_target
-from rseq_matrix.surroundings import Kernel, kernel, require_platform
 from rseq_matrix.verify import stages
 from rseq_matrix.verify.debugger import step_in_gdb
 from rseq_matrix.verify.defects import Defect

@@ -1,15 +1,11 @@
-"""What is around the matrix: the kernel, the libc, and those features of the libc that the model must be told of.
+"""A libc of the matrix: what it is, and those of its features that the model must be told of.
 
 Nothing here compares version numbers. A feature is read from an ELF file or found by an experiment.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import platform
 import re
-import resource
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,35 +16,11 @@ from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.libcs.identity import UNREADABLE, build_id_of, defines, interpreter_of
 from rseq_matrix.model.stages import LINKS
-from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, World
+from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE
 
-AT_RSEQ_FEATURE_SIZE = 27
-AT_RSEQ_ALIGN = 28
 RSEQ_SYMBOL = "__rseq_offset"
 
 VERSION = re.compile(r"\d[\w.+-]*")
-
-ANSWERS = {errno.EINVAL: "present", 0: "success"}
-"""What the answer to a senseless request says: the kernel refuses it; only a filter calls it a success."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The running kernel."""
-
-    release: str
-    machine: str
-    rseq: str
-    """"present"; else what it answers to everything: the name of an errno, or "success"."""
-    feature_size: int | None
-    """Bytes of struct rseq that it uses (AT_RSEQ_FEATURE_SIZE, Linux 6.3); None if it does not say."""
-    align: int | None
-    cpus: int
-
-    @property
-    def has_rseq(self) -> bool:
-        """Return whether rseq(2) is there."""
-        return self.rseq == "present"
 
 
 @dataclass(frozen=True)
@@ -88,37 +60,6 @@ class Libc:
             "audit_binds_lazily": self.audit_binds_lazily,
             "absent": dict(self.absent),
         }
-
-
-def require_platform() -> None:
-    """Raise MissingError on a machine that the probes are not written for."""
-    if platform.system() != "Linux":
-        raise MissingError(f"rseq is a system call of Linux, and this is {platform.system()}")
-    if platform.machine() != "x86_64" or ffi.sizeof("void *") != 8:
-        raise MissingError(f"the probes are written for x86-64, and this machine is {platform.machine()}")
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if 0 <= descriptors <= int(lib.RSM_LOG_FD):
-        raise MissingError(
-            f"a process may open only {descriptors} files here (ulimit -Hn), and {int(lib.RSM_LOG_FD) + 1} are needed"
-        )
-
-
-def answer_word(number: int) -> str:
-    """Return what the answer to a senseless request says: "present", "success", or the name of an errno."""
-    return ANSWERS.get(number) or errno.errorcode.get(number, str(number))
-
-
-def kernel() -> Kernel:
-    """Ask the running kernel."""
-    answer = int(lib.rsm_native_query_control())
-    return Kernel(
-        release=platform.release(),
-        machine=platform.machine(),
-        rseq=answer_word(answer),
-        feature_size=int(lib.rsm_native_auxiliary_value(AT_RSEQ_FEATURE_SIZE)) or None,
-        align=int(lib.rsm_native_auxiliary_value(AT_RSEQ_ALIGN)) or None,
-        cpus=len(os.sched_getaffinity(0)),
-    )
 
 
 def own_libc_version() -> str | None:
@@ -239,22 +180,4 @@ def libc_of(build: Build, spec: str = "system") -> Libc:
         audit_binds_lazily=_audit_binds_lazily(build),
         absent=build.absent,
         spec=spec,
-    )
-
-
-def world(libc: Libc, link: str, environment: str, running: Kernel, answer: str = "", after_exec: str = "") -> World:
-    """Tell the model what it needs to know.
-
-    answer, after_exec: what rseq(2) answers in the environment, where that is not what the kernel does.
-    """
-    return World(
-        link=link,
-        environment=environment,
-        libc_registers=libc.registers_dynamic if link.startswith("dynamic") else libc.registers_static,
-        kernel_rseq=answer or running.rseq,
-        rseq_after_exec=after_exec,
-        static_thread_pointer_first=libc.static_thread_pointer_first.get(link, True),
-        area=libc.area[link],
-        preloaded_first=libc.preloaded_first,
-        audit_binds_lazily=libc.audit_binds_lazily,
     )
