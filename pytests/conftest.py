@@ -28,6 +28,8 @@ from rseq_matrix.model.stages import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
 PLANTED = Path(__file__).resolve().parent / "planted"
+LONGEST = ("test_libc_axis", "test_broken", "test_environments", "test_libcs")
+"""The test files that take longest, in that order: none of them is what is left when all else is done."""
 COMMAND = [sys.executable, "-m", "rseq_matrix"]
 
 EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != "debugger"}
@@ -35,6 +37,25 @@ EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != 
 
 Document = dict[str, Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the repetitions, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the repetitions out unless all is asked for, and begin with the files that take longest."""
+    if not config.getoption("--all"):
+        repeated = [item for item in items if item.get_closest_marker("repetition")]
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if not item.get_closest_marker("repetition")]
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
+def rounds(count: int) -> list[Any]:
+    """Return the parameters of a test that is to hold every time: the first round is always run."""
+    return [pytest.param(number, marks=[pytest.mark.repetition] if number else []) for number in range(count)]
 
 
 @pytest.hookimpl(hookwrapper=True)

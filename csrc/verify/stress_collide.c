@@ -23,6 +23,7 @@
 #include "random.h"
 #include "stress.h"
 #include "seconds.h"
+#include "supervised.h"
 
 #define STEPS_MAX 100000
 #define ENOUGH 300      /* collisions: of two plain adds that collide, one in twenty is lost */
@@ -231,10 +232,12 @@ static void *move(void *writer)
     return NULL;
 }
 
-/* Where the machine is busy, the two may take longer. */
+/* Where the machine is busy, the two may take longer. Those that never meet are not waited for that long. */
 static int enough(double elapsed, double seconds)
 {
-    return collision.alone || (elapsed >= seconds && (stress->collisions >= ENOUGH || elapsed >= 3 * seconds));
+    double limit = 3 * seconds + (stress->collisions ? EXTRA_SECONDS / 2 : 1);
+    stress->deadline = seconds_now() + stress->seconds + STRESS_HANG_SECONDS;
+    return collision.alone || (elapsed >= seconds && (stress->collisions >= ENOUGH || elapsed >= limit));
 }
 
 /* Runs the rounds. Its thread stays on one CPU, from which the other one goes away. */
