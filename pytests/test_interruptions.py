@@ -14,6 +14,7 @@ import pytest
 from rseq_matrix._native import lib
 
 from compiling import BROKEN, compile_subject
+from conftest import rounds
 from rseq_matrix.build import Build
 from rseq_matrix.elf.facts import Instruction
 from rseq_matrix.verify import tracee, trials
@@ -26,6 +27,8 @@ from rseq_matrix.verify.verdicts import is_explained, stores
 
 pytestmark = pytest.mark.ptrace
 
+ROUNDS = 20
+"""How often what a busy machine may hide is looked for."""
 KINDS = {"signal", "migration", "preemption", "membarrier"}
 TWO_CPUS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a migration takes two CPUs")
 PTRACE, EPERM = "101", "1"
@@ -79,7 +82,7 @@ BY_NAME = {
 }
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", rounds(2))
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_broken_subject_is_caught_by_name(name: str, turn: int, built: Build, tmp_path: Path) -> None:
     assert names(broken(name, built, tmp_path)) == {BY_NAME[name]}, turn
@@ -192,15 +195,18 @@ def test_a_subject_that_does_not_work_at_all(code: str, name: str, built: Build,
 def test_a_membarrier_that_does_nothing_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "MEMBARRIER_RSEQ", 0)  # MEMBARRIER_CMD_QUERY
     monkeypatch.setattr(trials, "REPEATS", 1)
-    found = run(built.directory / "subjects" / "split.so", built)
-    sections = found.sections
-    assert all(set(result.not_reached) == {"membarrier"} for result in sections)
-    missed = [address for result in sections for address in result.not_reached["membarrier"]]
-    assert (
-        len(missed) >= sum(len(result.section.code) for result in sections) - 1
-    )  # a timer tick may have come just then
-    assert "could not be interrupted by an RSEQ membarrier" in found.problem
-    assert found.defects == ()
+    never: set[int] = set()
+    for _ in range(ROUNDS):  # a section may be aborted by a timer tick just then: not at every instruction every time
+        found = run(built.directory / "subjects" / "split.so", built)
+        code = {instruction.address for result in found.sections for instruction in result.section.code}
+        missed = {address for result in found.sections for address in result.not_reached.get("membarrier", ())}
+        assert missed
+        assert "could not be interrupted by an RSEQ membarrier" in found.problem
+        assert found.defects == ()
+        never |= missed
+        if never == code:
+            break
+    assert never == code
 
 
 @TWO_CPUS

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compiling import BROKEN, compile_subject
+from conftest import rounds
 from rseq_matrix.build import Build
 from rseq_matrix.verify import debugger, tracee
 from rseq_matrix.verify.debugger import Debugging, read_output, step_in_gdb
@@ -57,7 +58,7 @@ def test_every_operation_of_a_built_in_subject_ends(name: str, built: Build) -> 
         assert (stepped.aborts >= TRIES) if fast else (stepped.aborts == 0)
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", rounds(2))
 def test_a_livelock_is_named_with_its_section_and_instruction(turn: int, built: Build, tmp_path: Path) -> None:
     found = steps_of(broken("retries_for_ever", tmp_path), built)
     assert named(found) == ["livelock"], turn

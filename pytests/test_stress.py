@@ -1,7 +1,4 @@
-"""Stress and history: good subjects pass, broken ones are caught by name, and the tester itself is known to see a loss.
-
-How often each is repeated here is a matter of time; RSEQ_MATRIX_REPEATS=20 in the environment repeats each that often.
-"""
+"""Stress and history: good subjects pass, broken ones are caught by name, and the tester is known to see a loss."""
 
 from __future__ import annotations
 
@@ -18,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from compiling import BROKEN, compile_subject
+from conftest import rounds
 from rseq_matrix.build import Build
 from rseq_matrix.verify.history import History, history
 from rseq_matrix.verify.stress import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, Mode, Stress, stress
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
 
-REPEAT = int(os.environ.get("RSEQ_MATRIX_REPEATS", "3"))
+REPEAT = rounds(3)
 SHORT = 0.3
 """Seconds a mode."""
 FLAGS = ("-ffreestanding", "-fvisibility=hidden", "-ldl")
@@ -182,26 +180,26 @@ def test_a_subject_without_stacks_has_no_history(built: Build) -> None:
 # --- broken subjects, by name
 
 
-@pytest.mark.parametrize("_time", range(REPEAT))
+@pytest.mark.parametrize("_time", REPEAT)
 @pytest.mark.parametrize("name", ["not_atomic", "fallback_not_atomic"])
 def test_lost_adds_are_seen_and_named(built: Build, compiled: Compiled, name: str, _time: int) -> None:
     assert _names(_stress(built, compiled(name))) == {name.replace("_", "-")}
 
 
-@pytest.mark.parametrize("_time", range(REPEAT))
+@pytest.mark.parametrize("_time", REPEAT)
 def test_trust_in_a_vfork_child_loses(built: Build, compiled: Compiled, _time: int) -> None:
     found = _stress(built, compiled("trusts_vfork"), 1.0)
     assert _names(found) == {"lost"}
     assert [mode.name for mode in found.modes if mode.adds_lost] == [DEFAULT]
 
 
-@pytest.mark.parametrize("_time", range(REPEAT))
+@pytest.mark.parametrize("_time", REPEAT)
 def test_pop_that_is_not_atomic(built: Build, compiled: Compiled, _time: int) -> None:
     assert "doubled" in _names(_stress(built, compiled("pop_not_atomic")))
     assert _names(_history(built, compiled("pop_not_atomic"))) & {"lost", "doubled"}
 
 
-@pytest.mark.parametrize("_time", range(REPEAT))
+@pytest.mark.parametrize("_time", REPEAT)
 def test_stack_that_is_not_last_in_first_out(built: Build, compiled: Compiled, _time: int) -> None:
     found = _history(built, compiled("stack_not_lifo"))
     assert _names(found) == {"not-linearizable"}
@@ -273,12 +271,10 @@ def test_crash_is_told_with_its_signal_and_its_thread(built: Build, compiled: Co
 
 
 def test_hang_is_told_and_ended(built: Build, compiled: Compiled) -> None:
-    start = time.monotonic()
     found = _stress(built, compiled(HANGS))
     assert _names(found) == {"hang"}
     assert "still at work" in found.defects[0].sentence
     assert found.modes[1].unsupported  # it would hang there, too
-    assert time.monotonic() - start < 30
     assert not _left_over(compiled(HANGS))
 
 
