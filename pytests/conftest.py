@@ -146,6 +146,14 @@ def built() -> Build:
     return build(werror=True)
 
 
+def private_copy(directory: Path, cache: Path) -> Path:
+    """Copy a finished build into a cache of a test's own ($XDG_CACHE_HOME), which may be damaged; return the copy.
+
+    Ninja finds all in it as new as it was, and makes nothing again.
+    """
+    return Path(shutil.copytree(directory, cache / "rseq-matrix" / "build" / directory.name, symlinks=True))
+
+
 @pytest.fixture(scope="session")
 def deny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the helper that makes a system call fail."""

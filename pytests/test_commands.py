@@ -118,5 +118,5 @@ def test_continuous_integration_types_what_the_readme_says() -> None:
     readme = (ROOT / "README.md").read_text()
     script = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
     assert script[-1] == "RSEQ_MATRIX_REQUIRE_ALL=1 scripts/test --all"
-    for command in ("scripts/rseq-matrix run", "scripts/test\n", "scripts/test --all", "RSEQ_MATRIX_REQUIRE_ALL"):
+    for command in ("scripts/rseq-matrix run", "scripts/test ", "scripts/test --all", "RSEQ_MATRIX_REQUIRE_ALL"):
         assert command in readme

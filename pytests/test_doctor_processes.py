@@ -15,6 +15,7 @@ import pytest
 
 from conftest import COMMAND
 from doctoring import OFF, doctor, named, state, waiting
+from moments import comes, is_asleep
 from rseq_matrix.doctor.process import resume
 from rseq_matrix.ptrace.seize import standing_still, status_field
 
@@ -22,7 +23,7 @@ from rseq_matrix.ptrace.seize import standing_still, status_field
 @pytest.mark.ptrace
 def test_a_healthy_process_goes_on() -> None:
     with waiting(["sleep", "60"], ready=False) as pid:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(pid, "sleep"))
         document = doctor("--process", str(pid))
         assert named(document) == set()
         assert document["threads"][0]["owner"] == "glibc"
@@ -34,7 +35,7 @@ def test_a_healthy_process_goes_on() -> None:
 def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
     with waiting([planted("overwriting_often")]) as pid:
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.1)
+        assert comes(lambda: state(pid) == "T")
         document = doctor("--process", str(pid))
         assert document["threads"][0]["owner"] == "glibc"
         assert not document["writes"]  # it did not run for a moment either
@@ -45,7 +46,7 @@ def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
 @pytest.mark.ptrace
 def test_a_signal_that_comes_while_a_process_is_held_is_handed_on() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(process.pid, "sleep"))
         with standing_still(process.pid) as held:
             resume(held, [process.pid])
             process.terminate()
@@ -172,7 +173,7 @@ def test_a_stale_thread_of_a_process(planted: Callable[[str], str]) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's seccomp filters")
 def test_a_dead_process(planted: Callable[[str], str]) -> None:
     with waiting(["sleep", "60"], False, {"LD_PRELOAD": planted("dead_preload")}) as pid:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(pid, "sleep"))
         assert named(doctor("--process", str(pid))) == {"registration-dead"}
 
 

@@ -192,10 +192,15 @@ def verified(command: Command, path: Path, *arguments: str) -> list[Document]:
     return found
 
 
-def test_the_built_in_subjects_lose_nothing_anywhere(command: Command, tmp_path: Path) -> None:
+SUBJECTS = [BUILT_IN[0], *(pytest.param(name, marks=pytest.mark.repetition) for name in BUILT_IN[1:])]
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_built_in_subject_loses_nothing_anywhere(name: str, command: Command, tmp_path: Path) -> None:
     names = [word for name in RUNNING for word in ("--environment", name)]
-    subjects = verified(command, tmp_path / "out.json", *names, "--adds", "50", "host/*/dynamic-now/*/*")
-    assert [subject["name"] for subject in subjects] == list(BUILT_IN)
+    chosen = ("--subject", name, *names, "--adds", "50", "host/*/dynamic-now/*/*")
+    subjects = verified(command, tmp_path / "out.json", *chosen)
+    assert [subject["name"] for subject in subjects] == [name]
     for subject in subjects:
         assert (subject["result"], subject["defects"]) == ("PASS", [])
         assert (subject["totals"]["lost"], subject["totals"]["doubled"]) == (0, 0)
@@ -207,9 +212,14 @@ def test_the_built_in_subjects_lose_nothing_anywhere(command: Command, tmp_path:
         assert {name for name, seen in words.items() if XFAIL in seen} == {"seccomp-late", "seccomp-kill"}
 
 
-def test_the_built_in_subjects_make_progress_when_all_is_single_stepped(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_built_in_subject_makes_progress_when_all_is_single_stepped(
+    name: str, command: Command, tmp_path: Path
+) -> None:
     globs = ("host/*/static-pie/*/*", "host/*/dynamic-now/*/process.after_unregister")
-    for subject in verified(command, tmp_path / "out.json", "--environment", STEPPED, *globs):
+    subjects = verified(command, tmp_path / "out.json", "--subject", name, "--environment", STEPPED, *globs)
+    assert [subject["name"] for subject in subjects] == [name]
+    for subject in subjects:
         assert (subject["result"], subject["totals"]["fast"]) == ("PASS", 0)
         for cell in subject["phases"]["stages"]["found"]["cells"]:
             trial = cell["trial"]

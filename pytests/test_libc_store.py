@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conftest import COMMAND, Command
+from moments import comes
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.libcs import packages, store
 from rseq_matrix.libcs.mirror import SUITES
@@ -195,11 +195,7 @@ def driver(tmp_path: Path, mark: str, pause: float) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come")
+    assert comes(path.exists), f"{path} did not come"
 
 
 def test_a_run_that_is_killed_in_the_middle_leaves_no_entry(tmp_path: Path, shelf: type[Shelf]) -> None:

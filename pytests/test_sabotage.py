@@ -13,6 +13,8 @@ from rseq_matrix.model.timeline import RULES
 
 LINK = ("host/*/dynamic-lazy/default/*",)
 VICTIM = "executable.constructor"  # the stages before and behind it in its process must stay green
+HANG = 3.0
+"""Seconds after which a stage counts as hanging: all the others of its process have had their time by then."""
 FOLLOWING = list(STAGES)[STAGES[VICTIM].number + 1]
 
 
@@ -67,7 +69,7 @@ def test_a_record_survives_the_process_being_killed_in_the_next_instruction(sabo
 
 
 def test_a_hanging_stage_costs_its_own_cell(sabotaged: Sabotage) -> None:
-    document = sabotaged(LINK, {VICTIM: "hang"}, time_limit=1.0)
+    document = sabotaged(LINK, {VICTIM: "hang"}, time_limit=HANG)
     assert not_passed(document) == errors(VICTIM)
     assert "still running after" in reason(document, VICTIM)
 
@@ -76,7 +78,7 @@ def test_a_hanging_stage_costs_its_own_cell(sabotaged: Sabotage) -> None:
 def test_a_hang_behind_the_main_threads_end_is_ended(traced: bool, sabotaged: Sabotage) -> None:
     """The main thread is a zombie by then, and its process is not dead."""
     stage = "thread.after_main_exit"
-    document = sabotaged((f"host/*/dynamic-lazy/default/{stage}",), {stage: "hang"}, time_limit=1.0, traced=traced)
+    document = sabotaged((f"host/*/dynamic-lazy/default/{stage}",), {stage: "hang"}, time_limit=HANG, traced=traced)
     assert not_passed(document) == errors(stage)
     assert "still running after" in reason(document, stage)
 

@@ -204,7 +204,7 @@ def test_time_that_is_up_is_no_livelock(built: Build, tmp_path: Path, monkeypatc
     gdb.write_text("#!/bin/sh\necho rsm add 1000\necho rsm step 1000\nsleep 60\n")
     gdb.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda _: str(gdb))
-    monkeypatch.setattr(debugger, "TIME_LIMIT", 1.0)
+    monkeypatch.setattr(debugger, "TIME_LIMIT", 3.0)
     monkeypatch.setattr(debugger, "_version", lambda _: "GNU gdb 0")
     found = debugged(built.directory / "subjects" / "split.so", built)
     assert found.defects == ()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from compiling import BROKEN, compile_subject
 from conftest import rounds
+from moments import comes
 from rseq_matrix.build import Build
 from rseq_matrix.verify.history import History, history
 from rseq_matrix.verify.stress import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, Mode, Stress, stress
@@ -404,8 +404,5 @@ def test_nothing_goes_on_when_the_driver_is_interrupted(built: Build, compiled: 
     assert _left_over(path)
     driver.send_signal(number)
     driver.stdout.close()
-    driver.wait(10)
-    deadline = time.monotonic() + 10
-    while _left_over(path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _left_over(path)
+    driver.wait(120)
+    assert comes(lambda: not _left_over(path))

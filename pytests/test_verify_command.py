@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +14,7 @@ import pytest
 
 from compiling import GOOD, compile_subject
 from conftest import COMMAND, ROOT, run_command
+from moments import children, comes, is_gone, runs
 from rseq_matrix.build import Build
 from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
 
@@ -123,13 +123,11 @@ def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_running(tmp_
     out = tmp_path / "out.json"
     arguments = ["verify", "--subject", "atomic", "--subject", "split", "--phase", "stress", "--seconds", "60"]
     process = subprocess.Popen([*COMMAND, *arguments, "--json", str(out)], stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    assert comes(lambda: any(runs(child, "stress") for child in children(process.pid)))
+    started = children(process.pid)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 5, errors
     assert "Traceback" not in errors
     assert json.loads(out.read_text())["complete"] is False
-    running = subprocess.run(["pgrep", "-f", "verify/stress"], capture_output=True, text=True, check=False).stdout
-    children = [pid for pid in running.split() if Path(f"/proc/{pid}/stat").exists()]
-    parents = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid in children}
-    assert str(process.pid) not in parents
+    assert comes(lambda: all(map(is_gone, started)))
