@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rseq_matrix.build import Build, build
+from rseq_matrix.documents.plain import plain
 from rseq_matrix.errors import RseqMatrixError
 from rseq_matrix.libcs.compiler import find_compiler, unsupported_links
 from rseq_matrix.libcs.specs import FETCHED, parse
@@ -192,7 +193,8 @@ def sabotaged() -> Sabotage:
             for _ in campaign.go(journal):
                 pass
             journal.discard()
-        return campaign.document()
+        result: Document = plain(campaign.document())
+        return result
 
     return go
 

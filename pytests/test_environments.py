@@ -28,11 +28,12 @@ from rseq_matrix.environments.readiness import ENTER, ready
 from rseq_matrix.matrix.campaign import Campaign, Wanted
 from rseq_matrix.matrix.cells import Cell
 from rseq_matrix.matrix.journal import Journal
-from rseq_matrix.matrix.judgement import FAIL, XFAIL, XPASS, Identity, judge
+from rseq_matrix.matrix.judgement import Identity, judge
 from rseq_matrix.matrix.runner import Runner
 from rseq_matrix.matrix.targets import system_target
 from rseq_matrix.matrix.tracer import Run
 from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.results import FAIL, XFAIL, XPASS
 from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.model.timeline import FATAL, World, expectations
 from rseq_matrix.verify.stages import STEPPED_ADDS, stages
@@ -440,12 +441,12 @@ def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: py
     with Journal(campaign.identity(), resume=False) as journal:
         assert list(campaign.go(journal)) == []
         journal.discard()
-    (cell,) = campaign.document()["cells"]
-    assert cell["result"] == "ERROR"
-    assert cell["reason"].startswith("the environment is not what it says: the first program in it saw present, ")
+    (cell,) = campaign.document().cells
+    assert cell.result == "ERROR"
+    assert cell.reason.startswith("the environment is not what it says: the first program in it saw present, ")
     with opened(build().directory / "subjects" / "split.so", "split", 0) as subject:
-        found = stages(subject, system_target(), StagesWanted((cell["id"],)), lambda _done, _total: None)
-    assert found.problem.endswith(cell["reason"])
+        found = stages(subject, system_target(), StagesWanted((cell.id,)), lambda _done, _total: None)
+    assert found.problem.endswith(cell.reason)
 
 
 def late(stage: str) -> Any:

@@ -21,7 +21,16 @@ from crafting import Recipe, make
 from moments import children, comes, is_asleep, is_gone, spent
 from rseq_matrix.build import Build
 from rseq_matrix.lint import inspection
-from rseq_matrix.lint.inspection import READ, UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
+from rseq_matrix.lint.inspection import (
+    READ,
+    UNREADABLE,
+    FileOutcome,
+    InspectedFile,
+    attempt,
+    find,
+    inspection_document,
+    outcomes,
+)
 from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import Surplus
 
@@ -184,13 +193,13 @@ def test_a_file_that_may_not_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", refuse)
-    (outcome,) = outcomes([Target(str(tree / "good.so"), False)])
+    (outcome,) = outcomes([InspectedFile(str(tree / "good.so"), False)])
     assert (outcome.kind, outcome.document["reason"]) == (UNREADABLE, "permission denied")
 
 
 def test_a_directory_member_that_vanished(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = Target(str(tree / "gone.so"), False)
-    monkeypatch.setattr(inspection, "_in_directory", lambda _path: [gone, Target(str(tree / "good.so"), False)])
+    gone = InspectedFile(str(tree / "gone.so"), False)
+    monkeypatch.setattr(inspection, "_in_directory", lambda _path: [gone, InspectedFile(str(tree / "good.so"), False)])
     kinds = {outcome.target.path: outcome.kind for outcome in outcomes(find([str(tree)]))}
     assert kinds == {gone.path: UNREADABLE, str(tree / "good.so"): READ}
 
@@ -254,7 +263,7 @@ def test_usage(arguments: list[str]) -> None:
 # --- what is kept
 
 
-def die(target: Target, surplus: Surplus) -> Outcome:
+def die(target: InspectedFile, surplus: Surplus) -> FileOutcome:
     """Read like attempt(), but for one file whose reader is killed."""
     if target.path.endswith("bad.so"):
         os.kill(os.getpid(), signal.SIGKILL)

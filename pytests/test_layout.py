@@ -30,7 +30,7 @@ from rseq_matrix.layout.blocks import abi_offset
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.picture import of_process, of_program
 from rseq_matrix.ptrace import seize
-from rseq_matrix.ptrace.objects import Segment
+from rseq_matrix.ptrace.objects import MappedSegment
 from rseq_matrix.report.layout import CHARACTER, show_layout, to_svg
 
 HELPERS = Path(__file__).resolve().parent / "helpers"
@@ -256,7 +256,7 @@ def test_through_the_loader(make: Make) -> None:
 
 def test_abi_offset_is_the_nearest_place_with_room() -> None:
     for size, alignment, address in itertools.product((1, 31, 32, 4096), (1, 8, 64, 4096), (0, 8, 40, 4104)):
-        at = abi_offset(Segment(7, 4, 0, address, 0, size, alignment))
+        at = abi_offset(MappedSegment(7, 4, 0, address, 0, size, alignment))
         assert at % alignment == address % alignment
         assert at + size <= 0 < at + size + alignment
 

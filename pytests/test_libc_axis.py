@@ -16,10 +16,10 @@ from conftest import Command, Document
 from rseq_matrix.libcs.specs import FETCHED
 from rseq_matrix.matrix.campaign import Campaign, Wanted
 from rseq_matrix.matrix.cells import all_cells
-from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED, XFAIL
 from rseq_matrix.matrix.libc import Libc
-from rseq_matrix.matrix.runner import Finding, Runner
+from rseq_matrix.matrix.runner import ProcessRuns, Runner
 from rseq_matrix.model import timeline
+from rseq_matrix.model.results import PASS, UNSUPPORTED, XFAIL
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.model.timeline import BEFORE, BEHIND, RULES, State, World
 
@@ -34,7 +34,7 @@ class Axis:
     """Every libc, run once."""
 
     campaign: Campaign
-    findings: list[Finding]
+    findings: list[ProcessRuns]
 
     def failing(self) -> list[str]:
         """Judge all again, without running, and return the cells that do not pass."""

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import EVERYWHERE, Command, Document
 from rseq_matrix.matrix.cells import all_cells
-from rseq_matrix.matrix.judgement import RESULTS
 from rseq_matrix.matrix.libc import own_libc_version
+from rseq_matrix.model.results import RESULTS
 from rseq_matrix.model.stages import LINKS, STAGES
 
 ENVIRONMENTS = ("default", "tunable-off")

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,25 +19,21 @@ import pytest
 from rich.console import Console
 
 from conftest import EVERYWHERE, HELPERS, ROOT, Command, Document
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
+from rseq_matrix.documents.simulate import REGISTERING, DesignComparison, DesignList, Life
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.matrix.cells import scenario_stages
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.model.timeline import BEFORE, BEHIND, DEFAULT, NOWHERE, RULES, State, World, expectations
-from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
-from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
+from rseq_matrix.report import simulate_picture
+from rseq_matrix.report.simulate import show_comparison, show_designs, show_life
+from rseq_matrix.simulation import documents as made
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import DESIGNS, LIBRARY, Design, design_of
-from rseq_matrix.simulation.documents import (
-    ENVIRONMENTS,
-    KERNELS,
-    SIMULATED,
-    Setting,
-    comparison_document,
-    designs_document,
-    life_document,
-)
-from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
+from rseq_matrix.simulation.documents import ENVIRONMENTS, KERNELS, SIMULATED, Setting
+from rseq_matrix.simulation.walk import Timeline, timeline
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)
@@ -49,6 +46,29 @@ LIBCS = {
 """Designs that exist as a libc: whether it registers, whether a static program's thread pointer comes first, where the
 area lies, whether any audit library makes binding lazy."""
 SYMBOLS = ("handled-2019", "abi-2020")
+
+
+def life_document(design: Design, link: str, setting: Setting) -> Document:
+    document: Document = plain(made.life_document(design, link, setting))
+    return document
+
+
+def comparison_document(designs: Sequence[Design], links: Sequence[str], setting: Setting) -> Document:
+    document: Document = plain(made.comparison_document(designs, links, setting))
+    return document
+
+
+def designs_document() -> Document:
+    document: Document = plain(made.designs_document())
+    return document
+
+
+def life_svg(document: Document) -> str:
+    return simulate_picture.life_svg(read(Life, document))
+
+
+def comparison_svg(document: Document) -> str:
+    return simulate_picture.comparison_svg(read(DesignComparison, document))
 
 
 def walked(name: str, link: str = "dynamic-now", setting: Setting = PLAIN) -> Timeline:
@@ -419,8 +439,13 @@ def test_the_schema_refuses_what_is_wrong() -> None:
 
 def drawn(document: Document, width: int = 80) -> str:
     text = io.StringIO()
-    shows = {"life": show_life, "comparison": show_comparison, "designs": show_designs}
-    shows[document["kind"]](Console(file=text, width=width, color_system=None), document)
+    console = Console(file=text, width=width, color_system=None)
+    if document["kind"] == "life":
+        show_life(console, read(Life, document))
+    elif document["kind"] == "comparison":
+        show_comparison(console, read(DesignComparison, document))
+    else:
+        show_designs(console, read(DesignList, document))
     return text.getvalue()
 
 

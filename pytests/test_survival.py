@@ -134,8 +134,8 @@ def test_resume_runs_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
         journal.discard()
     assert sorted(ran) == sorted(p.scenario for p in second.processes if p.scenario not in done)
     document = second.document()
-    assert document["complete"] is True
-    assert document["summary"]["PASS"] == len(second.cells)
+    assert document.complete is True
+    assert document.summary["PASS"] == len(second.cells)
 
 
 @pytest.mark.parametrize("oracle", ["--oracle", "--no-oracle"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from rseq_matrix.cache import cache_directory, locked
 from rseq_matrix.errors import MissingError
 from rseq_matrix.libcs.compiler import PACKAGES, find_compiler, linked_state, output_of, unsupported_links
-from rseq_matrix.libcs.offers import Bench, absent_offers
+from rseq_matrix.libcs.offers import OfferTools, absent_offers
 from rseq_matrix.libcs.toolchain import Toolchain
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.sources import source_files, source_root
@@ -142,7 +142,7 @@ def _make(directory: Path, tools: Toolchain) -> dict[str, str]:
 
 def _anew(root: Path, directory: Path, compiler: list[str], options: list[str], tools: Toolchain) -> dict[str, str]:
     """Build everything. Returns what failed, as Build has it."""
-    bench = Bench(root / "csrc/detect/offers", directory / "offers", compiler, tools)
+    bench = OfferTools(root / "csrc/detect/offers", directory / "offers", compiler, tools)
     absent = absent_offers(bench, tools.directory)
     _write(directory / ABSENT, absent)
     _configure(root, directory, compiler, [*options, f"-DRSM_ABSENT={';'.join(absent)}"], tools)

@@ -12,7 +12,7 @@ from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, re
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
 from rseq_matrix.matrix.comparison import class_changed, diff_document
-from rseq_matrix.report.comparison import show_diff
+from rseq_matrix.report.diff import show_diff
 
 
 def _require_other_file(output: Path | None, inputs: Sequence[Path]) -> None:

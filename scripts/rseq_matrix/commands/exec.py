@@ -14,7 +14,7 @@ from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment, enviro
 from rseq_matrix.errors import InputError, UsageError
 from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.programs import (
-    Program,
+    StartedFile,
     command,
     find_program,
     library_path,
@@ -32,7 +32,7 @@ from rseq_matrix.matrix.targets import targets
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def _root(text: str, program: Program) -> Root | None:
+def _root(text: str, program: StartedFile) -> Root | None:
     """Return the libc that the program is to run on; None for the system's."""
     if text == ALL:
         raise UsageError("exec runs a program on one libc: --libc all is for run")
@@ -65,7 +65,7 @@ def _become(file: str, arguments: list[str], environment: dict[str, str]) -> Non
         raise InputError(f"{file} cannot be run: {error.strerror}") from error
 
 
-def _tell_rights_lost(program: Program) -> None:
+def _tell_rights_lost(program: StartedFile) -> None:
     kinds = rights_lost(program)
     if kinds:
         said = f"{program.path} runs with your own rights: it is {kinds}, and on another libc that has no effect"

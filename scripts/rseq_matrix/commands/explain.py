@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
+from rseq_matrix.documents.explain import Explanation, Explanations
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.explain.causes import REGISTERED, Facts
-from rseq_matrix.explain.explanation import Document, explain_facts, explain_text, together
+from rseq_matrix.explain.causes import REGISTERED, CallFacts
+from rseq_matrix.explain.explanation import explain_facts, explain_text, together
 from rseq_matrix.explain.strace import FLAGS
 from rseq_matrix.kernels.features import SIGNATURE, Host, here
 from rseq_matrix.kernels.sequences import plain_name
@@ -75,7 +76,7 @@ class Given:
         found = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return [f"--{name.replace('_', '-')}" for name in found]
 
-    def facts(self, answer: str) -> Facts:
+    def facts(self, answer: str) -> CallFacts:
         """Return them as what is known. A call that is described and has no flags registers."""
         for name, bits in LIMITS.items():
             value = getattr(self, name)
@@ -84,7 +85,7 @@ class Given:
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.names and self.flags is None:
             known["flags"] = 0
-        facts = Facts(answer, **known)
+        facts = CallFacts(answer, **known)
         facts.check()
         return facts
 
@@ -129,7 +130,7 @@ def _read(words: tuple[str, ...]) -> str:
     return text.decode(errors="replace")
 
 
-def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
+def _explain(words: tuple[str, ...], given: Given, host: Host) -> Explanation | Explanations:
     if not words:
         raise UsageError("say what to explain: an ERRNO, a line of 'strace -e trace=rseq', a message, or - for lines")
     answers = _answers(words)
@@ -142,9 +143,9 @@ def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
     return explain_text(_read(words), host)
 
 
-def _finish(document: Document, host: Host) -> None:
+def _finish(document: Explanation | Explanations, host: Host) -> None:
     sys.stdout.flush()
-    if document["agrees"] is False:
+    if document.agrees is False:
         sys.exit(EXIT_DIFFERENT)
     if host.player is None:
         raise MissingError(f"the explanation was not checked: {host.problem}")

@@ -27,8 +27,8 @@ from rseq_matrix.lint.inspection import (
     SKIPPED,
     UNREADABLE,
     Document,
-    Outcome,
-    Target,
+    FileOutcome,
+    InspectedFile,
     find,
     inspection_document,
     outcomes,
@@ -40,7 +40,7 @@ from rseq_matrix.report.layout import show_layout, to_svg
 
 
 @dataclass(frozen=True)
-class Request:
+class InspectRequest:
     """What the command line asks for."""
 
     arguments: tuple[str, ...]
@@ -123,7 +123,7 @@ def inspect(
     Exit status: 0 no finding is an error; 1 one is; 4 a FILE cannot be read (in a DIRECTORY it is only reported).
     """
     surplus = DEFAULT if tunables is None else parse_tunables(tunables)
-    request = Request(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
+    request = InspectRequest(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
     request.check()
     if rules:
         _list_rules(request)
@@ -133,7 +133,7 @@ def inspect(
         _inspect_files(request)
 
 
-def _list_rules(request: Request) -> None:
+def _list_rules(request: InspectRequest) -> None:
     if request.json_path:
         document = {"schema": 1, "rules": [asdict(rule) for rule in RULES.values()]}
         emit(request.json_path, json.dumps(document, indent=1) + "\n")
@@ -141,7 +141,7 @@ def _list_rules(request: Request) -> None:
         show_rules(request.console)
 
 
-def _draw(request: Request) -> None:
+def _draw(request: InspectRequest) -> None:
     picture = of_program(request.arguments) if request.process is None else of_process(request.process)
     document = picture.document()
     if request.json_path:
@@ -161,11 +161,11 @@ def _finish(findings: Sequence[Document]) -> None:
 # --- files
 
 
-def _inspect_files(request: Request) -> None:
+def _inspect_files(request: InspectRequest) -> None:
     targets = find(request.arguments)
     if not targets:
         raise InputError(f"{', '.join(request.arguments)}: no ELF program or shared object is below")
-    found: list[Outcome] = []
+    found: list[FileOutcome] = []
     try:
         _read(request, targets, found)
     except KeyboardInterrupt:
@@ -182,7 +182,7 @@ def _inspect_files(request: Request) -> None:
     _finish([finding for file in document["files"] for finding in file["findings"]])
 
 
-def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> None:
+def _read(request: InspectRequest, targets: Sequence[InspectedFile], found: list[FileOutcome]) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     watched = console.is_terminal and len(targets) > 1
@@ -194,7 +194,7 @@ def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> 
             progress.update(task, advance=1, description=Path(outcome.target.path).name[:40], refresh=True)
 
 
-def _report(request: Request, document: Document) -> None:
+def _report(request: InspectRequest, document: Document) -> None:
     if request.json_path:
         emit(request.json_path, to_json(document))
     if request.json_path == STANDARD_OUTPUT:

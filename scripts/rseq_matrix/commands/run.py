@@ -13,13 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
 from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.run import RunDocument
 from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
 from rseq_matrix.matrix.campaign import Campaign, Wanted
-from rseq_matrix.matrix.document import Document
 from rseq_matrix.matrix.journal import Journal
-from rseq_matrix.matrix.judgement import ERROR, FAIL, UNSUPPORTED, XPASS
 from rseq_matrix.matrix.runner import TIME_LIMIT, Options
+from rseq_matrix.model.results import ERROR, FAIL, UNSUPPORTED, XPASS
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import show_hazards, show_problems, show_summary, show_tables
 from rseq_matrix.report.tap import to_tap
@@ -45,7 +45,7 @@ class Outputs:
             raise UsageError("only one of --json -, --junit - and --tap can have standard output")
         check_outputs(paths)
 
-    def write(self, document: Document) -> None:
+    def write(self, document: RunDocument) -> None:
         """Write what was asked for."""
         if self.json_path:
             emit(self.json_path, to_json(document))
@@ -73,16 +73,16 @@ def _drive(campaign: Campaign, resume: bool) -> bool:
     return True
 
 
-def _exit_code(document: Document) -> int:
-    summary = document["summary"]
-    if not document["cells"] or any(summary[word] for word in (FAIL, ERROR, XPASS)):
+def _exit_code(document: RunDocument) -> int:
+    summary = document.summary
+    if not document.cells or any(summary[word] for word in (FAIL, ERROR, XPASS)):
         return EXIT_DIFFERENT
-    return MissingError.exit_code if summary[UNSUPPORTED] == len(document["cells"]) else EXIT_AS_EXPECTED
+    return MissingError.exit_code if summary[UNSUPPORTED] == len(document.cells) else EXIT_AS_EXPECTED
 
 
-def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) -> None:
+def _show(document: RunDocument, seconds: float, tables: bool, stdout_taken: bool) -> None:
     console = report_console(stderr=stdout_taken)
-    if tables and document["cells"]:
+    if tables and document.cells:
         show_tables(console, document)
         show_hazards(console, document)
     show_problems(console, document)

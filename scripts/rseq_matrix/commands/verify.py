@@ -15,11 +15,10 @@ from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs,
 from rseq_matrix.documents.plain import to_json
 from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError
-from rseq_matrix.matrix.document import Document
-from rseq_matrix.matrix.judgement import PASS, UNSUPPORTED
+from rseq_matrix.model.results import PASS, UNSUPPORTED
 from rseq_matrix.report.verification import show_subject, show_verification
 from rseq_matrix.verify.stages import ADDS, DEFAULT_ENVIRONMENTS
-from rseq_matrix.verify.verification import PHASES, SECONDS, Verification, Wanted
+from rseq_matrix.verify.verification import PHASES, SECONDS, Document, Verification, Wanted
 
 
 def _drive(verification: Verification, console: Console) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 from rseq_matrix._native import lib
 from rseq_matrix.build import Build
 from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.documents.kernel import AnswerTable
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernels.answers import table_document
+from rseq_matrix.kernels.answers import answer_table
 from rseq_matrix.kernels.features import here
 from rseq_matrix.kernels.host import Kernel, kernel
 from rseq_matrix.signals import signal_name
@@ -112,10 +113,10 @@ def _slice_extension(registrations: Sequence[Document]) -> Document:
     }
 
 
-def _answers() -> Document | None:
+def _answers() -> AnswerTable | None:
     """Return what this kernel answers to every length, alignment and signature; None where it cannot be asked."""
     try:
-        return table_document(here())
+        return answer_table(here())
     except MissingError:
         return None
 

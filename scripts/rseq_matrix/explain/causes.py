@@ -23,11 +23,11 @@ from rseq_matrix.kernels.rules import (
     Answer,
     Area,
     Call,
+    CallMoment,
     Features,
-    Moment,
     answer,
 )
-from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main, points
+from rseq_matrix.kernels.sequences import BASES, CallStep, becomes, by_main, points
 
 SAME, OTHER, NONE = "same", "other", "none"
 REGISTERED = (SAME, OTHER, NONE)
@@ -37,7 +37,7 @@ ALIGNMENT_LIMIT = BLOCK // 2
 
 
 @dataclass(frozen=True)
-class Facts:
+class CallFacts:
     """What is known. None: it is not."""
 
     answer: str
@@ -82,7 +82,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class PossibleCall:
     """A call in a state, and the model's answer."""
 
     call: Call
@@ -92,7 +92,7 @@ class Scenario:
     guesses: int
     """How much of it departs from the plainest case."""
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[CallStep]:
         """Return what the child does to come to it."""
         moved = _move(self.call, self.area)
         if self.area is None:
@@ -102,7 +102,7 @@ class Scenario:
         damage = [becomes(READ_ONLY)] if self.area.memory != WRITABLE else []
         return [first, *damage, by_main(moved[0])]
 
-    def _prepared(self, call: Call) -> list[Step]:
+    def _prepared(self, call: Call) -> list[CallStep]:
         """Return what the child does to the memory of an area that is not registered yet."""
         if not call.points:
             return []
@@ -131,7 +131,7 @@ def _unknown_flag(features: Features) -> int:
     return next(1 << bit for bit in range(30, 0, -1) if not features.flags & 1 << bit)
 
 
-def _addresses(facts: Facts, features: Features) -> list[int]:
+def _addresses(facts: CallFacts, features: Features) -> list[int]:
     if facts.address is not None:
         return [facts.address]
     if facts.align is not None:
@@ -142,14 +142,14 @@ def _addresses(facts: Facts, features: Features) -> list[int]:
     return [*(found if features.align != ORIGINAL_LENGTH else found[:2]), 0, KERNEL_ADDRESS]
 
 
-def _lengths(facts: Facts, features: Features) -> list[int]:
+def _lengths(facts: CallFacts, features: Features) -> list[int]:
     if facts.length is not None:
         return [facts.length]
     short = (features.feature_size or 0) - 1
     return [ORIGINAL_LENGTH, longer_length(features), 20, *([short] if short > ORIGINAL_LENGTH else [])]
 
 
-def _flags(facts: Facts, features: Features) -> list[int]:
+def _flags(facts: CallFacts, features: Features) -> list[int]:
     if facts.flags is not None:
         return [facts.flags]
     unknown = _unknown_flag(features)
@@ -161,7 +161,7 @@ def _is_outside(address: int, length: int) -> bool:
     return address == 0 or address + length > USER_END
 
 
-def _memories(facts: Facts, address: int, length: int) -> list[tuple[str, bool]]:
+def _memories(facts: CallFacts, address: int, length: int) -> list[tuple[str, bool]]:
     """Return what may be at an address, and whether an rseq_cs in it is not NULL; the plainest first."""
     if _is_outside(address, length):
         return [(UNMAPPED, False)]
@@ -175,11 +175,11 @@ def _fits(area: Area, features: Features) -> bool:
     """Return whether the kernel would have registered it."""
     memory = UNMAPPED if _is_outside(area.address, area.length) else WRITABLE
     call = Call(area.address, area.length, 0, area.signature, memory)
-    got = answer(Moment(call, None, features))
+    got = answer(CallMoment(call, None, features))
     return got.word == SUCCESS and got.after is not None
 
 
-def _areas(facts: Facts, call: Call, features: Features) -> list[Area | None]:
+def _areas(facts: CallFacts, call: Call, features: Features) -> list[Area | None]:
     """Return what may be registered, the plainest first."""
     if facts.area is not None:
         return [facts.area]
@@ -212,7 +212,7 @@ def _damages(call: Call, area: Area | None) -> list[Area | None]:
     return [area, replace(area, memory=READ_ONLY)]
 
 
-def _calls(facts: Facts, features: Features) -> Iterator[tuple[int, Call]]:
+def _calls(facts: CallFacts, features: Features) -> Iterator[tuple[int, Call]]:
     signature = SIGNATURE if facts.signature is None else facts.signature
     for far, address in enumerate(_addresses(facts, features)):
         for long, length in enumerate(_lengths(facts, features)):
@@ -223,29 +223,29 @@ def _calls(facts: Facts, features: Features) -> Iterator[tuple[int, Call]]:
                     yield guesses, Call(address, length, flags, signature, *memory)
 
 
-def scenarios(facts: Facts, features: Features) -> list[Scenario]:
+def scenarios(facts: CallFacts, features: Features) -> list[PossibleCall]:
     """Return every scenario that the facts allow, the plainest first."""
     found = []
     for departures, call in _calls(facts, features):
         for rank, area in enumerate(_areas(facts, call, features)):
             for damaged, state in enumerate(_damages(call, area)):
-                got = answer(Moment(call, state, features))
-                found.append(Scenario(call, state, got, departures + min(rank, 2) + damaged))
+                got = answer(CallMoment(call, state, features))
+                found.append(PossibleCall(call, state, got, departures + min(rank, 2) + damaged))
     return sorted(found, key=lambda scenario: scenario.guesses)
 
 
-def causes(facts: Facts, features: Features) -> list[Scenario]:
+def causes(facts: CallFacts, features: Features) -> list[PossibleCall]:
     """Return the plainest scenario of each cause that the answer can have."""
-    found: dict[str, Scenario] = {}
+    found: dict[str, PossibleCall] = {}
     for scenario in scenarios(facts, features):
         if scenario.answer.word == facts.answer:
             found.setdefault(scenario.answer.rule.id, scenario)
     return list(found.values())
 
 
-def words(facts: Facts, scenario: Scenario, features: Features) -> dict[str, object]:
+def words(facts: CallFacts, scenario: PossibleCall, features: Features) -> dict[str, object]:
     """Return what a sentence about a scenario names: what was given as it is, an example as one, no made-up address."""
-    names = dict(Moment(scenario.call, scenario.area, features).words())
+    names = dict(CallMoment(scenario.call, scenario.area, features).words())
     if facts.address is None and scenario.call.address == KERNEL_ADDRESS:
         names["address"] = f"{KERNEL_ADDRESS:#x} (say)"
     elif facts.address is None and scenario.call.address:

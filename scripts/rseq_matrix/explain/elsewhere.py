@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rseq_matrix.kernels.answers import WELL_ALIGNED
 from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
 from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCESS, UNREGISTER, Call, Features
-from rseq_matrix.kernels.sequences import SIGSYS, Step, becomes, behind_filter, by_main, moves
+from rseq_matrix.kernels.sequences import SIGSYS, CallStep, becomes, behind_filter, by_main, moves
 
 ENOSYS, EPERM = "ENOSYS", "EPERM"
 REFUSALS = (ENOSYS, EPERM)
@@ -38,7 +38,7 @@ class Elsewhere:
     alive: bool | None = None
     """Whether the area must show a CPU number then; None: that does not matter."""
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[CallStep]:
         """Return a replay; empty if there is none."""
         call = Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE)
         if self is AREA_LOST:

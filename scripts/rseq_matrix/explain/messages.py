@@ -12,20 +12,18 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rseq_matrix.build import build
+from rseq_matrix.documents.explain import ProgramReplay
 from rseq_matrix.errors import MissingError
 from rseq_matrix.explain.elsewhere import SECCOMP_STATUS
 from rseq_matrix.kernels.answers import WELL_ALIGNED
 from rseq_matrix.kernels.features import PRESENT, SIGNATURE, Host
 from rseq_matrix.kernels.replay import UNREGISTERED, plain_environment, program
 from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, Call
-from rseq_matrix.kernels.sequences import Step, behind_filter, by_main, by_thread
+from rseq_matrix.kernels.sequences import CallStep, behind_filter, by_main, by_thread
 from rseq_matrix.model import timeline
 from rseq_matrix.signals import signal_name
-
-Document = dict[str, Any]
 
 FATAL = timeline.FATAL.message
 TIME_LIMIT = 20
@@ -37,7 +35,7 @@ AS_MAIN = {(True, True): "main 1 thread 1", (False, False): "main 0 thread 0"}
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProgramTrial:
     """One run of csrc/kernel/filtered_thread.c."""
 
     what: str
@@ -52,7 +50,7 @@ class Cure:
 
     do: str
     loses: str
-    trial: Trial | None = None
+    trial: ProgramTrial | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,14 @@ class Message:
     answer: str = ""
     """The errno that it stands for, if it stands for one: then the causes are those of the errno."""
     cures: tuple[Cure, ...] = ()
-    trial: Trial | None = None
+    trial: ProgramTrial | None = None
     """What makes glibc print it."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CallStep, ...] = ()
     """What a child does to come to the same state, and what it then sees."""
     want: str = ""
 
 
-FILTER_LATE = Trial(
+FILTER_LATE = ProgramTrial(
     "a program that installs such a filter in main() and then starts a thread", (LATE, str(EPERM)), FATAL
 )
 LOSES_NOTHING = "loses nothing: rseq tells a program only where it runs, as getcpu(2) does"
@@ -84,20 +82,20 @@ CURES = (
         "let the filter allow rseq(2) (number 334 on x86-64): programs and libraries of the distribution are "
         "updated for that, and a seccomp profile of your own needs the one more line",
         LOSES_NOTHING,
-        Trial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
+        ProgramTrial("the same program without a rule for rseq(2) in its filter", (NEVER,), AS_MAIN[True, True]),
     ),
     Cure(
         "install the filter before the program is started (in its parent, between fork and exec, as container "
         "engines and systemd do)",
         "loses rseq in the whole program: glibc sees at start that it is refused and does without, so "
         "sched_getcpu() and per-CPU libraries (tcmalloc, LTTng-UST, librseq) take their slower ways",
-        Trial("the same filter, installed before exec", (EARLY, str(EPERM)), AS_MAIN[False, False]),
+        ProgramTrial("the same filter, installed before exec", (EARLY, str(EPERM)), AS_MAIN[False, False]),
     ),
     Cure(
         "start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0 in its environment (ignored in set-user-ID "
         "programs)",
         "loses rseq in the whole program, as above; nothing has to be rebuilt",
-        Trial("the program with that variable", (LATE, str(EPERM)), AS_MAIN[False, False], UNREGISTERED),
+        ProgramTrial("the program with that variable", (LATE, str(EPERM)), AS_MAIN[False, False], UNREGISTERED),
     ),
 )
 AREA = Call(WELL_ALIGNED, ORIGINAL_LENGTH, 0, SIGNATURE)
@@ -184,7 +182,7 @@ def find(text: str) -> Message | None:
     return next((message for message in MESSAGES if message.pattern.search(text)), None)
 
 
-def _run(path: Path, trial: Trial) -> str:
+def _run(path: Path, trial: ProgramTrial) -> str:
     """Return what came of a trial: glibc's message, or what the program printed of its threads."""
     environment = plain_environment(LIBC_FATAL_STDERR_="1", **trial.environment)
     try:
@@ -206,9 +204,9 @@ def _run(path: Path, trial: Trial) -> str:
     return said if said == FATAL and done.returncode == -signal.SIGABRT else f"{said} ({ended})".strip()
 
 
-def _checked(trial: Trial, path: Path) -> Document:
+def _checked(trial: ProgramTrial, path: Path) -> ProgramReplay:
     got = _run(path, trial)
-    return {"what": trial.what, "got": got, "want": trial.want, "agrees": got == trial.want}
+    return ProgramReplay(trial.what, got, trial.want, got == trial.want)
 
 
 @dataclass(frozen=True)
@@ -217,18 +215,18 @@ class Reproduction:
 
     problem: str
     """Why it was not tried; empty if it was."""
-    message: Document | None
-    cures: list[Document | None]
+    message: ProgramReplay | None
+    cures: list[ProgramReplay | None]
 
 
 def reproduce(message: Message, host: Host) -> Reproduction:
     """Make glibc print its message, and try each cure. What cannot be tried here is said."""
-    nothing: list[Document | None] = [None] * len(message.cures)
+    nothing: list[ProgramReplay | None] = [None] * len(message.cures)
     if message.trial is None:
         return Reproduction("", None, nothing)
     try:
         path = program(build(), "filtered_thread")
-        plain = _run(path, Trial("", (NEVER,), ""))
+        plain = _run(path, ProgramTrial("", (NEVER,), ""))
     except MissingError as error:
         return Reproduction(str(error), None, nothing)
     if plain != AS_MAIN[True, True]:

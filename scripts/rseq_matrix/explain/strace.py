@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from rseq_matrix.errors import InputError
-from rseq_matrix.explain.causes import NONE, OTHER, SAME, Facts
+from rseq_matrix.explain.causes import NONE, OTHER, SAME, CallFacts
 from rseq_matrix.kernels.rules import EBUSY, SUCCESS, Area
 from rseq_matrix.kernels.sequences import plain_name
 
@@ -44,7 +44,7 @@ ADDRESSES = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
-class Seen:
+class TracedCall:
     """One finished call of rseq(2), as strace shows it."""
 
     pid: str
@@ -74,9 +74,9 @@ class Thread:
 class Trace:
     """What was read."""
 
-    explained: Seen
-    facts: Facts
-    calls: list[Seen] = field(default_factory=list)
+    explained: TracedCall
+    facts: CallFacts
+    calls: list[TracedCall] = field(default_factory=list)
 
 
 def shown(text: str) -> str:
@@ -149,7 +149,7 @@ def _answer(found: re.Match[str], line: str) -> str:
     return plain_name(name)
 
 
-def _finished(line: str, pid: str) -> Seen:
+def _finished(line: str, pid: str) -> TracedCall:
     """Read one whole line of rseq(2)."""
     found = RESULT.search(line)
     start = line.index("rseq(") + len("rseq(")
@@ -166,7 +166,7 @@ def _finished(line: str, pid: str) -> Seen:
         raise InputError(
             f"'{shown(line)}' has {len(words)} arguments, and rseq(2) has 4: address, length, flags, signature"
         )
-    return Seen(
+    return TracedCall(
         pid,
         line.strip(),
         _address(words[0], line),
@@ -213,7 +213,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.threads: dict[str, Thread] = {}
-        self.calls: list[tuple[Seen, Thread]] = []
+        self.calls: list[tuple[TracedCall, Thread]] = []
         self._attached: set[str] = set()
         self._last: dict[str, str] = {}
         """The last call of each thread, as long as no signal came since."""
@@ -255,7 +255,7 @@ class Reader:
         if signal:
             self._last.clear()
 
-    def _called(self, seen: Seen) -> None:
+    def _called(self, seen: TracedCall) -> None:
         thread = self._thread(seen.pid)
         self.calls.append((seen, replace(thread)))
         if seen.injected:
@@ -291,12 +291,12 @@ def is_trace(text: str) -> bool:
     return any(_syscall(line) == "rseq" and (RESULT.search(line) or "<unfinished" in line) for line in lines)
 
 
-def _facts(seen: Seen, thread: Thread) -> Facts:
+def _facts(seen: TracedCall, thread: Thread) -> CallFacts:
     area = thread.area if thread.known else None
     registered = None
     if thread.known:
         registered = NONE if area is None else SAME if area.address == seen.address else OTHER
-    return Facts(
+    return CallFacts(
         seen.answer,
         address=seen.address,
         length=seen.length,

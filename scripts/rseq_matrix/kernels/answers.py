@@ -1,22 +1,22 @@
 """The table of what this kernel answers to rseq(2), each answer beside the one that the model of its rules gives.
 
-`rows()` makes the calls and returns the rows, which are JSON as they are; `table_document()` is them with the features.
+`rows()` makes the calls and returns the rows; `answer_table()` is them with the features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from rseq_matrix.documents.kernel import AnswerRow, AnswerTable, KernelFeatures
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.features import ATTEMPTS, SIGNATURE, Host
-from rseq_matrix.kernels.replay import Player, Seen
+from rseq_matrix.kernels.replay import Player, ReplayedStep
 from rseq_matrix.kernels.rules import ALIVE, ORIGINAL_LENGTH, READ_ONLY, UNMAPPED, UNREGISTER, WRITABLE, Call, Features
 from rseq_matrix.kernels.sequences import (
     BASES,
+    CallStep,
     Prediction,
-    Step,
     becomes,
     behind_filter,
     by_main,
@@ -24,8 +24,6 @@ from rseq_matrix.kernels.sequences import (
     call_words,
     predict,
 )
-
-Row = dict[str, Any]
 
 LENGTHS = (20, 24, 28, 32, 33, 64)
 ALIGNMENTS = (8, 16, 32, 64, 128)
@@ -43,7 +41,7 @@ class Experiment:
 
     group: str
     what: str
-    steps: tuple[Step, ...]
+    steps: tuple[CallStep, ...]
     note: str = ""
     """What the answer does not say."""
 
@@ -137,13 +135,15 @@ def experiments(features: Features) -> list[Experiment]:
     return [*_lengths(features), *_alignments(features), *_registrations(), *_unregistrations(), *_filters()]
 
 
-def _is_spoilt(experiment: Experiment, seen: Sequence[Seen], want: Sequence[Prediction]) -> bool:
+def _is_spoilt(experiment: Experiment, seen: Sequence[ReplayedStep], want: Sequence[Prediction]) -> bool:
     """Return whether the child may have been interrupted while its area could not be written, which kills it."""
     risky = any(step.name == "protect" for step in experiment.steps)
     return risky and seen[-1].word == "SIGSEGV" and want[-1].word != "SIGSEGV"
 
 
-def _play(player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence[Prediction]]) -> list[list[Seen]]:
+def _play(
+    player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence[Prediction]]
+) -> list[list[ReplayedStep]]:
     found = player.play([experiment.steps for experiment in tried])
     for number, (experiment, want) in enumerate(zip(tried, wanted, strict=True)):
         for _ in range(ATTEMPTS):
@@ -153,33 +153,33 @@ def _play(player: Player, tried: Sequence[Experiment], wanted: Sequence[Sequence
     return found
 
 
-def _is_alive(seen: Seen, want: Prediction) -> bool:
+def _is_alive(seen: ReplayedStep, want: Prediction) -> bool:
     """Return whether the area shows what the kernel has done, and not only said."""
     alive = ALIVE.get(want.rule.id) if want.rule else None
     return alive is None or seen.cpu_id is None or (seen.cpu_id >= 0) == alive
 
 
-def _row(experiment: Experiment, seen: Sequence[Seen], want: Sequence[Prediction]) -> Row:
+def _row(experiment: Experiment, seen: Sequence[ReplayedStep], want: Sequence[Prediction]) -> AnswerRow:
     last = want[-1]
     got = [answer.word for answer in seen]
     wanted = [prediction.word for prediction in want]
     call = experiment.steps[-1].call
-    return {
-        "group": experiment.group,
-        "what": experiment.what,
-        "before": [step.words() for step in experiment.steps[:-1]],
-        "call": call_words(call) if call else experiment.steps[-1].words(),
-        "got": got[-1],
-        "cpu_id": seen[-1].cpu_id,
-        "want": wanted[-1],
-        "rule": last.rule.id if last.rule else None,
-        "because": f"{last.because}; {experiment.note}" if experiment.note else last.because,
-        "reference": last.rule.reference if last.rule else "seccomp(2)",
-        "agrees": got == wanted and _is_alive(seen[-1], last),
-    }
+    return AnswerRow(
+        group=experiment.group,
+        what=experiment.what,
+        before=tuple(step.words() for step in experiment.steps[:-1]),
+        call=call_words(call) if call else experiment.steps[-1].words(),
+        got=got[-1],
+        cpu_id=seen[-1].cpu_id,
+        want=wanted[-1],
+        rule=last.rule.id if last.rule else None,
+        because=f"{last.because}; {experiment.note}" if experiment.note else last.because,
+        reference=last.rule.reference if last.rule else "seccomp(2)",
+        agrees=got == wanted and _is_alive(seen[-1], last),
+    )
 
 
-def rows(host: Host) -> list[Row]:
+def rows(host: Host) -> list[AnswerRow]:
     """Return the table of this kernel. MissingError where it cannot be asked."""
     if not host.can_replay or host.player is None:
         raise MissingError(f"there is no table of the kernel's answers: {host.problem}")
@@ -189,21 +189,21 @@ def rows(host: Host) -> list[Row]:
     return [_row(*one) for one in zip(tried, seen, wanted, strict=True)]
 
 
-def features_document(host: Host) -> dict[str, Any]:
+def kernel_features(host: Host) -> KernelFeatures:
     """Return what was found out about the kernel."""
     features = host.features
-    return {
-        "rseq": host.rseq,
-        "feature_size": features.feature_size,
-        "align": features.align,
-        "flags": features.flags,
-        "refuses_flags_at_unregistration": features.refuses_flags,
-        "touches_area_at_registration": features.touches,
-        "unwritable_area_at_unregistration": features.reset_error,
-    }
+    return KernelFeatures(
+        rseq=host.rseq,
+        feature_size=features.feature_size,
+        align=features.align,
+        flags=features.flags,
+        refuses_flags_at_unregistration=features.refuses_flags,
+        touches_area_at_registration=features.touches,
+        unwritable_area_at_unregistration=features.reset_error,
+    )
 
 
-def table_document(host: Host) -> dict[str, Any]:
+def answer_table(host: Host) -> AnswerTable:
     """Return the table with the features that it is judged by."""
-    found = rows(host)
-    return {"features": features_document(host), "rows": found, "agrees": all(row["agrees"] for row in found)}
+    found = tuple(rows(host))
+    return AnswerTable(kernel_features(host), found, all(row.agrees for row in found))

@@ -8,7 +8,7 @@ from rseq_matrix._native import lib
 from rseq_matrix.build import build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.host import kernel, require_platform
-from rseq_matrix.kernels.replay import Player, Seen, program
+from rseq_matrix.kernels.replay import Player, ReplayedStep, program
 from rseq_matrix.kernels.rules import (
     EFAULT,
     KERNEL_HALF,
@@ -25,7 +25,7 @@ from rseq_matrix.kernels.rules import (
     Call,
     Features,
 )
-from rseq_matrix.kernels.sequences import BASES, Step, becomes, by_main
+from rseq_matrix.kernels.sequences import BASES, CallStep, becomes, by_main
 
 SIGNATURE = int(lib.rsm_native_signature)
 PRESENT = "present"
@@ -64,7 +64,7 @@ def _flags(player: Player) -> int:
 
 def _after_damage(player: Player) -> str:
     """Return what an unregistration is answered whose area has become read-only."""
-    damaged: list[Step] = [by_main(call_at(WRITABLE)), becomes(READ_ONLY), by_main(call_at(WRITABLE, UNREGISTER))]
+    damaged: list[CallStep] = [by_main(call_at(WRITABLE)), becomes(READ_ONLY), by_main(call_at(WRITABLE, UNREGISTER))]
     for _ in range(ATTEMPTS):
         seen = player.answer(damaged)
         if seen.word != SIGSEGV:
@@ -82,7 +82,7 @@ def find_features(player: Player) -> Features:
     """Return what the kernel tells, and what trying shows."""
     told = asked_features()
     both = by_main(call_at(WRITABLE, UNREGISTER | 1 << 31))
-    tried: list[list[Seen]] = player.play(
+    tried: list[list[ReplayedStep]] = player.play(
         [
             [by_main(call_at(UNMAPPED))],
             [by_main(call_at(READ_ONLY))],

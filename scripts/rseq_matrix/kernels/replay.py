@@ -12,7 +12,7 @@ from pathlib import Path
 from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
 from rseq_matrix.kernels.rules import READ_ONLY, UNMAPPED, WRITABLE
-from rseq_matrix.kernels.sequences import BASES, SIZE, Step
+from rseq_matrix.kernels.sequences import BASES, SIZE, CallStep
 from rseq_matrix.signals import signal_name
 
 TIME_LIMIT = 60
@@ -28,7 +28,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReplayedStep:
     """What was seen of a step."""
 
     word: str
@@ -52,13 +52,13 @@ def program(build: Build, name: str) -> Path:
     return path
 
 
-def _seen(word: str) -> Seen:
+def _seen(word: str) -> ReplayedStep:
     answer, _, rest = word.partition(":")
     if answer == "killed":
-        return Seen(signal_name(int(rest)))
+        return ReplayedStep(signal_name(int(rest)))
     number = int(answer)
     name = "0" if number == 0 else errno.errorcode.get(number, str(number))
-    return Seen(name, None if rest == "-" else int(rest))
+    return ReplayedStep(name, None if rest == "-" else int(rest))
 
 
 class Player:
@@ -68,7 +68,7 @@ class Player:
         self._path = path
         self._environment = plain_environment(**UNREGISTERED) if environment is None else environment
 
-    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+    def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
         """Return what was seen of each step of each sequence, up to one that ended its child."""
         lines = [" ".join(step.text() for step in sequence) for sequence in sequences]
         memory = [hex(number) for number in (BASES[WRITABLE], BASES[READ_ONLY], BASES[UNMAPPED], SIZE)]
@@ -91,6 +91,6 @@ class Player:
             raise MissingError(f"the calls of rseq(2) could not be tried: {reason} {done.stderr.strip()}".strip())
         return found
 
-    def answer(self, steps: Sequence[Step]) -> Seen:
+    def answer(self, steps: Sequence[CallStep]) -> ReplayedStep:
         """Return what was seen of the last step of one sequence, or of the one that ended the child."""
         return self.play([steps])[0][-1]

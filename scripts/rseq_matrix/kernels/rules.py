@@ -75,7 +75,7 @@ class Area:
 
 
 @dataclass(frozen=True)
-class Moment:
+class CallMoment:
     """A call, what was registered when it was made, and the kernel that it was made to."""
 
     call: Call
@@ -113,14 +113,14 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Rule:
+class KernelRule:
     """One check of the kernel's."""
 
     id: str
     answer: str
-    strikes: Callable[[Moment], bool]
+    strikes: Callable[[CallMoment], bool]
     because: str
-    """The cause in one sentence; a format of Moment.words()."""
+    """The cause in one sentence; a format of CallMoment.words()."""
     look: str
     """What to look at, to see whether it is this."""
     cure: str
@@ -132,7 +132,7 @@ class Answer:
     """What the kernel answers, and what is registered then."""
 
     word: str
-    rule: Rule
+    rule: KernelRule
     because: str
     after: Area | None
 
@@ -148,17 +148,17 @@ HOW_TO_USE_LIBC = (
 OWN_HISTORY = "which registration this thread made last: strace -f -e trace=rseq shows each"
 
 
-def _struck_by_length(moment: Moment) -> bool:
+def _struck_by_length(moment: CallMoment) -> bool:
     size = moment.features.feature_size
     return size is not None and moment.call.length != ORIGINAL_LENGTH and moment.call.length < size
 
 
-def _past_the_end(moment: Moment) -> bool:
+def _past_the_end(moment: CallMoment) -> bool:
     return moment.call.address + moment.call.length > moment.features.end
 
 
-UNREGISTRATION: Sequence[Rule] = (
-    Rule(
+UNREGISTRATION: Sequence[KernelRule] = (
+    KernelRule(
         "unregister-flags",
         EINVAL,
         lambda m: m.features.refuses_flags and m.call.flags & 0xFFFFFFFF != UNREGISTER,
@@ -167,7 +167,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "pass RSEQ_FLAG_UNREGISTER alone",
         f"{SYS_RSEQ}, commit 66528a4575ee",
     ),
-    Rule(
+    KernelRule(
         "unregister-nothing",
         EINVAL,
         lambda m: m.area is None,
@@ -177,7 +177,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "unregister only in the thread that registered, and only once",
         f"{FIRST}; include/linux/rseq.h, rseq_fork and rseq_execve",
     ),
-    Rule(
+    KernelRule(
         "unregister-address",
         EINVAL,
         lambda m: m.registered.address != m.call.address,
@@ -186,7 +186,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "pass the address that was registered; another library's area is not yours to unregister",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "unregister-length",
         EINVAL,
         lambda m: m.registered.length != m.call.length,
@@ -195,7 +195,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "pass the length of the registration",
         EXTENSIBLE,
     ),
-    Rule(
+    KernelRule(
         "unregister-signature",
         EPERM,
         lambda m: m.registered.signature != m.call.signature,
@@ -204,7 +204,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "pass the signature of the registration, RSEQ_SIG of <sys/rseq.h>",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "unregister-memory-refused",
         EFAULT,
         lambda m: m.registered.memory != WRITABLE and m.features.reset_error == EFAULT,
@@ -214,7 +214,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "unregister the area first, then give its memory away",
         "Linux kernel/rseq.c, rseq_reset_rseq_cpu_node_id",
     ),
-    Rule(
+    KernelRule(
         "unregister-memory-fatal",
         SIGSEGV,
         lambda m: m.registered.memory != WRITABLE and m.features.reset_error == SIGSEGV,
@@ -224,7 +224,7 @@ UNREGISTRATION: Sequence[Rule] = (
         "unregister the area first, then give its memory away",
         "Linux kernel/rseq.c, rseq_reset_ids",
     ),
-    Rule(
+    KernelRule(
         "unregistered",
         SUCCESS,
         lambda _: True,
@@ -235,8 +235,8 @@ UNREGISTRATION: Sequence[Rule] = (
     ),
 )
 
-REGISTRATION: Sequence[Rule] = (
-    Rule(
+REGISTRATION: Sequence[KernelRule] = (
+    KernelRule(
         "register-flags",
         EINVAL,
         lambda m: bool(m.call.flags & 0xFFFFFFFF & ~m.features.flags),
@@ -245,7 +245,7 @@ REGISTRATION: Sequence[Rule] = (
         "pass 0, or try again with 0 where a newer flag is refused",
         f"{FIRST}; flags came with d6200245c75e",
     ),
-    Rule(
+    KernelRule(
         "registered-address",
         EINVAL,
         lambda m: m.area is not None and m.area.address != m.call.address,
@@ -255,7 +255,7 @@ REGISTRATION: Sequence[Rule] = (
         HOW_TO_USE_LIBC,
         f"{FIRST}; {MANUAL}",
     ),
-    Rule(
+    KernelRule(
         "registered-length",
         EINVAL,
         lambda m: m.area is not None and m.area.length != m.call.length,
@@ -264,7 +264,7 @@ REGISTRATION: Sequence[Rule] = (
         "register once; to change the length, unregister first",
         EXTENSIBLE,
     ),
-    Rule(
+    KernelRule(
         "registered-signature",
         EPERM,
         lambda m: m.area is not None and m.area.signature != m.call.signature,
@@ -273,7 +273,7 @@ REGISTRATION: Sequence[Rule] = (
         "register once, with RSEQ_SIG of <sys/rseq.h>",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "registered-twice",
         EBUSY,
         lambda m: m.area is not None,
@@ -283,7 +283,7 @@ REGISTRATION: Sequence[Rule] = (
         "nothing is lost: the area is registered, and EBUSY can be taken for success",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "length-short",
         EINVAL,
         lambda m: m.call.length < ORIGINAL_LENGTH,
@@ -293,7 +293,7 @@ REGISTRATION: Sequence[Rule] = (
         "register max(32, getauxval(AT_RSEQ_FEATURE_SIZE)) bytes",
         EXTENSIBLE,
     ),
-    Rule(
+    KernelRule(
         "length-not-original",
         EINVAL,
         lambda m: m.features.feature_size is None and m.call.length != ORIGINAL_LENGTH,
@@ -302,7 +302,7 @@ REGISTRATION: Sequence[Rule] = (
         "register 32 bytes where getauxval(AT_RSEQ_FEATURE_SIZE) is 0",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "length-feature-size",
         EINVAL,
         _struck_by_length,
@@ -312,7 +312,7 @@ REGISTRATION: Sequence[Rule] = (
         "register max(32, getauxval(AT_RSEQ_FEATURE_SIZE)) bytes",
         EXTENSIBLE,
     ),
-    Rule(
+    KernelRule(
         "alignment-original",
         EINVAL,
         lambda m: m.call.length == ORIGINAL_LENGTH and not m.aligned(ORIGINAL_LENGTH),
@@ -321,7 +321,7 @@ REGISTRATION: Sequence[Rule] = (
         "align the area: __attribute__((aligned(32))), or aligned_alloc(32, ...)",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "alignment-extended",
         EINVAL,
         lambda m: m.call.length != ORIGINAL_LENGTH and not m.aligned(m.features.align),
@@ -331,7 +331,7 @@ REGISTRATION: Sequence[Rule] = (
         "align the area to max(32, getauxval(AT_RSEQ_ALIGN)) bytes",
         f"{EXTENSIBLE}; for features of more than 32 bytes 3b68df978133",
     ),
-    Rule(
+    KernelRule(
         "address-kernel",
         EFAULT,
         _past_the_end,
@@ -341,7 +341,7 @@ REGISTRATION: Sequence[Rule] = (
         "pass the address of memory of the program",
         FIRST,
     ),
-    Rule(
+    KernelRule(
         "null-ignored",
         SUCCESS,
         lambda m: m.call.address == 0 and m.features.touches == LEAVES,
@@ -350,7 +350,7 @@ REGISTRATION: Sequence[Rule] = (
         "pass the address of an area",
         f"{FIRST}, and {SYS_RSEQ} as of fd881d0a085f",
     ),
-    Rule(
+    KernelRule(
         "null",
         EFAULT,
         lambda m: m.call.address == 0 and m.call.memory == UNMAPPED,
@@ -359,7 +359,7 @@ REGISTRATION: Sequence[Rule] = (
         "pass the address of an area; to unregister, say so in the flags",
         f"{SYS_RSEQ}, commit fd881d0a085f",
     ),
-    Rule(
+    KernelRule(
         "unmapped-refused",
         EFAULT,
         lambda m: m.call.memory == UNMAPPED and m.features.touches != LEAVES,
@@ -368,7 +368,7 @@ REGISTRATION: Sequence[Rule] = (
         "register memory that is there, and keep it as long as the thread lives",
         f"{SYS_RSEQ}, commit fd881d0a085f",
     ),
-    Rule(
+    KernelRule(
         "unmapped-fatal",
         SIGSEGV,
         lambda m: m.call.memory == UNMAPPED,
@@ -378,7 +378,7 @@ REGISTRATION: Sequence[Rule] = (
         "register memory that is there, and keep it as long as the thread lives",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
     ),
-    Rule(
+    KernelRule(
         "read-only-refused",
         EFAULT,
         lambda m: m.call.memory == READ_ONLY and m.features.touches == WRITES,
@@ -387,7 +387,7 @@ REGISTRATION: Sequence[Rule] = (
         "register writable memory",
         f"{SYS_RSEQ}, commit 067b3b41b4dd",
     ),
-    Rule(
+    KernelRule(
         "read-only-pointer",
         EFAULT,
         lambda m: m.call.memory == READ_ONLY and m.features.touches == READS and m.call.points,
@@ -397,7 +397,7 @@ REGISTRATION: Sequence[Rule] = (
         "register writable memory",
         f"{SYS_RSEQ}, commit fd881d0a085f",
     ),
-    Rule(
+    KernelRule(
         "read-only-fatal",
         SIGSEGV,
         lambda m: m.call.memory == READ_ONLY,
@@ -407,7 +407,7 @@ REGISTRATION: Sequence[Rule] = (
         "register writable memory",
         "Linux kernel/rseq.c, __rseq_handle_notify_resume",
     ),
-    Rule(
+    KernelRule(
         "pointer-fatal",
         SIGSEGV,
         lambda m: m.call.points and m.features.touches == LEAVES,
@@ -417,7 +417,7 @@ REGISTRATION: Sequence[Rule] = (
         "set the area to zeros before it is registered",
         f"{SYS_RSEQ}, as of fd881d0a085f",
     ),
-    Rule(
+    KernelRule(
         "registered",
         SUCCESS,
         lambda _: True,
@@ -428,21 +428,21 @@ REGISTRATION: Sequence[Rule] = (
     ),
 )
 
-RULES: Mapping[str, Rule] = {rule.id: rule for rule in (*UNREGISTRATION, *REGISTRATION)}
+RULES: Mapping[str, KernelRule] = {rule.id: rule for rule in (*UNREGISTRATION, *REGISTRATION)}
 
 
 ALIVE: Mapping[str, bool] = {"registered": True, "unregistered": False}
 """The rules whose deed can be seen in the area: whether it holds a CPU number afterwards."""
 
 
-def _after(rule: Rule, moment: Moment) -> Area | None:
+def _after(rule: KernelRule, moment: CallMoment) -> Area | None:
     if rule.id == "registered":
         call = moment.call
         return Area(call.address, call.length, call.signature, call.memory)
     return None if rule.id == "unregistered" or rule.answer == SIGSEGV else moment.area
 
 
-def answer(moment: Moment, rules: Mapping[str, Rule] = RULES) -> Answer:
+def answer(moment: CallMoment, rules: Mapping[str, KernelRule] = RULES) -> Answer:
     """Return what the kernel answers, by its rules."""
     family = UNREGISTRATION if moment.call.unregisters else REGISTRATION
     rule = next(rule for rule in family if rule.id in rules and rule.strikes(moment))

@@ -15,9 +15,9 @@ from rseq_matrix.kernels.rules import (
     Answer,
     Area,
     Call,
+    CallMoment,
     Features,
-    Moment,
-    Rule,
+    KernelRule,
     answer,
 )
 
@@ -33,7 +33,7 @@ SIGSYS = "SIGSYS"
 
 
 @dataclass(frozen=True)
-class Step:
+class CallStep:
     """One thing that the child does."""
 
     name: str
@@ -67,34 +67,34 @@ class Step:
         return f"the memory becomes {self.value}"
 
 
-def by_main(call: Call) -> Step:
+def by_main(call: Call) -> CallStep:
     """Return a call by the child's main thread."""
-    return Step("call", call)
+    return CallStep("call", call)
 
 
-def by_thread(call: Call) -> Step:
+def by_thread(call: Call) -> CallStep:
     """Return a call by a new thread."""
-    return Step("thread", call)
+    return CallStep("thread", call)
 
 
-def behind_filter(word: str) -> Step:
+def behind_filter(word: str) -> CallStep:
     """Return the installation of a filter that answers this from now on; SIGSYS: it kills."""
-    return Step("filter", value=word)
+    return CallStep("filter", value=word)
 
 
-def becomes(memory: str) -> Step:
+def becomes(memory: str) -> CallStep:
     """Return a change of the writable memory."""
-    return Step("protect", value=memory)
+    return CallStep("protect", value=memory)
 
 
-def points(address: int) -> Step:
+def points(address: int) -> CallStep:
     """Return that the rseq_cs of the area at an address leads nowhere from now on."""
-    return Step("point", value=hex(address))
+    return CallStep("point", value=hex(address))
 
 
-def moves() -> Step:
+def moves() -> CallStep:
     """Return that the thread goes from CPU to CPU, which the kernel writes into its area."""
-    return Step("move")
+    return CallStep("move")
 
 
 def plain_name(name: str) -> str:
@@ -137,7 +137,7 @@ class Prediction:
     """What the model says of one step."""
 
     word: str
-    rule: Rule | None
+    rule: KernelRule | None
     """None where no rule of the kernel's decides: a filter, or nothing that the kernel is asked."""
     because: str = ""
 
@@ -145,7 +145,7 @@ class Prediction:
 class Model:
     """A child, as the model sees it."""
 
-    def __init__(self, features: Features, rules: Mapping[str, Rule] = RULES) -> None:
+    def __init__(self, features: Features, rules: Mapping[str, KernelRule] = RULES) -> None:
         self._features, self._rules = features, rules
         self._area: Area | None = None
         self._filter = ""
@@ -157,9 +157,9 @@ class Model:
         call = replace(call, memory=memory_at(call.address, self._protection), points=pointed)
         if area is not None:
             area = replace(area, memory=memory_at(area.address, self._protection))
-        return answer(Moment(call, area, self._features), self._rules)
+        return answer(CallMoment(call, area, self._features), self._rules)
 
-    def take(self, step: Step) -> Prediction:
+    def take(self, step: CallStep) -> Prediction:
         """Return what comes of the next step."""
         if step.name == "filter":
             self._filter = step.value
@@ -182,7 +182,7 @@ class Model:
         return Prediction(got.word, got.rule, got.because)
 
 
-def predict(steps: Sequence[Step], features: Features, rules: Mapping[str, Rule] = RULES) -> list[Prediction]:
+def predict(steps: Sequence[CallStep], features: Features, rules: Mapping[str, KernelRule] = RULES) -> list[Prediction]:
     """Return what the model says of a sequence, up to the step that ends the child."""
     model = Model(features, rules)
     found = []

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rseq_matrix.layout.dwarf import StructPthread
-from rseq_matrix.layout.libc import Libc, dtv_entry
+from rseq_matrix.layout.libc import LibcInProcess, dtv_entry
 from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
-from rseq_matrix.ptrace.objects import Object, Segment
+from rseq_matrix.ptrace.objects import MappedSegment, Object
 from rseq_matrix.ptrace.seize import Task
 
 TLS, TCB, RSEQ, EXTRA, PADDING = "tls", "tcb", "rseq", "extra-tls", "padding"
@@ -51,15 +51,15 @@ class Layout:
     """What all threads of a process share: modules and their TLS offsets; those that are not in static TLS."""
 
     memory: Memory
-    libc: Libc
+    libc: LibcInProcess
     objects: tuple[Object, ...]
-    placed: tuple[tuple[Object, Segment, int], ...]
+    placed: tuple[tuple[Object, MappedSegment, int], ...]
     elsewhere: tuple[str, ...]
     unplaced: tuple[str, ...]
     dwarf: StructPthread | None
 
 
-def abi_offset(segment: Segment) -> int:
+def abi_offset(segment: MappedSegment) -> int:
     """Return where the program's own block begins: what the linker assumed when it resolved local-exec accesses.
 
     The nearest place below the thread pointer that has room and the alignment of p_vaddr (Drepper, section 3.4.6).
@@ -73,7 +73,7 @@ def label(found: Object) -> str:
     return f"{found.name} (namespace {found.namespace})" if found.namespace else found.name
 
 
-def place(memory: Memory, libc: Libc, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
+def place(memory: Memory, libc: LibcInProcess, objects: Sequence[Object], dwarf: StructPthread | None) -> Layout:
     """Find each module's offset. Raises InputError where memory cannot be read."""
     placed, elsewhere, unplaced = [], [], []
     for index, found in enumerate(objects):

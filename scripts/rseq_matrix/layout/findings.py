@@ -26,7 +26,7 @@ DTV = "glibc elf/dl-tls.c, _dl_allocate_tls_init"
 
 
 @dataclass
-class Finding:
+class LayoutFinding:
     """One finding, and the threads that have it."""
 
     id: str
@@ -220,9 +220,9 @@ RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
 
 def _collect(found: Iterable[tuple[Found, int]]) -> list[Document]:
     """Say each thing once, with the threads that it is true for."""
-    said: dict[Found, Finding] = {}
+    said: dict[Found, LayoutFinding] = {}
     for one, tid in found:
-        said.setdefault(one, Finding(*one)).threads.append(tid)
+        said.setdefault(one, LayoutFinding(*one)).threads.append(tid)
     return [finding.document() for finding in said.values()]
 
 
@@ -237,13 +237,13 @@ def notes(threads: Sequence[Document], unplaced: Sequence[str]) -> list[Document
     if unplaced:
         names = ", ".join(unplaced)
         text = f"where {names} has its TLS cannot be read: this libc does not publish it (_thread_db_*), or its image "
-        found.append(Finding("layout-unplaced", NOTE, f"{text}is not in memory", "glibc nptl_db/structs.def"))
+        found.append(LayoutFinding("layout-unplaced", NOTE, f"{text}is not in memory", "glibc nptl_db/structs.def"))
     unasked = sorted({t["rseq"]["unasked"] for t in threads if t["rseq"] and t["rseq"]["unasked"]})
     for why in unasked:
         text = f"the kernel does not tell its registration ({why}; Linux 5.13 and later do): only libc's word is shown"
-        found.append(Finding("layout-kernel-silent", NOTE, text, "Linux commit 90f093fa8ea4"))
+        found.append(LayoutFinding("layout-kernel-silent", NOTE, text, "Linux commit 90f093fa8ea4"))
     bare = [t["tid"] for t in threads if not t["blocks"]]
     if bare:
         text = "no thread pointer of libc's: no thread-local variables and no __rseq_offset may be used there"
-        found.append(Finding("layout-no-thread-pointer", NOTE, text, "psABI, Thread-Local Storage", bare))
+        found.append(LayoutFinding("layout-no-thread-pointer", NOTE, text, "psABI, Thread-Local Storage", bare))
     return [finding.document() for finding in found]

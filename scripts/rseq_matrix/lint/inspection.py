@@ -34,7 +34,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Target:
+class InspectedFile:
     """A file to read. `named`: a person named it, so that it has to be of use; else it was found in a directory."""
 
     path: str
@@ -42,10 +42,10 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileOutcome:
     """What came of a target: a file's entry in the document, or why there is none. `kind` is the document's list."""
 
-    target: Target
+    target: InspectedFile
     kind: str
     document: Document
 
@@ -64,14 +64,14 @@ def inspect_file(path: str, surplus: Surplus = DEFAULT) -> Document:
 # --- finding
 
 
-def find(paths: Iterable[str]) -> list[Target]:
+def find(paths: Iterable[str]) -> list[InspectedFile]:
     """Return the files that these paths mean, each once; of a directory its programs and libraries, links not followed.
 
     What cannot be looked at is among them: reading it will say why.
     """
-    found: dict[tuple[int, int] | str, Target] = {}
+    found: dict[tuple[int, int] | str, InspectedFile] = {}
     for path in paths:
-        members = _in_directory(path) if Path(path).is_dir() else [Target(path, True)]
+        members = _in_directory(path) if Path(path).is_dir() else [InspectedFile(path, True)]
         for target in members:
             found.setdefault(_identity(target.path), target)
     return list(found.values())
@@ -85,11 +85,13 @@ def _identity(path: str) -> tuple[int, int] | str:
     return about.st_dev, about.st_ino
 
 
-def _in_directory(directory: str) -> list[Target]:
+def _in_directory(directory: str) -> list[InspectedFile]:
     found = []
     for root, directories, names in os.walk(directory):
         directories.sort()
-        found += [Target(str(Path(root, name)), False) for name in sorted(names) if _is_program(Path(root, name))]
+        found += [
+            InspectedFile(str(Path(root, name)), False) for name in sorted(names) if _is_program(Path(root, name))
+        ]
     return found
 
 
@@ -110,20 +112,20 @@ def _is_program(path: Path) -> bool:
 # --- reading
 
 
-def attempt(target: Target, surplus: Surplus) -> Outcome:
+def attempt(target: InspectedFile, surplus: Surplus) -> FileOutcome:
     """Read one file."""
     try:
-        return Outcome(target, READ, inspect_file(target.path, surplus))
+        return FileOutcome(target, READ, inspect_file(target.path, surplus))
     except InputError as error:
         return refused(target, error)
     except MemoryError:
         return refused(target, InputError(f"{target.path}: there is not enough memory to read it"))
 
 
-def refused(target: Target, error: InputError) -> Outcome:
+def refused(target: InspectedFile, error: InputError) -> FileOutcome:
     """Return what is said of a file that cannot be read, or that is not of the kind that is looked for."""
     kind = SKIPPED if isinstance(error, UnsuitableError) and not target.named else UNREADABLE
-    return Outcome(target, kind, {"path": target.path, "reason": str(error).removeprefix(f"{target.path}: ")})
+    return FileOutcome(target, kind, {"path": target.path, "reason": str(error).removeprefix(f"{target.path}: ")})
 
 
 def _end_with_parent() -> None:
@@ -156,12 +158,12 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-Reader = Callable[[Target, Surplus], Outcome]
+Reader = Callable[[InspectedFile, Surplus], FileOutcome]
 
 
 def outcomes(
-    targets: Sequence[Target], surplus: Surplus = DEFAULT, jobs: int = 1, reader: Reader = attempt
-) -> Iterator[Outcome]:
+    targets: Sequence[InspectedFile], surplus: Surplus = DEFAULT, jobs: int = 1, reader: Reader = attempt
+) -> Iterator[FileOutcome]:
     """Read the files, several side by side, and yield each as it is done."""
     if jobs == 1 or len(targets) == 1:
         for target in targets:
@@ -181,20 +183,20 @@ def outcomes(
 class _Queue:
     """The files that wait, the largest first; of the very large ones, one at a time is read, for the sake of memory."""
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    def __init__(self, targets: Iterable[InspectedFile]) -> None:
         sizes = {target: _size(target) for target in targets}
         ordered = sorted(sizes, key=lambda target: sizes[target], reverse=True)
         self.large = deque(target for target in ordered if sizes[target] > LARGE)
         self.rest = deque(target for target in ordered if sizes[target] <= LARGE)
 
-    def next(self, large_is_read: bool) -> tuple[Target, bool] | None:
+    def next(self, large_is_read: bool) -> tuple[InspectedFile, bool] | None:
         """Take the next file, and say whether it is a very large one; None: nothing may be read now."""
         if self.large and not large_is_read:
             return self.large.popleft(), True
         return (self.rest.popleft(), False) if self.rest else None
 
 
-def _size(target: Target) -> int:
+def _size(target: InspectedFile) -> int:
     try:
         return Path(target.path).stat().st_size
     except OSError:
@@ -202,11 +204,11 @@ def _size(target: Target) -> int:
 
 
 def _results(
-    pool: ProcessPoolExecutor, targets: Iterable[Target], surplus: Surplus, reader: Reader
-) -> Iterator[Outcome]:
+    pool: ProcessPoolExecutor, targets: Iterable[InspectedFile], surplus: Surplus, reader: Reader
+) -> Iterator[FileOutcome]:
     """Yield what comes back; less than was asked for where a worker dies."""
     queue = _Queue(targets)
-    read: dict[Future[Outcome], bool] = {}
+    read: dict[Future[FileOutcome], bool] = {}
     try:
         while True:
             while len(read) < AHEAD and (taken := queue.next(any(read.values()))):
@@ -223,7 +225,7 @@ def _results(
 # --- the document
 
 
-def inspection_document(found: Iterable[Outcome], complete: bool = True) -> Document:
+def inspection_document(found: Iterable[FileOutcome], complete: bool = True) -> Document:
     """Put the document together (schema/inspect-1.json), its lists sorted by path."""
     lists: dict[str, list[Document]] = {READ: [], UNREADABLE: [], SKIPPED: []}
     for outcome in sorted(found, key=lambda outcome: outcome.target.path):

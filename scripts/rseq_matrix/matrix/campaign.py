@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rseq_matrix.documents.run import CellResult, RunDocument
 from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import UsageError
 from rseq_matrix.kernels.host import Kernel, kernel, require_platform
 from rseq_matrix.libcs.specs import Spec, choose
 from rseq_matrix.matrix.cells import Cell, Process, all_cells, select
-from rseq_matrix.matrix.document import Document, cell_document, host_document, run_document, target_document
+from rseq_matrix.matrix.document import cell_result, host_kernel, libc_of_run, run_document
 from rseq_matrix.matrix.expected import Outlook
 from rseq_matrix.matrix.journal import Journal
 from rseq_matrix.matrix.judgement import Identity, Judged, judge, unsupported
 from rseq_matrix.matrix.libc import own_libc_version
-from rseq_matrix.matrix.runner import Finding, Options, Runner
+from rseq_matrix.matrix.runner import Options, ProcessRuns, Runner
 from rseq_matrix.matrix.targets import Target, targets
 from rseq_matrix.model.stages import LINKS
 
@@ -73,11 +74,11 @@ class Campaign:
         tell("looking at the environments")
         self._outlook = Outlook(self.targets, self.kernel, self.cells)
         self.processes: list[Process] = self._outlook.processes(self.cells)
-        self._done: dict[str, Document] = {}
+        self._done: dict[str, CellResult] = {}
         self._trace_errors: set[int] = set()
         self._oracle_errors: set[int] = set()
 
-    def judge(self, finding: Finding) -> list[Judged]:
+    def judge(self, finding: ProcessRuns) -> list[Judged]:
         """Judge the cells of one process."""
         process = finding.process
         expected = self._outlook.of_process(process)
@@ -101,7 +102,7 @@ class Campaign:
             elif reason:
                 yield unsupported(cell, self._outlook.of(cell), reason)
 
-    def _observe_oracle(self, finding: Finding) -> None:
+    def _observe_oracle(self, finding: ProcessRuns) -> None:
         for run in finding.runs.values():
             if run.trace_error:
                 self._trace_errors.add(run.trace_error)
@@ -112,7 +113,7 @@ class Campaign:
         """Run every process that the journal does not hold, and yield each when its cells are judged and kept."""
         finished = journal.finished
         rest = [process for process in self.processes if not all(cell.id in finished for cell in process.cells)]
-        self._done = {judged.cell.id: cell_document(judged) for judged in self._not_run()}
+        self._done = {judged.cell.id: cell_result(judged) for judged in self._not_run()}
         self._done |= {cell.id: finished[cell.id] for cell in self.cells if cell.id in finished}
         done = set(map(id, self.processes)) - set(map(id, rest))
         yield from (process for process in self.processes if id(process) in done)
@@ -120,9 +121,9 @@ class Campaign:
             waiting = [process for process in rest if process.libc == name]
             for finding in Runner(target.build, self.wanted.options).findings(waiting):
                 self._observe_oracle(finding)
-                documents = [cell_document(judged) for judged in self.judge(finding)]
-                self._done.update({document["id"]: document for document in documents})
-                journal.add(documents)
+                results = [cell_result(judged) for judged in self.judge(finding)]
+                self._done.update({result.id: result for result in results})
+                journal.add(results)
                 yield finding.process
 
     def identity(self) -> dict[str, Any]:
@@ -175,13 +176,13 @@ class Campaign:
                 "cpu_id says the truth, and stays negative"
             )
 
-    def document(self) -> Document:
+    def document(self) -> RunDocument:
         """Return what has been judged so far."""
         cells = [self._done[cell.id] for cell in self.cells if cell.id in self._done]
         complete = len(cells) == len(self.cells)
         return run_document(
-            host_document(self.kernel),
-            [target_document(target.libc) for target in self.targets.values()],
+            host_kernel(self.kernel),
+            [libc_of_run(target.libc) for target in self.targets.values()],
             cells,
             self._notes(),
             complete,

@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import IO, Any
 
 from rseq_matrix.cache import cache_directory
-from rseq_matrix.matrix.judgement import RESULTS
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import DamagedError, read
+from rseq_matrix.documents.run import CellResult
+from rseq_matrix.model.results import RESULTS
 
-FIELDS = {"id", "libc", "link", "environment", "stage", "observed", "expected", "subject", "result", "reason"}
-
-Cells = dict[str, dict[str, Any]]
+Cells = dict[str, CellResult]
 
 
 class Journal:
@@ -54,10 +55,10 @@ class Journal:
         if self.finished:
             self.add(self.finished.values())
 
-    def add(self, cells: Iterable[dict[str, Any]]) -> None:
+    def add(self, cells: Iterable[CellResult]) -> None:
         """Keep the cells of one process."""
         if self._file:
-            self._file.write(json.dumps(list(cells)) + "\n")
+            self._file.write(json.dumps(plain(list(cells))) + "\n")
             self._file.flush()
 
     def discard(self) -> None:
@@ -79,10 +80,10 @@ def _read(lines: Iterable[str]) -> Cells:
         if not line.endswith("\n"):
             break
         try:
-            cells = json.loads(line)
-            if not all(cell["result"] in RESULTS and set(cell) >= FIELDS for cell in cells):
+            cells = [read(CellResult, cell) for cell in json.loads(line)]
+            if not all(cell.result in RESULTS for cell in cells):
                 break
-            finished.update({cell["id"]: cell for cell in cells})
-        except (ValueError, KeyError, TypeError, RecursionError):
+            finished.update({cell.id: cell for cell in cells})
+        except (ValueError, TypeError, RecursionError, DamagedError):
             break
     return finished

@@ -11,16 +11,9 @@ from rseq_matrix.matrix.cells import Cell
 from rseq_matrix.matrix.log import SIGNATURE, SUBJECT, Record
 from rseq_matrix.matrix.tracer import Run
 from rseq_matrix.model.classes import classify
+from rseq_matrix.model.results import ERROR, FAIL, PASS, UNSUPPORTED, XFAIL, XPASS
 from rseq_matrix.model.stages import REACHED_IN_PHASE, STAGES
 from rseq_matrix.model.timeline import BEFORE, BEHIND, NOWHERE, RULES, Ending, Expectation
-
-PASS = "PASS"
-FAIL = "FAIL"
-XFAIL = "XFAIL"
-XPASS = "XPASS"
-UNSUPPORTED = "UNSUPPORTED"
-ERROR = "ERROR"
-RESULTS = (PASS, FAIL, XFAIL, XPASS, UNSUPPORTED, ERROR)
 
 ALIGNMENT = 32
 """Of struct rseq, in the kernel's first ABI; later ones ask for more."""

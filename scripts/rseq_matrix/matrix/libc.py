@@ -49,18 +49,6 @@ class Libc:
     borrowed: tuple[str, ...] = ()
     """What its directory lacks, so that the system's was taken: start files, headers."""
 
-    @property
-    def features(self) -> dict[str, object]:
-        """Return what was found out for the model."""
-        return {
-            "registers": {"dynamic": self.registers_dynamic, "static": self.registers_static},
-            "area": dict(self.area),
-            "static_thread_pointer_first": dict(self.static_thread_pointer_first),
-            "preloaded_first": self.preloaded_first,
-            "audit_binds_lazily": self.audit_binds_lazily,
-            "absent": dict(self.absent),
-        }
-
 
 def own_libc_version() -> str | None:
     """Return the version of the glibc that Python runs on, None if that is another libc."""

@@ -14,7 +14,7 @@ from rseq_matrix.environments.catalogue import ENVIRONMENTS, NOT_TRACED, Start, 
 from rseq_matrix.environments.readiness import BASE, ENTER, find_tool
 from rseq_matrix.matrix.cells import SCENARIOS, Process, artifacts, command
 from rseq_matrix.matrix.log import Log
-from rseq_matrix.matrix.tracer import Plan, Run, Session
+from rseq_matrix.matrix.tracer import Run, Session, TracerPlan
 from rseq_matrix.matrix.trial import NEEDED_NAME, SubjectPlan
 
 TIME_LIMIT = 20.0
@@ -45,7 +45,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProcessRuns:
     """What is known of one process's cells: a run for each stage, or why there is none."""
 
     process: Process
@@ -90,16 +90,16 @@ def attribute(stages: Sequence[str], wanted: Sequence[str], launch: Launch) -> d
     return runs
 
 
-def _hindered(process: Process, build: Build) -> Finding | None:
+def _hindered(process: Process, build: Build) -> ProcessRuns | None:
     """Return the finding of a process that cannot be run here; None if it can."""
     if process.link in build.unsupported:
-        return Finding(process, {}, unsupported=build.unsupported[process.link])
+        return ProcessRuns(process, {}, unsupported=build.unsupported[process.link])
     loader = ENVIRONMENTS[process.environment].needs_loader
     if loader and not process.link.startswith("dynamic"):
-        return Finding(process, {}, unsupported=loader)
+        return ProcessRuns(process, {}, unsupported=loader)
     for name in (TRACER, ENTER, *artifacts(process)):
         if name in build.failures:
-            return Finding(process, {}, obstacle=f"{name} could not be built: {build.failures[name]}")
+            return ProcessRuns(process, {}, obstacle=f"{name} could not be built: {build.failures[name]}")
     return None
 
 
@@ -124,7 +124,7 @@ class Runner:
         debugger = SCENARIOS[process.scenario].debugger or ("run",)
         return Start(arguments, variables, str(self._build.directory / ENTER), debugger=debugger, subject=preload)
 
-    def _plan(self, process: Process, start: Start) -> Plan:
+    def _plan(self, process: Process, start: Start) -> TracerPlan:
         """Return how it is started: as it is, or by what the environment is made of."""
         environment = ENVIRONMENTS[process.environment]
         directory = self._build.directory / process.link
@@ -134,7 +134,7 @@ class Runner:
             arguments, variables = started(environment, tool, start), BASE
         traced = environment.trace if self._options.traced or environment.stepped else NOT_TRACED
         limit = self._options.time_limit * environment.slowness
-        return Plan(directory, arguments, variables, traced, limit, unlimited=environment.wrapped)
+        return TracerPlan(directory, arguments, variables, traced, limit, unlimited=environment.wrapped)
 
     def _launcher(self, process: Process, session: Session) -> Launch:
         environment, start = ENVIRONMENTS[process.environment], self._start(process)
@@ -147,13 +147,14 @@ class Runner:
 
         return launch
 
-    def _find(self, process: Process, session: Session) -> Finding:
+    def _find(self, process: Process, session: Session) -> ProcessRuns:
         runs = attribute(process.stages, process.wanted, self._launcher(process, session))
         refused = next((run.trace_error for run in runs.values() if run.trace_error), 0)
         if refused and ENVIRONMENTS[process.environment].stepped:  # it ran free, and proves nothing
             why = f"{errno.errorcode.get(refused, refused)}: {os.strerror(refused)}"
-            return Finding(process, {}, unsupported=f"nothing is single-stepped: ptrace is not permitted here ({why})")
-        return Finding(process, runs)
+            told = f"nothing is single-stepped: ptrace is not permitted here ({why})"
+            return ProcessRuns(process, {}, unsupported=told)
+        return ProcessRuns(process, runs)
 
     def _work(self, session: Session, waiting: queue.SimpleQueue[Process], done: queue.SimpleQueue[object]) -> None:
         try:
@@ -164,13 +165,13 @@ class Runner:
         except Exception as error:  # handed to the thread that waits
             done.put(error)
 
-    def findings(self, processes: Sequence[Process]) -> Generator[Finding, None, None]:
+    def findings(self, processes: Sequence[Process]) -> Generator[ProcessRuns, None, None]:
         """Yield the finding of each process as it comes. Closing the iterator ends everything that runs."""
         hindered = {process: _hindered(process, self._build) for process in processes}
         yield from (finding for finding in hindered.values() if finding)
         yield from self._side_by_side([process for process in processes if not hindered[process]])
 
-    def _side_by_side(self, processes: Sequence[Process]) -> Generator[Finding, None, None]:
+    def _side_by_side(self, processes: Sequence[Process]) -> Generator[ProcessRuns, None, None]:
         waiting: queue.SimpleQueue[Process] = queue.SimpleQueue()
         done: queue.SimpleQueue[object] = queue.SimpleQueue()
         for process in processes:
@@ -184,7 +185,7 @@ class Runner:
                 threads[-1].start()
             for _ in processes:
                 finding = done.get()
-                if not isinstance(finding, Finding):
+                if not isinstance(finding, ProcessRuns):
                     raise finding if isinstance(finding, BaseException) else AssertionError(finding)
                 yield finding
         finally:

@@ -83,7 +83,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TracerPlan:
     """What to start, and how."""
 
     directory: Path
@@ -146,7 +146,7 @@ class Session:
         except OSError:
             return b""
 
-    def run(self, plan: Plan, log: Log) -> Run:
+    def run(self, plan: TracerPlan, log: Log) -> Run:
         """Run one process to its end, or to the time limit, and read its log."""
         request = ffi.new(
             "struct rsm_request *",

@@ -35,7 +35,7 @@ ACTIONS = {
 PASSING = frozenset({"allow", "log"})
 
 
-class Instruction(NamedTuple):
+class FilterInstruction(NamedTuple):
     """struct sock_filter."""
 
     code: int
@@ -44,7 +44,7 @@ class Instruction(NamedTuple):
     operand: int
 
 
-Filter = Sequence[Instruction]
+Filter = Sequence[FilterInstruction]
 
 ARITHMETIC: dict[int, Callable[[int, int], int]] = {
     0x00: lambda a, b: a + b,
@@ -81,7 +81,7 @@ class _Machine:
         self.accumulator = self.index = 0
         self.memory = [0] * 16
 
-    def _loaded(self, instruction: Instruction) -> int:
+    def _loaded(self, instruction: FilterInstruction) -> int:
         mode, operand = instruction.code & 0xE0, instruction.operand
         if mode == ABSOLUTE:
             return int.from_bytes(self.data[operand : operand + 4], "little")
@@ -89,7 +89,7 @@ class _Machine:
             return self.memory[operand]
         return len(self.data) if mode == LENGTH else operand
 
-    def step(self, instruction: Instruction) -> int:
+    def step(self, instruction: FilterInstruction) -> int:
         """Carry out what is neither a return nor a jump."""
         kind, code = instruction.code & 7, instruction.code
         if kind == LD:
@@ -108,11 +108,11 @@ class _Machine:
             self.index = self.accumulator
         return 0
 
-    def operand(self, instruction: Instruction) -> int:
+    def operand(self, instruction: FilterInstruction) -> int:
         """Return what an instruction combines the accumulator with."""
         return self.index if instruction.code & BY_REGISTER else instruction.operand
 
-    def jump(self, instruction: Instruction) -> int:
+    def jump(self, instruction: FilterInstruction) -> int:
         """Return how many instructions are passed over."""
         if instruction.code & 0xF0 == ALWAYS:
             return instruction.operand
@@ -158,5 +158,5 @@ def read_filters(tid: int) -> tuple[list[Filter], str | None]:
             return [], "only root (CAP_SYS_ADMIN), itself under no filter, may read another process's filters"
         if error:
             return [], f"the kernel does not hand them out ({errno.errorcode.get(error, error)})"
-        found.append([Instruction(p.code, p.if_true, p.if_false, p.operand) for p in program[0 : count[0]]])
+        found.append([FilterInstruction(p.code, p.if_true, p.if_false, p.operand) for p in program[0 : count[0]]])
     return found, None

@@ -22,7 +22,7 @@ SYMBOL_SIZE = 24
 
 
 @dataclass(frozen=True)
-class Segment:
+class MappedSegment:
     """A program header, in the object's own addresses (gABI, "Program Header")."""
 
     type: int
@@ -34,16 +34,16 @@ class Segment:
     alignment: int
 
 
-def segments_at(memory: Memory, address: int, count: int) -> tuple[Segment, ...]:
+def segments_at(memory: Memory, address: int, count: int) -> tuple[MappedSegment, ...]:
     """Return the program headers that lie at an address."""
     found = []
     for at in range(address, address + 56 * min(count, HEADERS), 56):
         kind, flags, offset, start, _, file_size, size, alignment = memory.words(at, "IIQQQQQQ")
-        found.append(Segment(kind, flags, offset, start, file_size, size, alignment))
+        found.append(MappedSegment(kind, flags, offset, start, file_size, size, alignment))
     return tuple(found)
 
 
-def image_segments(memory: Memory, start: int) -> tuple[Segment, ...]:
+def image_segments(memory: Memory, start: int) -> tuple[MappedSegment, ...]:
     """Return the program headers of the ELF image that begins at an address; () where none does."""
     try:
         header = memory.read(start, 64)
@@ -63,15 +63,15 @@ class Object:
     path: str
     bias: int
     link_map: int
-    segments: tuple[Segment, ...]
+    segments: tuple[MappedSegment, ...]
     namespace: int = 0
 
-    def segment(self, kind: int) -> Segment | None:
+    def segment(self, kind: int) -> MappedSegment | None:
         """Return the first program header of a type."""
         return next((segment for segment in self.segments if segment.type == kind), None)
 
     @property
-    def tls(self) -> Segment | None:
+    def tls(self) -> MappedSegment | None:
         """Return PT_TLS; an empty one is none, as for ld.so (glibc elf/dl-load.c)."""
         found = self.segment(PT_TLS)
         return found if found and found.size else None
@@ -174,7 +174,7 @@ class Object:
         return any(start <= address < start + size for start, size in spans)
 
 
-def _bias(memory: Memory, segments: tuple[Segment, ...], at: int) -> int:
+def _bias(memory: Memory, segments: tuple[MappedSegment, ...], at: int) -> int:
     """Return the load bias of the object whose program headers lie at `at`; 0 for one that may not be moved."""
     header = next((segment for segment in segments if segment.type == PT_PHDR), None)
     if header is not None:
@@ -195,7 +195,7 @@ def kernel_loaded(memory: Memory) -> Object:
     return Object(memory, memory.program, _bias(memory, segments, at), 0, segments)
 
 
-def _segments_of(memory: Memory, dynamic: int, bias: int) -> tuple[Segment, ...]:
+def _segments_of(memory: Memory, dynamic: int, bias: int) -> tuple[MappedSegment, ...]:
     """Return the program headers of the object whose dynamic section is given: at the start of the file it lies in."""
     home = memory.mapping_at(dynamic)
     if home is None:

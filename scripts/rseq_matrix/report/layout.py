@@ -49,7 +49,7 @@ ASCII_LINES = {"top": "+-+", "middle": "+-+", "bottom": "+-+", "pointer": "+=+",
 
 
 @dataclass(frozen=True)
-class Cell:
+class StripPiece:
     """A piece of the strip: a block, or what of it lies before or behind the rseq area inside."""
 
     name: str
@@ -83,7 +83,7 @@ def _near(block: Document) -> bool:
     return bool(abs(block["offset"]) < FAR)
 
 
-def _split(block: Document, inner: Sequence[Document]) -> Iterator[Cell]:
+def _split(block: Document, inner: Sequence[Document]) -> Iterator[StripPiece]:
     """Yield the cells of one block that has rseq areas inside."""
     at, whole = block["offset"], f"TLS of {block['name']}" if block["kind"] == "tls" else block["name"]
     name = whole
@@ -91,20 +91,21 @@ def _split(block: Document, inner: Sequence[Document]) -> Iterator[Cell]:
     facts = _facts(block)
     for area in inner:
         if area["offset"] > at:
-            yield Cell(name, block["kind"], at, area["offset"] - at, facts)
+            yield StripPiece(name, block["kind"], at, area["offset"] - at, facts)
             name, facts = f"{whole}, continued", ""
-        yield Cell(f"{area['name']}, in {whole.partition(' (')[0]}", "rseq", area["offset"], area["size"], _facts(area))
+            owner = f"{area['name']}, in {whole.partition(' (')[0]}"
+            yield StripPiece(owner, "rseq", area["offset"], area["size"], _facts(area))
         at = area["offset"] + (area["size"] or 0)
         name = f"{whole}, continued"
     if end is None or at < end or not inner:
-        yield Cell(name, block["kind"], at, None if end is None else end - at, "" if inner else facts)
+        yield StripPiece(name, block["kind"], at, None if end is None else end - at, "" if inner else facts)
 
 
-def cells(blocks: Sequence[Document]) -> list[Cell]:
+def cells(blocks: Sequence[Document]) -> list[StripPiece]:
     """Return what is drawn of a thread's blocks, by offset; areas that lie far away are not."""
     near = [block for block in blocks if _near(block)]
     areas = [block for block in near if block["kind"] == "rseq"]
-    found: list[Cell] = []
+    found: list[StripPiece] = []
     placed: list[int] = []
     for block in near:
         if block["kind"] == "rseq":
@@ -113,7 +114,7 @@ def cells(blocks: Sequence[Document]) -> list[Cell]:
         inner = [a for a in areas if block["offset"] <= a["offset"] and a["offset"] + (a["size"] or 0) <= end]
         placed += [id(area) for area in inner]
         found += _split(block, inner)
-    found += [Cell(a["name"], "rseq", a["offset"], a["size"], _facts(a)) for a in areas if id(a) not in placed]
+    found += [StripPiece(a["name"], "rseq", a["offset"], a["size"], _facts(a)) for a in areas if id(a) not in placed]
     return sorted(found, key=lambda cell: cell.offset)
 
 
@@ -184,11 +185,11 @@ def _heading(document: Document) -> str:
 # --- text
 
 
-def _lines_of(cell: Cell) -> int:
+def _lines_of(cell: StripPiece) -> int:
     return 1 + sum((cell.size or 0) > limit for limit in LINES)
 
 
-def _draw_cell(cell: Cell, lines: dict[str, str]) -> Iterator[Text]:
+def _draw_cell(cell: StripPiece, lines: dict[str, str]) -> Iterator[Text]:
     """Yield the lines of one box."""
     style, side, count = KINDS[cell.kind][1], lines["side"], _lines_of(cell)
     for number in range(count):
@@ -202,7 +203,7 @@ def _draw_cell(cell: Cell, lines: dict[str, str]) -> Iterator[Text]:
         yield Text.assemble(offset, f"{side} ", (f"{inside:{BOX}}", style), f" {side} ", cell.facts if first else "")
 
 
-def _draw(drawn: Sequence[Cell], lines: dict[str, str]) -> Iterator[Text]:
+def _draw(drawn: Sequence[StripPiece], lines: dict[str, str]) -> Iterator[Text]:
     """Yield the lines of the picture: low addresses first, a double line at the thread pointer."""
 
     def edge(name: str, before: str = "") -> Text:
@@ -303,7 +304,7 @@ class _Canvas:
             self.y += LINE
             self.label(x, self.y, part, style=style)
 
-    def cell(self, cell: Cell) -> None:
+    def cell(self, cell: StripPiece) -> None:
         """Put a box with its offset to the left and its name and facts to the right."""
         top, height = self.y, cell.height
         fill = PADDING_FILL if cell.kind == "padding" else KINDS[cell.kind][2]

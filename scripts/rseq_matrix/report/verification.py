@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from rseq_matrix.matrix.judgement import ERROR, FAIL, PASS, UNSUPPORTED
+from rseq_matrix.model.results import ERROR, FAIL, PASS, UNSUPPORTED
 from rseq_matrix.verify.defects import NAMES
 from rseq_matrix.verify.verification import TOTALS
 

@@ -29,7 +29,7 @@ OWN = "own"
 
 
 @dataclass(frozen=True)
-class Process(State):
+class DesignState(State):
     """A thread's three facts, and what else a design needs to know of it and its process."""
 
     holds: str = ""
@@ -114,7 +114,7 @@ class Design:
 
 
 def _exec(_state: State, _world: World) -> State:
-    return Process()
+    return DesignState()
 
 
 _COMMON = {"exec": replace(RULES["exec"], apply=_exec)}
@@ -130,7 +130,7 @@ def _library(shared: bool) -> Rule:
     """Return the rule for a library that registers its thread itself: with libc's area, or with one of its own."""
 
     def register(state: State, world: World) -> State:
-        if not isinstance(state, Process) or state.kernel or world.kernel_rseq != "present":
+        if not isinstance(state, DesignState) or state.kernel or world.kernel_rseq != "present":
             return state
         same = shared and state.thread_pointer
         return replace(state, kernel=True, user=same, owner="subject", holds=SHARED if same else OWN)
@@ -212,7 +212,7 @@ def _refused(state: State, world: World) -> State | None:
 
 
 def _register_2019(state: State, world: World) -> State:
-    if not isinstance(state, Process):
+    if not isinstance(state, DesignState):
         return state
     if state.kernel:
         if state.holds == SHARED:
@@ -227,7 +227,7 @@ def _register_2019(state: State, world: World) -> State:
 
 
 def _register_2020(state: State, world: World) -> State:
-    if not isinstance(state, Process):
+    if not isinstance(state, DesignState):
         return state
     problem = ""
     if state.kernel and state.holds == OWN:
@@ -247,7 +247,7 @@ def _register_2020(state: State, world: World) -> State:
 
 
 def _own_flag(state: State, _world: World) -> State:
-    return replace(state, handled=True) if isinstance(state, Process) else state
+    return replace(state, handled=True) if isinstance(state, DesignState) else state
 
 
 def _unregister_thread(state: State, _world: World) -> State:

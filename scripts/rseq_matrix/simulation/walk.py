@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rseq_matrix.documents.simulate import REGISTERING
 from rseq_matrix.matrix.cells import scenario_stages
 from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.stages import STAGES
@@ -17,7 +18,7 @@ from rseq_matrix.simulation.designs import (
     REGISTRATION,
     THREAD_REGISTRATION,
     Design,
-    Process,
+    DesignState,
     foreign,
 )
 from rseq_matrix.simulation.landmarks import Words
@@ -33,7 +34,7 @@ class Registering:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StageInDesign:
     """A stage as a design has it: the state that its code sees."""
 
     name: str
@@ -53,7 +54,7 @@ class Event:
     """The event with which another task or image begins; empty on the main line."""
     words: Words
     state: State
-    stages: list[Seen] = field(default_factory=list)
+    stages: list[StageInDesign] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Timeline:
     """The stages that never come, because libc ended the process."""
 
     @property
-    def stages(self) -> dict[str, Seen]:
+    def stages(self) -> dict[str, StageInDesign]:
         """Return the stages by name."""
         return {seen.name: seen for event in self.events for seen in event.stages}
 
@@ -148,17 +149,6 @@ def steps(design: Design, world: World, scenario: str) -> tuple[Step, ...]:
 
 # --- a library that registers by itself
 
-REGISTERING = {
-    "not needed": "registered, and the library sees it",
-    "refused": "the kernel has an area of this thread already, and answers EINVAL or EBUSY",
-    "reserved": "__rseq_handled says that libc will do it: a library waits, with its fallback",
-    "works": "nobody else registers this thread, or libc goes on with the same area",
-    "takes it": "it works, but libc's own registration then fails, and the program does not see the area",
-    "fatal": "it works, and libc ends the process when it comes to register",
-    "impossible": "rseq(2) registers nothing here",
-}
-"""What may become of a library's own registration, with the meaning of each word."""
-
 
 def _with_library(life: Iterable[Step], stage: str) -> Iterator[Step]:
     """Let a library register itself where a stage falls."""
@@ -177,7 +167,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
     for moment in unfold(_with_library(steps(design, world, scenario), stage), world, design.all_rules()):
         state = moment.state
         registered = registered or moment.event in (LIBRARY, FOREIGN_LIBRARY)
-        if not registered or not isinstance(state, Process):
+        if not registered or not isinstance(state, DesignState):
             continue
         if state.fatal:
             return Registering("fatal", f"libc ends the process: {state.fatal}", state.reference)
@@ -193,7 +183,7 @@ def _registering(design: Design, world: World, scenario: str, stage: str, seen: 
         word = "impossible"
     elif seen.kernel:
         word = "not needed" if seen.user else "refused"
-    elif isinstance(seen, Process) and seen.handled:
+    elif isinstance(seen, DesignState) and seen.handled:
         word = "reserved"
     return Registering(word, REGISTERING[word], "rseq(2)") if word else _follows(design, world, scenario, stage)
 
@@ -258,7 +248,7 @@ class _Merging:
     def _follow(self, line: _Line, scenario: str) -> None:
         here = None
         for moment in unfold((*line.before, *line.steps), self._world, self._rules):
-            ended = isinstance(moment.state, Process) and moment.state.fatal
+            ended = isinstance(moment.state, DesignState) and moment.state.fatal
             if moment.order > len(line.before):
                 if moment.stages and here:
                     here.stages += [self._seen(moment, name, scenario) for name in moment.stages]
@@ -274,10 +264,10 @@ class _Merging:
         words = _words(moment, self._design, self._world)
         return self._events.setdefault((root, moment.event), Event(moment.event, root, words, moment.state))
 
-    def _seen(self, moment: Moment, name: str, scenario: str) -> Seen:
+    def _seen(self, moment: Moment, name: str, scenario: str) -> StageInDesign:
         state = self._design.view(moment.state, name)
         registering = _registering(self._design, self._world, scenario, name, state)
-        return Seen(name, scenario, state, moment.relocated, moment.section, registering)
+        return StageInDesign(name, scenario, state, moment.relocated, moment.section, registering)
 
     def _shown(self, event: Event) -> bool:
         """Return whether a reader needs it: all of the main line; of others, what has stages or may change a fact."""

@@ -7,17 +7,10 @@ from typing import Any
 
 from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.matrix.cells import Cell
-from rseq_matrix.matrix.judgement import (
-    ERROR,
-    FAIL,
-    PASS,
-    judge_ending,
-    kernel_registered,
-    observed_class,
-    speaks_for_bad_end,
-)
+from rseq_matrix.matrix.judgement import judge_ending, kernel_registered, observed_class, speaks_for_bad_end
 from rseq_matrix.matrix.tracer import Run
 from rseq_matrix.matrix.trial import Trial
+from rseq_matrix.model.results import ERROR, FAIL, PASS
 from rseq_matrix.model.stages import STAGES
 from rseq_matrix.model.timeline import Ending
 from rseq_matrix.verify.defects import Defect

@@ -20,10 +20,10 @@ from rseq_matrix.errors import UsageError
 from rseq_matrix.kernels.host import kernel
 from rseq_matrix.matrix.cells import SCENARIOS, Cell, Process, all_cells, select
 from rseq_matrix.matrix.expected import Outlook
-from rseq_matrix.matrix.judgement import ERROR, PASS, RESULTS, UNSUPPORTED, XFAIL, XPASS
-from rseq_matrix.matrix.runner import Finding, Options, Runner
+from rseq_matrix.matrix.runner import Options, ProcessRuns, Runner
 from rseq_matrix.matrix.targets import Target
 from rseq_matrix.matrix.trial import NEEDED_NAME, SubjectPlan
+from rseq_matrix.model.results import ERROR, PASS, RESULTS, UNSUPPORTED, XFAIL, XPASS
 from rseq_matrix.model.stages import LINKS
 from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.stage_judgement import Verdict, judge
@@ -213,7 +213,7 @@ class _Trials:
             subject=_plan(subject, target.build, wanted.adds),
         )
 
-    def _verdicts(self, finding: Finding) -> list[Verdict]:
+    def _verdicts(self, finding: ProcessRuns) -> list[Verdict]:
         if finding.unsupported:
             return [Verdict(cell, None, None, UNSUPPORTED, finding.unsupported) for cell in finding.process.cells]
         expected = self._outlook.of_process(finding.process)

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rseq_matrix.documents.plain import plain
 from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.kernels.host import Kernel, kernel, require_platform
-from rseq_matrix.matrix.document import Document, host_document, libc_document
-from rseq_matrix.matrix.judgement import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
+from rseq_matrix.matrix.document import host_kernel, libc_identity
 from rseq_matrix.matrix.targets import Target, system_target
+from rseq_matrix.model.results import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
 from rseq_matrix.verify import stages
 from rseq_matrix.verify.debugger import step_in_gdb
 from rseq_matrix.verify.defects import Defect
@@ -31,6 +32,8 @@ SECONDS = 5.0
 HISTORY_SHARE = 0.2
 """Of the seconds for stress, on top of them."""
 TOTALS = ("operations", "fast", "fallback", "aborts", "lost", "doubled", "stages", "instructions")
+
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,8 @@ class Verification:
         return {
             "schema": SCHEMA,
             "complete": self.complete,
-            "host": host_document(self.kernel),
-            "libc": libc_document(self.target.libc),
+            "host": plain(host_kernel(self.kernel)),
+            "libc": plain(libc_identity(self.target.libc)),
             "wanted": asdict(self.wanted),
             "subjects": subjects,
             "summary": {word: counts.get(word, 0) for word in RESULTS},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from rseq_matrix.documents.simulate import DesignComparison, Life, SimulatedEvent
 from rseq_matrix.model.classes import BLIND, DEAD, HIDDEN, REGISTERED, STALE, UNREGISTERED
 from rseq_matrix.model.stages import STAGES
-from rseq_matrix.report.simulation import (
+from rseq_matrix.report.simulate import (
     LETTERS,
     MEANING_OF_LETTERS,
     NEVER,
@@ -23,7 +23,8 @@ from rseq_matrix.report.simulation import (
     setting_words,
 )
 
-Document = dict[str, Any]
+Mark = dict[str, float | str]
+"""What the template draws: a place and its looks."""
 
 FILLS = {
     REGISTERED: "#b7dfb9",
@@ -74,9 +75,9 @@ class _Canvas:
     """Collects what the template draws, from the top down."""
 
     def __init__(self) -> None:
-        self.labels: list[Document] = []
-        self.boxes: list[Document] = []
-        self.dots: list[Document] = []
+        self.labels: list[Mark] = []
+        self.boxes: list[Mark] = []
+        self.dots: list[Mark] = []
         self.y = float(MARGIN)
         self.width = 0.0
 
@@ -93,10 +94,10 @@ class _Canvas:
         self.label(x + CHIP / 2, class_word(name), "chip", "middle")
         self.width = max(self.width, x + CHIP)
 
-    def facts(self, x: float, event: Document) -> None:
+    def facts(self, x: float, event: SimulatedEvent) -> None:
         """Put T, K and U as three discs, filled where the fact holds; the letter is there either way."""
         for number, (key, letter) in enumerate(LETTERS.items()):
-            on, place = event[key], x + 8 + number * 20
+            on, place = getattr(event, key), x + 8 + number * 20
             self.dots.append({"x": place, "y": self.y - 4, "style": "on" if on else "off"})
             self.label(place, letter, "letter" if on else "letter-off", "middle")
 
@@ -120,17 +121,17 @@ class _Canvas:
         )
 
 
-def _event(canvas: _Canvas, event: Document) -> None:
-    left = MARGIN + (INDENT if event["begins"] else 0)
+def _event(canvas: _Canvas, event: SimulatedEvent) -> None:
+    left = MARGIN + (INDENT if event.begins else 0)
     canvas.y += LINE + 6
     canvas.facts(left, event)
-    canvas.label(left + FACTS_WIDTH + 8, event["event"], "bold")
-    canvas.chip(left + FACTS_WIDTH + NAME, event["class"])
+    canvas.label(left + FACTS_WIDTH + 8, event.event, "bold")
+    canvas.chip(left + FACTS_WIDTH + NAME, event.class_)
     text = left + FACTS_WIDTH + 8
-    canvas.paragraph(f"{event['because']} [{event['reference']}]", text, "dim")
+    canvas.paragraph(f"{event.because} [{event.reference}]", text, "dim")
     for seen, names in groups(event):
         canvas.y += LINE
-        canvas.chip(text + 12, seen["class"])
+        canvas.chip(text + 12, seen.class_)
         parts = textwrap.wrap(", ".join(names), WRAP - 32, break_long_words=False)
         for number, part in enumerate(parts):
             canvas.y += LINE if number else 0
@@ -139,29 +140,29 @@ def _event(canvas: _Canvas, event: Document) -> None:
             canvas.paragraph(f"{because}{f' [{reference}]' if reference else ''}", text + 24, "dim")
 
 
-def life_svg(document: Document) -> str:
+def life_svg(document: Life) -> str:
     """Draw a life event by event, from the top down."""
-    design, canvas = document["design"], _Canvas()
-    heading = f"{design['name']}, {document['link']}, {setting_words(document)}"
+    design, canvas = document.design, _Canvas()
+    heading = f"{design.name}, {document.link}, {setting_words(document)}"
     canvas.paragraph(heading, style="bold")
-    canvas.paragraph(design["summary"])
+    canvas.paragraph(design.summary)
     canvas.paragraph(f"{MEANING_OF_LETTERS}; ! is a hazard, * an object that is not relocated yet", style="dim")
-    for event in document["events"]:
+    for event in document.events:
         _event(canvas, event)
-    if document["fatal"]:
+    if document.fatal:
         canvas.y += LINE / 2
-        canvas.paragraph(f"the process ends: {document['fatal']}", style="error")
-        canvas.paragraph(f"{NEVER}: {', '.join(document['unreached'])}")
+        canvas.paragraph(f"the process ends: {document.fatal}", style="error")
+        canvas.paragraph(f"{NEVER}: {', '.join(document.unreached)}")
     canvas.y += LINE
-    for fact in design["facts"]:
-        canvas.paragraph(f"{fact['name']}: {fact['text']} [{fact['reference']}]")
+    for fact in design.facts:
+        canvas.paragraph(f"{fact.name}: {fact.text} [{fact.reference}]")
     return canvas.render(heading)
 
 
-def _difference_rows(canvas: _Canvas, document: Document, reasons: Reasons) -> None:
+def _difference_rows(canvas: _Canvas, document: DesignComparison, reasons: Reasons) -> None:
     columns = (MARGIN, MARGIN + 270, MARGIN + 390, MARGIN + 390 + CHIP + 20, MARGIN + 390 + 2 * (CHIP + 20))
     canvas.y += LINE + 6
-    for x, text in zip(columns, ("stage", "link", *(d["name"] for d in document["designs"]), "why"), strict=True):
+    for x, text in zip(columns, ("stage", "link", *(d.name for d in document.designs), "why"), strict=True):
         canvas.label(x, text, "bold")
     carrier = ""
     for stage, links, cell in rows(document):
@@ -171,19 +172,19 @@ def _difference_rows(canvas: _Canvas, document: Document, reasons: Reasons) -> N
         canvas.y += LINE
         canvas.label(columns[0], stage)
         canvas.label(columns[1], links_word(links))
-        for x, side in zip(columns[2:4], cell["sides"], strict=True):
-            canvas.chip(x, side["class"])
-        canvas.label(columns[4], " ".join(str(reasons.number(side)) for side in cell["sides"]), "dim")
+        for x, side in zip(columns[2:4], cell.sides, strict=True):
+            canvas.chip(x, side.class_)
+        canvas.label(columns[4], " ".join(str(reasons.number(side)) for side in cell.sides), "dim")
 
 
-def comparison_svg(document: Document) -> str:
+def comparison_svg(document: DesignComparison) -> str:
     """Draw the stages whose class differs between two designs."""
     reasons, canvas = Reasons(), _Canvas()
-    heading = f"{' and '.join(design['name'] for design in document['designs'])}, {setting_words(document)}"
+    heading = f"{' and '.join(design.name for design in document.designs)}, {setting_words(document)}"
     canvas.paragraph(heading, style="bold")
-    for design in document["designs"]:
-        canvas.paragraph(f"{design['name']}: {design['summary']}")
-    if document["differences"]:
+    for design in document.designs:
+        canvas.paragraph(f"{design.name}: {design.summary}")
+    if document.differences:
         _difference_rows(canvas, document, reasons)
     else:
         canvas.paragraph("no stage's class differs")
@@ -194,8 +195,8 @@ def comparison_svg(document: Document) -> str:
     for name, words in same_groups(document):
         canvas.paragraph(f"the same in both, {class_word(name)}: {', '.join(words)}")
     canvas.y += LINE / 2
-    for fact in document["facts"]:
-        for design, side in zip(document["designs"], fact["sides"], strict=True):
+    for fact in document.facts:
+        for design, side in zip(document.designs, fact.sides, strict=True):
             if side:
-                canvas.paragraph(f"{fact['name']}, {design['name']}: {side['text']} [{side['reference']}]")
+                canvas.paragraph(f"{fact.name}, {design.name}: {side.text} [{side.reference}]")
     return canvas.render(heading)
