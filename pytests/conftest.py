@@ -29,7 +29,16 @@ from rseq_matrix.model.stages import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
 PLANTED = Path(__file__).resolve().parent / "planted"
-LONGEST = ("test_libc_axis", "test_broken", "test_environments", "test_libcs")
+LONGEST = (
+    "test_commands",
+    "test_libc_axis",
+    "test_broken",
+    "test_inspect_fuzz",
+    "test_environments",
+    "test_libcs",
+    "test_inspect_command",
+    "test_bad_input",
+)
 """The test files that take longest, in that order: none of them is what is left when all else is done."""
 COMMAND = [sys.executable, "-m", "rseq_matrix"]
 
