@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROUNDS = 10
-COMMANDS = (("doctor",), ("explain", "EINVAL"))
+COMMANDS: tuple[tuple[str, ...], ...] = (("doctor",), ("explain", "EINVAL"))
 
 
 def once(arguments: tuple[str, ...]) -> tuple[float, float]:
