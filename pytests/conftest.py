@@ -124,7 +124,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run rseq-matrix as a user would."""
     wrapper = options.pop("wrapper", [])
-    options.setdefault("timeout", 300)
+    options.setdefault("timeout", 900)
     return subprocess.run([*wrapper, *COMMAND, *arguments], capture_output=True, text=True, check=False, **options)
 
 

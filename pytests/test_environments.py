@@ -296,7 +296,7 @@ def test_a_file_keeps_what_was_in_it(name: str, tmp_path: Path) -> None:
         out.flush()
         for word in ("first", "second"):
             command = [*COMMAND, "exec", "--environment", name, "--", "/bin/echo", word]
-            subprocess.run(command, stdout=out, stderr=out, check=True, timeout=60)
+            subprocess.run(command, stdout=out, stderr=out, check=True, timeout=300)
     assert path.read_text() == "before\nfirst\nsecond\n"
 
 
@@ -310,7 +310,7 @@ def test_a_file_that_is_shared_with_a_program_goes_on_where_it_went(name: str, t
         given.write("first\nsecond\n")
         given.flush()
         given.seek(0)
-        subprocess.run(["/bin/sh", "-c", script], stdin=given, stdout=out, stderr=out, check=True, timeout=60)
+        subprocess.run(["/bin/sh", "-c", script], stdin=given, stdout=out, stderr=out, check=True, timeout=300)
     assert (tmp_path / "out").read_text() == "before\nsecond\n3\nafter\n"
 
 

@@ -213,7 +213,7 @@ def test_two_runs_at_once_fetch_once(tmp_path: Path, shelf: type[Shelf]) -> None
     with driver(tmp_path, "first", 0.7) as first:
         wait_for(tmp_path / "first")
         with driver(tmp_path, "second", 0.7) as second:
-            counts = sorted(process.communicate(timeout=60)[0].strip() for process in (first, second))
+            counts = sorted(process.communicate(timeout=300)[0].strip() for process in (first, second))
     assert counts == ["0", "1"]
     assert sound(SPEC.text)
     assert shelf.fetched == 0

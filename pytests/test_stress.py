@@ -22,6 +22,8 @@ from rseq_matrix.verify.stress import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, M
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
 
 REPEAT = rounds(3)
+TRIES = 10
+"""For what is seen by chance, and not promised to be seen every time."""
 SHORT = 0.3
 """Seconds a mode."""
 FLAGS = ("-ffreestanding", "-fvisibility=hidden", "-ldl")
@@ -219,7 +221,8 @@ CRASHING_POP = ONE_STACK.replace(
 
 def test_a_pop_that_mistakes_an_old_head_for_a_new_one(built: Build, compiled: Compiled) -> None:
     """The ABA problem: it needs a pop that is interrupted while others pop and push the same node."""
-    assert _names(_stress(built, compiled(WITHOUT_A_TAG), 0.6)) & {"lost", "doubled"}
+    tries = (_names(_stress(built, compiled(WITHOUT_A_TAG), 0.6)) for _ in range(TRIES))
+    assert any(names & {"lost", "doubled"} for names in tries)
 
 
 def test_history_of_a_good_stack(built: Build, compiled: Compiled) -> None:
