@@ -40,7 +40,7 @@ def need_index(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def run(command: list[str], environment: dict[str, str], where: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=environment, cwd=where, capture_output=True, text=True, timeout=1800, check=False)
+    return subprocess.run(command, env=environment, cwd=where, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.network

@@ -58,7 +58,7 @@ def _exit_code(document: Document) -> int:
     default=SECONDS,
     show_default=True,
     metavar="S",
-    help="How long each subject is under stress.",
+    help="How long each subject is under stress, at least.",
 )
 @click.option("--phase", "phases", multiple=True, metavar="NAME", help=f"Only these: {', '.join(PHASES)}.")
 @click.option(
