@@ -683,7 +683,7 @@ def test_messages_of_libraries(text: str, name: str, got: str, host: Host) -> No
 def traced(built: Build, steps: Sequence[CallStep], path: Path, *options: str) -> str:
     """Return what strace printed of the child that plays a sequence."""
     memory = [hex(number) for number in (BASES[WRITABLE], BASES[READ_ONLY], BASES[UNMAPPED], SIZE)]
-    program = built.directory / "kernel/calls"
+    program = built.directory / "explain/calls"
     environment = plain_environment(GLIBC_TUNABLES="glibc.pthread.rseq=0")
     subprocess.run(
         ["strace", "-f", *options, "-o", path, program, *memory],

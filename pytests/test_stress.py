@@ -99,6 +99,7 @@ SAYS_FAST = "EXPORT int rsm_subject_path(void) { return RSM_SUBJECT_FAST; }\n" +
 )
 IN_A_SECTION_OF_NO_USE = """
 #include "arch.h"
+#include "record.h"
 static uint64_t counter[RSM_CPU_MAX][RSM_SUBJECT_COUNTERS];
 EXPORT void rsm_subject_add(unsigned c, uint64_t n)
 {

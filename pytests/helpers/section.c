@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 #include "kernel_query.h"
+#include "record.h"
 #include "registration.h"
 
 #define PATIENCE_SECONDS 60 /* for the first abort, on a machine that others keep busy */

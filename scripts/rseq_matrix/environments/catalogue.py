@@ -1,8 +1,8 @@
 """The environments: what can surround a process, how it is brought about, and what that means for rseq.
 
 Each is a real one. What a program is wrapped in is a command line; what no command can do from outside, the scenarios'
-programs do themselves in main() (csrc/host/surroundings.c). `enter` (csrc/environment/enter.c) is the last step before
-a program: it installs filters, and gives the program variables that the tool around it must not see, LD_PRELOAD.
+programs do themselves in main() (csrc/host/host_environment.c). `enter` (csrc/environment/enter.c) is the last step
+before a program: it installs filters, and gives the program variables that the tool around it must not see, LD_PRELOAD.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TUNABLE_OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
 ALL = "all"
 """Stands for every environment."""
 
-OWN_AREA, LATE_FILTER = int(lib.RSM_SURROUNDING_OWN_AREA), int(lib.RSM_SURROUNDING_LATE_FILTER)
+OWN_AREA, LATE_FILTER = int(lib.RSM_HOST_OWN_AREA), int(lib.RSM_HOST_LATE_FILTER)
 NOT_TRACED, TRACED, STEPPED = int(lib.RSM_TRACED_NOT), int(lib.RSM_TRACED_RECORDS), int(lib.RSM_TRACED_STEPPED)
 SCRATCH = "secure-root"
 """A directory of the build, for a mount."""
@@ -124,7 +124,7 @@ class Environment:
     stand_in: str = ""
     """An object that does, preloaded, for any program what the scenarios' programs do themselves."""
     program_does: int = 0
-    """What the program does itself: a set of enum rsm_surrounding."""
+    """What the program does itself: a set of enum rsm_host_environment."""
     trace: int = TRACED
     """Whether the tracer can look inside (enum rsm_traced): two tracers cannot have one process."""
     log_in_file: bool = False

@@ -1,6 +1,6 @@
 """What programs print when rseq(2) fails them: whose message it is, what it means, and what to do.
 
-glibc's message is seen to come: a program of ours (csrc/kernel/filtered_thread.c) gets the filter that causes it, and
+glibc's message is seen to come: a program of ours (csrc/explain/filtered_thread.c) gets the filter that causes it, and
 each cure is tried on it.
 """
 
@@ -36,7 +36,7 @@ AS_MAIN = {(True, True): "main 1 thread 1", (False, False): "main 0 thread 0"}
 
 @dataclass(frozen=True)
 class ProgramTrial:
-    """One run of csrc/kernel/filtered_thread.c."""
+    """One run of csrc/explain/filtered_thread.c."""
 
     what: str
     arguments: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Makes calls of rseq(2) for real, in children of csrc/kernel/calls.c, in which nobody has registered before."""
+"""Makes calls of rseq(2) for real, in children of csrc/explain/calls.c, in which nobody has registered before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REASONS = {
     4: "a child cannot be had in which rseq is not registered",
     5: "no seccomp filter can be installed here",
 }
-"""What the exit status of csrc/kernel/calls.c says."""
+"""What the exit status of csrc/explain/calls.c says."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def plain_environment(**more: str) -> dict[str, str]:
 
 
 def program(build: Build, name: str) -> Path:
-    """Return a program of csrc/kernel."""
-    key = f"kernel/{name}"
+    """Return a program of csrc/explain."""
+    key = f"explain/{name}"
     path = build.directory / key
     if key in build.failures or not path.is_file():
         raise MissingError(f"the program {key} could not be built: {build.failures.get(key, 'it is not there')}")

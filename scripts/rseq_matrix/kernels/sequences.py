@@ -28,7 +28,7 @@ BASES = {WRITABLE: 0x10_0000_0000, READ_ONLY: 0x10_0010_0000, UNMAPPED: 0x10_002
 PROTECTIONS = {READ_ONLY: 1, WRITABLE: 3}
 """What mprotect(2) calls them: PROT_READ, and that with PROT_WRITE."""
 KILLS = -1
-"""What csrc/kernel/filter.h calls a filter that ends the process."""
+"""What csrc/rseq/seccomp.h calls a filter that ends the process."""
 SIGSYS = "SIGSYS"
 
 
@@ -43,7 +43,7 @@ class CallStep:
     """The filter's answer, what the writable memory becomes, or the address of the area whose rseq_cs is set."""
 
     def text(self) -> str:
-        """Return it as csrc/kernel/calls.c reads it."""
+        """Return it as csrc/explain/calls.c reads it."""
         if self.call is not None:
             call = self.call
             return f"{self.name},{call.address:#x},{call.length},{call.flags & 0xFFFFFFFF:#x},{call.signature:#x}"

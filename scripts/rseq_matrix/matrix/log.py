@@ -146,7 +146,7 @@ class Log:
         """Enable `stages`; plant the named defects, which only probes built for them obey.
 
         subject: what works at the stages instead of the probes' own counters. program_does: what the program does
-        itself (enum rsm_surrounding). in_file: the log is a file with a path, for who cannot inherit a descriptor.
+        itself (enum rsm_host_environment). in_file: the log is a file with a path, for who cannot inherit a descriptor.
         """
         self.stages = tuple(stages)
         self.path = ""
@@ -159,7 +159,7 @@ class Log:
         self._log = ffi.from_buffer("struct rsm_log *", self._memory)
         self._log.magic = lib.RSM_LOG_MAGIC
         self._log.size = SIZE
-        self._log.surroundings = program_does
+        self._log.host_environment = program_does
         for name in self.stages:
             self._log.stage[STAGES[name].number].enabled = 1
         for name, kind in (sabotage or {}).items():

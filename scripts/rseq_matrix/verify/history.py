@@ -27,7 +27,7 @@ GRACE = 40.0
 """Seconds beyond its time that the program may take; its own limits end it before that."""
 SHARED = -1
 THREADS = 4
-"""csrc/verify/history.h."""
+"""csrc/verify/history/history.h."""
 NOBODYS = 0xFFFFFFFF
 RECORD = np.dtype(
     [
@@ -43,7 +43,7 @@ RECORD = np.dtype(
         ("unused", "<u2"),
     ]
 )
-"""struct history_operation of csrc/verify/history.h."""
+"""struct history_operation of csrc/verify/history/history.h."""
 
 Records = npt.NDArray[Any]
 
@@ -209,7 +209,7 @@ class History:
     subject: Subject
     unsupported: str = ""
     report: dict[str, Any] = field(default_factory=dict)
-    """What the program printed (csrc/verify/history.c)."""
+    """What the program printed (csrc/verify/history/history.c)."""
     outcome: supervised.Outcome | None = None
     records: int = 0
     judgement: Judgement = field(default_factory=lambda: Judgement(Conservation(0, 0)))

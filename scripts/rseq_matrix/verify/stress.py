@@ -25,7 +25,7 @@ ENVIRONMENTS = {DEFAULT: {}, TUNABLE_OFF: RSEQ_OFF, HALF_REGISTERED: RSEQ_OFF}
 GRACE = 40.0
 """Seconds beyond its time that the program may take; its own limits (csrc/verify/supervised.c) end it before that."""
 FIRST_OF_KINDS, FIRST_OF_WRITERS, COLLISION_COUNTER = 16, 64, 9
-"""csrc/verify/stress.h."""
+"""csrc/verify/stress/stress.h."""
 HALF_NEEDS = "rsm_subject_register"
 PROMISES = {
     "signals": "no signal was delivered",
@@ -46,7 +46,7 @@ class Mode:
 
     name: str
     report: Report | None = None
-    """What the program printed (csrc/verify/stress_report.c)."""
+    """What the program printed (csrc/verify/stress/report.c)."""
     ending: str = ""
     """How the program ended, if it printed nothing."""
     killed: bool = False
