@@ -47,6 +47,11 @@ int rsm_trace_go_on(int tid, int signal, int to_system_call)
     return rsm_error_of(ptrace(to_system_call ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, (long)signal));
 }
 
+int rsm_trace_listen(int tid)
+{
+    return rsm_error_of(ptrace(PTRACE_LISTEN, tid, 0, 0));
+}
+
 int rsm_trace_release(int tid, int signal)
 {
     return rsm_error_of(ptrace(PTRACE_DETACH, tid, 0, (long)signal));

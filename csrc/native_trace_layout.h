@@ -38,6 +38,9 @@ int rsm_trace_interrupt(int tid);
 int rsm_trace_go_on(int tid, int signal, int to_system_call);
 int rsm_trace_release(int tid, int signal);
 
+/* Restarts a task from a group-stop: it stays stopped until SIGCONT, which the tracer sees. */
+int rsm_trace_listen(int tid);
+
 /* Reads a stopped task's registers, its rseq registration (PTRACE_GET_RSEQ_CONFIGURATION), the system call that it is
  * stopped at (PTRACE_GET_SYSCALL_INFO), and the message of its PTRACE_EVENT_... stop: a new task's id, an exit status
  * (PTRACE_GETEVENTMSG). */

@@ -57,8 +57,14 @@ ONLY_IMPORTED_BY = {"elf": {"lint", "layout", "verify"}, "commands": set[str](),
 C_BASE = {"rseq", "arch"}
 """What everything else in csrc/ stands on: knows no stage, no log and no feature."""
 C_BASE_AT_THE_TOP = {
-    "arch.h", "auxiliary_vector.h", "critical_section.h", "kernel_query.h", "libc_symbols.h", "pair.h", "registration.h",
-}  # fmt: skip
+    "arch.h",
+    "auxiliary_vector.h",
+    "critical_section.h",
+    "kernel_query.h",
+    "libc_symbols.h",
+    "pair.h",
+    "registration.h",
+}
 """What belongs to it and still lies at the top of csrc/."""
 C_FEATURES = {"detect", "doctor", "environment", "explain", "host", "library", "subject", "tracer", "verify"}
 LONGEST = 50

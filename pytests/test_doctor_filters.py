@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from doctoring import Document
 from rseq_matrix.doctor.seccomp import strictness
+from rseq_matrix.documents.doctor import FilterAnswer, SeccompFilters
 from rseq_matrix.ptrace import filters
 from rseq_matrix.ptrace.filters import FilterInstruction, answer_of, call_data, read_filters, value_of
 
@@ -97,8 +97,8 @@ def test_a_filter_that_looks_at_an_argument() -> None:
 
 
 def test_the_strictest_filters_of_the_threads_count() -> None:
-    def having(action: str | None) -> Document:
-        return {"filters": 1, "rseq": action and {"action": action, "errno": None}}
+    def having(action: str | None) -> SeccompFilters:
+        return SeccompFilters(1, rseq=FilterAnswer(action, None) if action else None)
 
     order = ["kill", "kill-thread", "trap", "errno", "notify", "trace"]
     values = [strictness(having(action)) for action in order]

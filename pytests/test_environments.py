@@ -36,8 +36,7 @@ from rseq_matrix.model.lives import LIVES
 from rseq_matrix.model.results import FAIL, XFAIL, XPASS
 from rseq_matrix.model.stages import LINKS, STAGES
 from rseq_matrix.model.timeline import FATAL, World, expectations
-from rseq_matrix.verify.stages import STEPPED_ADDS, stages
-from rseq_matrix.verify.stages import Wanted as StagesWanted
+from rseq_matrix.verify.at_stages import STEPPED_ADDS, StagesRequest, work_at_stages
 from rseq_matrix.verify.subject import BUILT_IN, opened
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
@@ -445,7 +444,7 @@ def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: py
     assert cell.result == "ERROR"
     assert cell.reason.startswith("the environment is not what it says: the first program in it saw present, ")
     with opened(build().directory / "subjects" / "split.so", "split", 0) as subject:
-        found = stages(subject, system_target(), StagesWanted((cell.id,)), lambda _done, _total: None)
+        found = work_at_stages(subject, system_target(), StagesRequest((cell.id,)), lambda _done, _total: None)
     assert found.problem.endswith(cell.reason)
 
 

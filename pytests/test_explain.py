@@ -29,9 +29,9 @@ from rseq_matrix.explain.causes import CallFacts, causes, scenarios
 from rseq_matrix.explain.elsewhere import KERNELS
 from rseq_matrix.kernels.features import Host, here
 from rseq_matrix.kernels.replay import Player, ReplayedStep, plain_environment
-from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
+from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, AssumedArea, Features
 from rseq_matrix.kernels.sequences import BASES, SIZE, CallStep, becomes, behind_filter, moves, predict
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.report.explain import show_explanation
 from test_kernel_rules import PROVOKED
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/explain-1.json").read_text())
@@ -158,7 +158,7 @@ def test_the_first_cause_is_the_one_that_the_facts_say(name: str, host: Host) ->
 
 
 def test_with_all_facts_there_is_one_cause(host: Host) -> None:
-    area = Area(0x7F0000002000, 32, 0x53053053)
+    area = AssumedArea(0x7F0000002000, 32, 0x53053053)
     known = CallFacts("EINVAL", 0x7F0000001000, None, 32, 0, 0x53053053, "other", area=area)
     document = checked(explain_facts(known, host))
     assert ids(document) == ["registered-address"]

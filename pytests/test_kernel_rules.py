@@ -40,7 +40,7 @@ from rseq_matrix.kernels.rules import (
     KernelRule,
 )
 from rseq_matrix.kernels.sequences import BASES, CallStep, becomes, by_main, by_thread, points, predict
-from rseq_matrix.report.kernel import show_kernel_table
+from rseq_matrix.report.explain import show_kernel_table
 
 OLD, NEW, LARGE = KERNELS["Linux 4.18"], KERNELS["Linux 7.0"], Features(40, 64, 2, True, "writes", "SIGSEGV")
 MIDDLE = KERNELS["Linux 6.18"]

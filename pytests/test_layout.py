@@ -29,8 +29,9 @@ from rseq_matrix.layout import dwarf, picture
 from rseq_matrix.layout.blocks import abi_offset
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.picture import of_process, of_program
-from rseq_matrix.ptrace import seize
+from rseq_matrix.ptrace import tasks
 from rseq_matrix.ptrace.objects import MappedSegment
+from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.report.layout import CHARACTER, show_layout, to_svg
 
 HELPERS = Path(__file__).resolve().parent / "helpers"
@@ -126,7 +127,7 @@ def errors(document: Document) -> list[str]:
 
 
 def state(pid: int) -> str:
-    return seize.stat_fields(Path(f"/proc/{pid}"))[0]
+    return tasks.stat_fields(Path(f"/proc/{pid}"))[0]
 
 
 def agrees(document: Document, program: Path, said: dict[str, list[int]], size: int, alignment: int) -> None:
@@ -506,7 +507,7 @@ def test_notes() -> None:
 def untouched(pid: int, expected: str) -> None:
     assert comes(lambda: state(pid) == expected)
     for task in Path(f"/proc/{pid}/task").iterdir():
-        assert seize.status_field(task, "TracerPid") == "0"
+        assert tasks.status_field(task, "TracerPid") == "0"
 
 
 @pytest.mark.ptrace
@@ -556,7 +557,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
             assert errors(document) == []
         time.sleep(0.05)
         for task in Path(f"/proc/{process.pid}/task").iterdir():
-            assert seize.status_field(task, "TracerPid") in ("0", "")
+            assert tasks.status_field(task, "TracerPid") in ("0", "")
         assert state(process.pid) in "RS"
         process.kill()
         assert process.wait(5) == -signal.SIGKILL  # no thread is kept
@@ -565,7 +566,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
 @pytest.mark.ptrace
 def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
     with waiting(make()) as it:
-        with seize.standing_still(it.process.pid):
+        with seized(it.process.pid):
             it.process.send_signal(signal.SIGTERM)
         assert it.process.wait(10) == -signal.SIGTERM
 
@@ -573,7 +574,7 @@ def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
 @pytest.mark.ptrace
 def test_killed_while_it_is_held(make: Make) -> None:
     with waiting(make(), "thread", "thread") as it:
-        with seize.standing_still(it.process.pid):
+        with seized(it.process.pid):
             it.process.kill()
         assert it.process.wait(5) == -signal.SIGKILL
 
@@ -591,8 +592,8 @@ def run_interrupted(code: str, *arguments: str | int) -> int:
 @pytest.mark.ptrace
 def test_interruption_lets_go(make: Make) -> None:
     code = (
-        "import sys, time\nfrom rseq_matrix.ptrace.seize import standing_still\n"
-        "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom rseq_matrix.ptrace.seize import seized\n"
+        "with seized(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
     )
     with waiting(make(), "thread") as it:
         assert run_interrupted(code, it.process.pid) != 0
@@ -603,7 +604,7 @@ def test_interruption_lets_go(make: Make) -> None:
 def test_interruption_ends_what_was_started(make: Make, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "import sys, time, pathlib\nfrom rseq_matrix.ptrace.start import started_program\n"
+        "import sys, time, pathlib\nfrom rseq_matrix.layout.started import started_program\n"
         "with started_program([sys.argv[1]]) as started:\n"
         "    pathlib.Path(sys.argv[2]).write_text(str(started.pid))\n"
         "    print('there', flush=True)\n    time.sleep(60)\n"
@@ -651,7 +652,7 @@ def test_threads_and_children_of_a_constructor(tmp_path: Path) -> None:
     document = started(program)
     assert len(document["threads"]) == 3
     assert errors(document) == []
-    assert seize.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
+    assert tasks.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
 
 
 # --- bad input
@@ -676,7 +677,7 @@ def test_zombie() -> None:
 
 
 def test_kernel_thread() -> None:
-    if not int(seize.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
+    if not int(tasks.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
         pytest.skip("no thread of the kernel is visible here")
     refused(lambda: of_process(2), InputError, "kernel")
 
@@ -689,8 +690,8 @@ def test_itself() -> None:
 def test_traced_already(make: Make) -> None:
     with waiting(make()) as it:
         code = (
-            "import sys, time\nfrom rseq_matrix.ptrace.seize import standing_still\n"
-            "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
+            "import sys, time\nfrom rseq_matrix.ptrace.seize import seized\n"
+            "with seized(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
         )
         command = [sys.executable, "-c", code, str(it.process.pid)]
         with running(*command) as other:

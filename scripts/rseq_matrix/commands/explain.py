@@ -20,7 +20,7 @@ from rseq_matrix.explain.explanation import explain_facts, explain_text, togethe
 from rseq_matrix.explain.strace import FLAGS
 from rseq_matrix.kernels.features import SIGNATURE, Host, here
 from rseq_matrix.kernels.sequences import plain_name
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.report.explain import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")

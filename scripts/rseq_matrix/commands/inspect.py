@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.inspect import ERROR
+from rseq_matrix.documents.plain import Json, to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
     EXIT_DIFFERENT,
@@ -26,16 +27,15 @@ from rseq_matrix.layout.picture import of_process, of_program
 from rseq_matrix.lint.inspection import (
     SKIPPED,
     UNREADABLE,
-    Document,
     FileOutcome,
     InspectedFile,
     find,
     inspection_document,
     outcomes,
 )
-from rseq_matrix.lint.rules import ERROR, RULES
+from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
-from rseq_matrix.report.inspection import show_details, show_rules, show_summary
+from rseq_matrix.report.inspect import show_details, show_rules, show_summary
 from rseq_matrix.report.layout import show_layout, to_svg
 
 
@@ -53,17 +53,14 @@ class InspectRequest:
     json_path: Path | None
     svg_path: Path | None
 
+    def _modes(self) -> list[str]:
+        """Return the options that ask for something else than files."""
+        asked = {"--process": self.process is not None, "--layout": self.layout, "--rules": self.rules}
+        return [name for name, wanted in asked.items() if wanted]
+
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
-        modes = [
-            name
-            for name, wanted in (
-                ("--process", self.process is not None),
-                ("--layout", self.layout),
-                ("--rules", self.rules),
-            )
-            if wanted
-        ]
+        modes = self._modes()
         if len(modes) > 1:
             raise UsageError(f"{' and '.join(modes)} cannot be asked for together")
         if self.arguments and modes and not self.layout:
@@ -138,7 +135,7 @@ def _list_rules(request: InspectRequest) -> None:
         document = {"schema": 1, "rules": [asdict(rule) for rule in RULES.values()]}
         emit(request.json_path, json.dumps(document, indent=1) + "\n")
     else:
-        show_rules(request.console)
+        show_rules(request.console, RULES)
 
 
 def _draw(request: InspectRequest) -> None:
@@ -153,7 +150,7 @@ def _draw(request: InspectRequest) -> None:
     _finish(document["findings"])
 
 
-def _finish(findings: Sequence[Document]) -> None:
+def _finish(findings: Sequence[Json]) -> None:
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
     sys.exit(EXIT_DIFFERENT if any(found["severity"] == ERROR for found in findings) else EXIT_AS_EXPECTED)
 
@@ -194,7 +191,7 @@ def _read(request: InspectRequest, targets: Sequence[InspectedFile], found: list
             progress.update(task, advance=1, description=Path(outcome.target.path).name[:40], refresh=True)
 
 
-def _report(request: InspectRequest, document: Document) -> None:
+def _report(request: InspectRequest, document: Json) -> None:
     if request.json_path:
         emit(request.json_path, to_json(document))
     if request.json_path == STANDARD_OUTPUT:
@@ -203,4 +200,4 @@ def _report(request: InspectRequest, document: Document) -> None:
     if single if request.details is None else request.details:
         show_details(request.console, document)
     if not single:
-        show_summary(request.console, document)
+        show_summary(request.console, document, RULES)

@@ -11,6 +11,9 @@ from typing import Any
 
 LEFT_OUT = "left out"
 
+Json = dict[str, Any]
+"""An object of JSON, for what crosses a border between processes: facts of a file that a worker read."""
+
 
 def optional() -> Any:
     """Declare a field that is None by default, and has no key in the JSON as long as it is."""

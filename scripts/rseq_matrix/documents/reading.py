@@ -50,25 +50,26 @@ def _item(kind: Any, value: Any, inside: str) -> Any:
     return _object(kind, value, inside) if is_dataclass(kind) else _converted(_types(kind), value, inside, inside)
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    return isinstance(value, dict) and {one.key for one in _fields(kind) if one.required} <= value.keys()
+def _as_object(kinds: Sequence[Any], value: dict[str, Any], inside: str) -> Any:
+    """Return an object as the one of several dataclasses whose fields it has; else as the last, which says why not."""
+    for kind in kinds[:-1]:
+        if {one.key for one in _fields(kind) if one.required} <= value.keys():
+            return _object(kind, value, inside)
+    return _object(kinds[-1], value, inside)
 
 
 def _converted(types: Sequence[Any], value: Any, problem: str, inside: str) -> Any:
     """Return a value as one of the types: a truth value is no number. `inside` names what an object in it is."""
+    if Any in types or type(value) in types:
+        return value
     objects = [kind for kind in types if is_dataclass(kind)]
+    if objects and isinstance(value, dict):
+        return _as_object(objects, value, inside)
     for kind in types:
-        if len(objects) > 1 and kind in objects and not _fits(kind, value):
-            continue
-        origin = get_origin(kind)
-        if kind is Any or type(value) is kind:
-            return value
-        if origin is tuple and isinstance(value, list):
+        if get_origin(kind) is tuple and isinstance(value, list):
             return tuple(_item(get_args(kind)[0], one, f"{inside} {number}") for number, one in enumerate(value))
-        if origin is Mapping and isinstance(value, dict):
+        if get_origin(kind) is Mapping and isinstance(value, dict):
             return {key: _item(get_args(kind)[1], one, inside) for key, one in value.items()}
-        if is_dataclass(kind) and isinstance(value, dict):
-            return _object(kind, value, inside)
     raise DamagedError(f"{problem} is not what it should be")
 
 

@@ -21,7 +21,7 @@ from rseq_matrix.kernels.rules import (
     USER_END,
     WRITABLE,
     Answer,
-    Area,
+    AssumedArea,
     Call,
     CallMoment,
     Features,
@@ -49,7 +49,7 @@ class CallFacts:
     registered: str | None = None
     registered_length: int | None = None
     registered_signature: int | None = None
-    area: Area | None = None
+    area: AssumedArea | None = None
     """What exactly is registered, where earlier calls were seen: then `registered` is SAME or OTHER."""
     readable: bool = False
     """Something was read from the area: there is memory."""
@@ -86,7 +86,7 @@ class PossibleCall:
     """A call in a state, and the model's answer."""
 
     call: Call
-    area: Area | None
+    area: AssumedArea | None
     """As it is when the call is made: its memory may have become read-only."""
     answer: Answer
     guesses: int
@@ -109,7 +109,7 @@ class PossibleCall:
         return [points(call.address), *([becomes(READ_ONLY)] if call.memory == READ_ONLY else [])]
 
 
-def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
+def _move(call: Call, area: AssumedArea | None) -> tuple[Call, AssumedArea]:
     """Return both in the memory that the child has. What is no address of a program's stays."""
     blocks: dict[tuple[int, str], int] = {}
 
@@ -120,7 +120,7 @@ def _move(call: Call, area: Area | None) -> tuple[Call, Area]:
         slot = blocks.setdefault(key, len(blocks) + 1)
         return BASES[memory] + slot * BLOCK + address % BLOCK
 
-    old = area or Area(0, 0, 0)
+    old = area or AssumedArea(0, 0, 0)
     there = replace(old, address=moved(old.address, old.length, WRITABLE))
     same = area is not None and area.address == call.address
     memory = WRITABLE if call.points else call.memory  # it is written before it is protected
@@ -171,7 +171,7 @@ def _memories(facts: CallFacts, address: int, length: int) -> list[tuple[str, bo
     return [one for one in found if facts.points is None or one[1] == facts.points]
 
 
-def _fits(area: Area, features: Features) -> bool:
+def _fits(area: AssumedArea, features: Features) -> bool:
     """Return whether the kernel would have registered it."""
     memory = UNMAPPED if _is_outside(area.address, area.length) else WRITABLE
     call = Call(area.address, area.length, 0, area.signature, memory)
@@ -179,33 +179,36 @@ def _fits(area: Area, features: Features) -> bool:
     return got.word == SUCCESS and got.after is not None
 
 
-def _areas(facts: CallFacts, call: Call, features: Features) -> list[Area | None]:
+def _registered_lengths(facts: CallFacts, call: Call, features: Features) -> list[int]:
+    if facts.registered_length is not None:
+        return [facts.registered_length]
+    return list(dict.fromkeys((max(call.length, ORIGINAL_LENGTH), ORIGINAL_LENGTH, longer_length(features))))
+
+
+def _registered_signatures(facts: CallFacts, call: Call) -> list[int]:
+    given = facts.registered_signature
+    return [given] if given is not None else [call.signature, call.signature ^ 1]
+
+
+def _areas(facts: CallFacts, call: Call, features: Features) -> list[AssumedArea | None]:
     """Return what may be registered, the plainest first."""
     if facts.area is not None:
         return [facts.area]
-    fitting = call.length if call.length >= ORIGINAL_LENGTH else ORIGINAL_LENGTH
-    others = (ORIGINAL_LENGTH, longer_length(features))
-    lengths = list(dict.fromkeys((fitting, *others)))
-    if facts.registered_length is not None:
-        lengths = [facts.registered_length]
-    given = facts.registered_signature
-    signatures = [given] if given is not None else [call.signature, call.signature ^ 1]
-    same = [Area(call.address, length, signature) for length in lengths for signature in signatures]
+    lengths, signatures = _registered_lengths(facts, call, features), _registered_signatures(facts, call)
+    same = [AssumedArea(call.address, length, signature) for length in lengths for signature in signatures]
     elsewhere = ELSEWHERE if call.address != ELSEWHERE else WELL_ALIGNED
-    other = [Area(elsewhere, lengths[0], signatures[0])]
-    nothing: list[Area | None] = [None]
-    word = facts.registered
-    if word is None and (facts.registered_length is not None or given is not None):
-        nothing = []
-    chosen: list[Area | None] = [*nothing, *other, *same]
-    if call.unregisters:
-        chosen = [same[0], *nothing, *other, *same[1:]]
-    if word is not None:
-        chosen = [*same] if word == SAME else [*other] if word == OTHER else [*nothing]
+    other = [AssumedArea(elsewhere, lengths[0], signatures[0])]
+    described = facts.registered_length is not None or facts.registered_signature is not None
+    nothing: list[AssumedArea | None] = [] if described and facts.registered is None else [None]
+    likely: list[AssumedArea | None] = (
+        [same[0], *nothing, *other, *same[1:]] if call.unregisters else [*nothing, *other, *same]
+    )
+    by_word: dict[str | None, list[AssumedArea | None]] = {SAME: [*same], OTHER: [*other], NONE: nothing, None: likely}
+    chosen = by_word[facts.registered]
     return [area for area in chosen if area is None or _fits(area, features)]
 
 
-def _damages(call: Call, area: Area | None) -> list[Area | None]:
+def _damages(call: Call, area: AssumedArea | None) -> list[AssumedArea | None]:
     """Return an area as it was registered, and as it may be when the call comes."""
     if area is None or not call.unregisters or area.address != call.address:
         return [area]

@@ -24,7 +24,7 @@ from rseq_matrix.explain.elsewhere import ENOSYS, EPERM, KERNELS, Elsewhere, els
 from rseq_matrix.kernels.answers import kernel_features
 from rseq_matrix.kernels.features import ATTEMPTS, Host
 from rseq_matrix.kernels.replay import Player, ReplayedStep
-from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, Area, Features
+from rseq_matrix.kernels.rules import ALIVE, SIGSEGV, SUCCESS, AssumedArea, Features
 from rseq_matrix.kernels.sequences import CallStep, flags_words
 
 # --- replays
@@ -115,7 +115,7 @@ def _causes(facts: CallFacts, host: Host, tampered: bool) -> list[Cause]:
 # --- documents
 
 
-def _known_area(area: Area | None) -> KnownArea | None:
+def _known_area(area: AssumedArea | None) -> KnownArea | None:
     return None if area is None else KnownArea(area.address, area.length, area.signature)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from rseq_matrix.errors import InputError
 from rseq_matrix.explain.causes import NONE, OTHER, SAME, CallFacts
-from rseq_matrix.kernels.rules import EBUSY, SUCCESS, Area
+from rseq_matrix.kernels.rules import EBUSY, SUCCESS, AssumedArea
 from rseq_matrix.kernels.sequences import plain_name
 
 PID = re.compile(r"^\s*(?:\[pid\s+(\d+)(?:<[^>]*>)?\]|(\d+)(?:<[^>]*>)?(?=\s+[^\s:.]))")
@@ -67,7 +67,7 @@ class Thread:
 
     known: bool = False
     """It was seen from its beginning, or an answer told what is registered."""
-    area: Area | None = None
+    area: AssumedArea | None = None
 
 
 @dataclass
@@ -261,7 +261,7 @@ class Reader:
         if seen.injected:
             return
         if seen.answer in (SUCCESS, EBUSY) and not seen.flags & 1:
-            area = None if seen.address is None else Area(seen.address, seen.length, seen.signature)
+            area = None if seen.address is None else AssumedArea(seen.address, seen.length, seen.signature)
             self.threads[seen.pid] = Thread(area is not None, area)
         elif seen.answer == SUCCESS:
             self.threads[seen.pid] = Thread(True, None)

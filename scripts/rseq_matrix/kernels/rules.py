@@ -65,8 +65,11 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Area:
-    """What is registered for a thread."""
+class AssumedArea:
+    """An area that is taken to be registered for a thread, and the memory that lies there: what the rules are asked of.
+
+    What the kernel really has registered is a ptrace.tracee.RegisteredArea.
+    """
 
     address: int
     length: int
@@ -79,11 +82,11 @@ class CallMoment:
     """A call, what was registered when it was made, and the kernel that it was made to."""
 
     call: Call
-    area: Area | None
+    area: AssumedArea | None
     features: Features
 
     @property
-    def registered(self) -> Area:
+    def registered(self) -> AssumedArea:
         """Return what is registered, for rules that come behind the one that there is nothing."""
         assert self.area is not None
         return self.area
@@ -134,7 +137,7 @@ class Answer:
     word: str
     rule: KernelRule
     because: str
-    after: Area | None
+    after: AssumedArea | None
 
 
 SYS_RSEQ = "Linux kernel/rseq.c, sys_rseq"
@@ -435,10 +438,10 @@ ALIVE: Mapping[str, bool] = {"registered": True, "unregistered": False}
 """The rules whose deed can be seen in the area: whether it holds a CPU number afterwards."""
 
 
-def _after(rule: KernelRule, moment: CallMoment) -> Area | None:
+def _after(rule: KernelRule, moment: CallMoment) -> AssumedArea | None:
     if rule.id == "registered":
         call = moment.call
-        return Area(call.address, call.length, call.signature, call.memory)
+        return AssumedArea(call.address, call.length, call.signature, call.memory)
     return None if rule.id == "unregistered" or rule.answer == SIGSEGV else moment.area
 
 

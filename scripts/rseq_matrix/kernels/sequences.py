@@ -13,7 +13,7 @@ from rseq_matrix.kernels.rules import (
     UNMAPPED,
     WRITABLE,
     Answer,
-    Area,
+    AssumedArea,
     Call,
     CallMoment,
     Features,
@@ -147,12 +147,12 @@ class Model:
 
     def __init__(self, features: Features, rules: Mapping[str, KernelRule] = RULES) -> None:
         self._features, self._rules = features, rules
-        self._area: Area | None = None
+        self._area: AssumedArea | None = None
         self._filter = ""
         self._protection = WRITABLE
         self._pointed: set[int] = set()
 
-    def _ask(self, call: Call, area: Area | None) -> Answer:
+    def _ask(self, call: Call, area: AssumedArea | None) -> Answer:
         pointed = call.address in self._pointed
         call = replace(call, memory=memory_at(call.address, self._protection), points=pointed)
         if area is not None:

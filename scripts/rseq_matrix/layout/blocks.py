@@ -14,7 +14,7 @@ from rseq_matrix.layout.dwarf import StructPthread
 from rseq_matrix.layout.libc import LibcInProcess, dtv_entry
 from rseq_matrix.ptrace.memory import AT_RSEQ_ALIGN, Memory, UnreadableError
 from rseq_matrix.ptrace.objects import MappedSegment, Object
-from rseq_matrix.ptrace.seize import Task
+from rseq_matrix.ptrace.tracee import TaskState
 
 TLS, TCB, RSEQ, EXTRA, PADDING = "tls", "tcb", "rseq", "extra-tls", "padding"
 IN_PTHREAD, IN_EXTRA, OWN, NONE, UNKNOWN = "struct pthread", "extra TLS", "own", "none", "unknown"
@@ -128,7 +128,7 @@ def _cpu_id(memory: Memory, area: int) -> int | None:
         return None
 
 
-def rseq_area(layout: Layout, task: Task, blocks: Sequence[Block]) -> Document | None:
+def rseq_area(layout: Layout, task: TaskState, blocks: Sequence[Block]) -> Document | None:
     """Return what is known of a thread's rseq area, as in schema layout-1; None where there is none to see."""
     said, kernel = layout.libc.rseq, task.registration
     if kernel is None and said is None:
@@ -213,7 +213,7 @@ def with_padding(blocks: Sequence[Block]) -> list[Block]:
     return found
 
 
-def thread_document(layout: Layout, task: Task) -> Document:
+def thread_document(layout: Layout, task: TaskState) -> Document:
     """Return one thread as in schema layout-1. Without a thread pointer, or with one that is not libc's, no blocks.
 
     %fs:0 holds the thread pointer itself (psABI, "Thread-Local Storage"): that is how libc's is known.

@@ -14,10 +14,12 @@ from rseq_matrix.layout.blocks import Layout, place, thread_document
 from rseq_matrix.layout.dwarf import find_struct_pthread, read_file
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.libc import read_libc
+from rseq_matrix.layout.started import started_program
+from rseq_matrix.ptrace.follow import Tracees
 from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.objects import Object, is_static, loaded_objects
-from rseq_matrix.ptrace.seize import Held, living_tasks, standing_still
-from rseq_matrix.ptrace.start import started_program
+from rseq_matrix.ptrace.seize import seized
+from rseq_matrix.ptrace.tasks import living_tasks
 
 SCHEMA = 1
 ATTACHED = "attached"
@@ -28,7 +30,7 @@ CLASS_64, MACHINE_X86_64 = 2, 62
 
 @dataclass(frozen=True)
 class Picture:
-    """What was read of a process while it stood still; the process is not needed any more."""
+    """What was read of a process while it was stopped; the process is not needed any more."""
 
     program: str
     pid: int
@@ -79,24 +81,24 @@ def _own_dwarf(memory: Memory, objects: Sequence[Object]) -> Any:
     return read_file(path)
 
 
-def _draw(held: Held, moment: str) -> Picture:
-    tids = sorted(held.still)
-    memory = Memory(held.pid, tids[0])
+def _draw(tracees: Tracees, moment: str) -> Picture:
+    stopped = sorted(tracees.stopped, key=lambda tracee: tracee.tid)
+    memory = Memory(tracees.pid, stopped[0].tid)
     try:
         check_machine(memory)
-        tasks = [held.look(tid) for tid in tids]
+        tasks = [tracee.read() for tracee in stopped]
         layout = _layout(memory)
         threads = tuple(thread_document(layout, task) for task in tasks)
         program = layout.objects[0].path or memory.program
-        return Picture(program, held.pid, moment, threads, layout.elsewhere, layout.unplaced)
+        return Picture(program, tracees.pid, moment, threads, layout.elsewhere, layout.unplaced)
     except OSError as error:
-        raise InputError(f"process {held.pid} cannot be read: {error.strerror}") from error
+        raise InputError(f"process {tracees.pid} cannot be read: {error.strerror}") from error
     finally:
         memory.close()
 
 
 def of_process(pid: int) -> Picture:
-    """Draw a running process: hold its threads still for a moment, read, and let them go.
+    """Draw a running process: seize and stop its threads, read, and detach them.
 
     Raises InputError for a process that is gone, a zombie, the kernel's, 32-bit or not ours; MissingError where tracing
     is not allowed.
@@ -122,7 +124,7 @@ def _unregistered(picture: Picture) -> set[int]:
 
 
 def _find_dwarf_before(pid: int) -> None:
-    """Read libc's debug information while the process still runs: nobody shall stand still for that."""
+    """Read libc's debug information while the process still runs: no thread is stopped for that."""
     tids = living_tasks(pid)
     with contextlib.suppress(InputError, OSError):
         memory = Memory(pid, tids[0] if tids else pid)
@@ -133,8 +135,8 @@ def _find_dwarf_before(pid: int) -> None:
 
 
 def _look(pid: int) -> Picture:
-    with standing_still(pid) as held:
-        return _draw(held, ATTACHED)
+    with seized(pid) as tracees:
+        return _draw(tracees, ATTACHED)
 
 
 def of_program(argv: Sequence[str]) -> Picture:

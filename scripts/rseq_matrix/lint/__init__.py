@@ -5,10 +5,10 @@ Pure functions: nothing here reads a file.
 
 from __future__ import annotations
 
+from rseq_matrix.documents.inspect import SEVERITIES, LintFinding
 from rseq_matrix.elf.facts import Facts
 from rseq_matrix.lint import registration, resolvers, sections, tls
 from rseq_matrix.lint.answers import answers
-from rseq_matrix.lint.rules import SEVERITIES, LintFinding
 from rseq_matrix.lint.surplus import DEFAULT, Surplus
 
 __all__ = ["answers", "judge"]

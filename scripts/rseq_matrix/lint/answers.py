@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import Facts
-from rseq_matrix.lint.rules import ERROR, WARNING, LintFinding
 from rseq_matrix.lint.tls import uses_static_tls
 
 YES, NO, WITH_CARE, NONE = "yes", "no", "with care", "none"

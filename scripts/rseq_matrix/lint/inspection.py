@@ -14,23 +14,20 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from rseq_matrix.documents.inspect import INSPECT_SCHEMA, SEVERITIES
+from rseq_matrix.documents.plain import Json
 from rseq_matrix.elf.read import read
 from rseq_matrix.errors import InputError, UnsuitableError
 from rseq_matrix.lint import answers, judge
-from rseq_matrix.lint.rules import SEVERITIES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus
 from rseq_matrix.signals import undisturbed
 
-SCHEMA = 1
 READ, UNREADABLE, SKIPPED = "files", "unreadable", "skipped"
 LARGE = 1 << 26  # bytes of a file
 STARTING = 0.01  # seconds: Python 3.10 forks a worker only where the others are busy
 AHEAD = 64  # files that are handed to the workers before they are done with others
 PROGRAMS = (b"\x02\0", b"\x03\0", b"\0\x02", b"\0\x03")  # e_type: ET_EXEC, ET_DYN, in either byte order
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,10 @@ class FileOutcome:
 
     target: InspectedFile
     kind: str
-    document: Document
+    document: Json
 
 
-def inspect_file(path: str, surplus: Surplus = DEFAULT) -> Document:
+def inspect_file(path: str, surplus: Surplus = DEFAULT) -> Json:
     """Return a file's entry in the document. Raises InputError."""
     facts = read(path)
     findings = judge(facts, surplus)
@@ -225,14 +222,14 @@ def _results(
 # --- the document
 
 
-def inspection_document(found: Iterable[FileOutcome], complete: bool = True) -> Document:
+def inspection_document(found: Iterable[FileOutcome], complete: bool = True) -> Json:
     """Put the document together (schema/inspect-1.json), its lists sorted by path."""
-    lists: dict[str, list[Document]] = {READ: [], UNREADABLE: [], SKIPPED: []}
+    lists: dict[str, list[Json]] = {READ: [], UNREADABLE: [], SKIPPED: []}
     for outcome in sorted(found, key=lambda outcome: outcome.target.path):
         lists[outcome.kind].append(outcome.document)
     severities = Counter(finding["severity"] for file in lists[READ] for finding in file["findings"])
     return {
-        "schema": SCHEMA,
+        "schema": INSPECT_SCHEMA,
         "complete": complete,
         **lists,
         "summary": {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import Facts, Registration, Write
-from rseq_matrix.lint.rules import ERROR, WARNING, LintFinding, finding
+from rseq_matrix.lint.rules import finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
 ALIGNMENT = 32

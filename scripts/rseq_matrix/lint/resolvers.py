@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import Code, Facts, Touch
-from rseq_matrix.lint.rules import ERROR, WARNING, LintFinding, finding
+from rseq_matrix.lint.rules import finding
 
 SHOWN = 3
 

@@ -2,32 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-ERROR, WARNING, NOTE = "error", "warning", "note"
-SEVERITIES = (ERROR, WARNING, NOTE)
-
-
-@dataclass(frozen=True)
-class LintRule:
-    """One rule. Its findings have one of the severities, and cite the reference."""
-
-    id: str
-    severities: tuple[str, ...]
-    meaning: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class LintFinding:
-    """One finding. `where` is a place in the file; the sentence says what is wrong, who is hit, and what to do."""
-
-    id: str
-    severity: str
-    where: str
-    sentence: str
-    reference: str
-
+from rseq_matrix.documents.inspect import ERROR, NOTE, WARNING, LintFinding, LintRule
 
 STATIC_TLS = "glibc elf/dl-reloc.c _dl_try_allocate_static_tls"
 SURPLUS = "glibc elf/dl-tls.c _dl_tls_static_surplus_init; glibc manual, Dynamic Linking Tunables"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import CriticalSections, Facts, Instruction, Section
-from rseq_matrix.lint.rules import ERROR, WARNING, LintFinding, finding
+from rseq_matrix.lint.rules import finding
 
 ALIGNMENT = 32
 KILLED = "the kernel kills the process with SIGSEGV when it finds a thread inside"

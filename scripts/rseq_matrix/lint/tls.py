@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, NOTE, WARNING, LintFinding
 from rseq_matrix.elf.facts import Facts
-from rseq_matrix.lint.rules import ERROR, NOTE, WARNING, LintFinding, finding
+from rseq_matrix.lint.rules import finding
 from rseq_matrix.lint.surplus import Surplus
 
 SHARE = 512  # of the surplus; more than one library is expected to live of it

@@ -245,6 +245,25 @@ def _difference(cell: Cell, expected: Expectation, run: Run, record: Record) -> 
     return _subject_difference(cell, expected, run, record)
 
 
+def _judge_observed(cell: Cell, expected: Expectation, run: Run, order: Mapping[str, int], libc: Identity) -> Judged:
+    """Judge a cell whose process has to pass through its stage and live on."""
+    record = run.records.get(cell.stage)
+    error = _error(cell, expected, run, order, libc)
+    if record is None or not record.complete:
+        return Judged(cell, expected, None, None, None, None, ERROR if error else PASS, error)
+    reason = error or _difference(cell, expected, run, record)
+    return Judged(
+        cell=cell,
+        expected=expected,
+        record=record,
+        name=observed_class(record),
+        owner=observed_owner(record),
+        committed=run.tallies[cell.stage].committed,
+        result=ERROR if error else FAIL if reason else PASS,
+        reason=reason,
+    )
+
+
 def judge(
     cell: Cell, expected: Expectation, run: Run | None, order: Mapping[str, int], libc: Identity, obstacle: str = ""
 ) -> Judged:
@@ -253,27 +272,15 @@ def judge(
     run: the run that speaks for the cell, None if there was none, for the reason in `obstacle`; order: the place of
     every stage of the scenario in the timeline.
     """
-    record = run.records.get(cell.stage) if run else None
     if run is None:
         return Judged(cell, expected, None, None, None, None, ERROR, obstacle)
     if expected.ending:
         result, reason = judge_ending(cell.stage, expected.ending, run)
+        record = run.records.get(cell.stage)
         if result == XFAIL and record and record.complete and (other := _difference(cell, expected, run, record)):
             result, reason = FAIL, other  # the end came behind the stage, and what was seen there counts
         return Judged(cell, expected, None, None, None, None, result, reason)
-    error = _error(cell, expected, run, order, libc)
-    usable = record if record and record.complete else None
-    reason = error or (_difference(cell, expected, run, usable) if usable else "")
-    return Judged(
-        cell=cell,
-        expected=expected,
-        record=usable,
-        name=observed_class(usable) if usable else None,
-        owner=observed_owner(usable) if usable else None,
-        committed=run.tallies[cell.stage].committed if usable else None,
-        result=ERROR if error else FAIL if reason else PASS,
-        reason=reason,
-    )
+    return _judge_observed(cell, expected, run, order, libc)
 
 
 def judge_ending(stage: str, ending: Ending, run: Run) -> tuple[str, str]:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rseq_matrix._native import ffi, lib
+from rseq_matrix.ptrace.tasks import RSEQ_CALL
 
 Document = dict[str, Any]
 
-RSEQ, ARCHITECTURE = 334, 0xC000003E  # x86-64: <asm/unistd_64.h>, AUDIT_ARCH_X86_64
+ARCHITECTURE = 0xC000003E  # AUDIT_ARCH_X86_64
 ORIGINAL = 32
 SIGNATURE = 0x53053053
 MASK = 0xFFFFFFFF
@@ -70,7 +71,7 @@ NEGATE, ALWAYS, BY_REGISTER, FROM_ACCUMULATOR, TO_ACCUMULATOR = 0x80, 0x00, 0x08
 
 def call_data(address: int = 0, length: int = ORIGINAL, flags: int = 0, signature: int = SIGNATURE) -> bytes:
     """Return struct seccomp_data of a call of rseq(2)."""
-    return struct.pack("<iIQ6Q", RSEQ, ARCHITECTURE, 0, address, length, flags, signature, 0, 0)
+    return struct.pack("<iIQ6Q", RSEQ_CALL, ARCHITECTURE, 0, address, length, flags, signature, 0, 0)
 
 
 class _Machine:

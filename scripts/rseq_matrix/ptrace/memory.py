@@ -1,4 +1,4 @@
-"""The memory of a process that stands still, its mappings and its auxiliary vector, through /proc."""
+"""The memory of a process whose threads are stopped, its mappings and its auxiliary vector, through /proc."""
 
 from __future__ import annotations
 

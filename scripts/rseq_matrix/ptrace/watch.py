@@ -1,4 +1,4 @@
-"""Who stores into the ids of an rseq area: only the kernel may, and a debug register catches everybody else."""
+"""What code stores into the ids of an rseq area: only the kernel may, and a debug register catches all else."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rseq_matrix._native import ffi, lib
 from rseq_matrix.ptrace.memory import Memory
 from rseq_matrix.ptrace.objects import Object
-from rseq_matrix.ptrace.seize import program_counter
+from rseq_matrix.ptrace.tracee import Tracee
 
 Document = dict[str, Any]
 
 MOST_WRITES = 64
 """Stores that are looked at; then the thread is let run unwatched."""
-
-
-def stands_behind_store(tid: int) -> bool:
-    """Return whether a stopped task stands behind a store to what is watched."""
-    hit = ffi.new("int *")
-    return bool(lib.rsm_trace_watch_hit(tid, hit) == 0 and hit[0])
 
 
 def object_at(memory: Memory, objects: Sequence[Object], address: int) -> str:
@@ -37,18 +30,19 @@ class Watch:
     stores: dict[int, int] = field(default_factory=dict)
     error: int = 0
 
-    def begin(self, tid: int, area: int) -> None:
+    def begin(self, tracee: Tracee, area: int) -> None:
         """Watch cpu_id_start and cpu_id of an area."""
-        self.error = self.error or lib.rsm_trace_watch(tid, area)
+        self.error = self.error or tracee.watch(area)
 
-    def note(self, tid: int) -> bool:
-        """Note a store that a task stands behind. Return whether it does."""
-        if not stands_behind_store(tid):
+    def note(self, tracee: Tracee) -> bool:
+        """Note a store that a task is stopped behind. Return whether it is; the SIGTRAP is not delivered then."""
+        if not tracee.has_stored():
             return False
-        at = program_counter(tid) - 1
+        at = tracee.program_counter - 1
         self.stores[at] = self.stores.get(at, 0) + 1
         if sum(self.stores.values()) >= MOST_WRITES:
-            lib.rsm_trace_watch(tid, 0)
+            tracee.watch(0)
+        tracee.pending = 0
         return True
 
     def documents(self, memory: Memory, objects: Iterable[Object]) -> list[Document]:

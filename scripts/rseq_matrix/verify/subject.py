@@ -59,7 +59,7 @@ class Subject:
     library_path: str
     """Directories that hold it under the name by which objects in other namespaces need it, and what it needs."""
     run_path: tuple[str, ...] = ()
-    """Where it wants what it needs to be searched for."""
+    """Where the dynamic linker searches for the libraries that it needs (DT_RUNPATH, DT_RPATH)."""
     number: int | None = None
     """Of a built-in subject: under which static programs hold it."""
 
@@ -80,7 +80,7 @@ class Subject:
         return tuple(found)[:WATCHED]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables of a process that judges it, besides what the caller wants there."""
+        """Return the environment variables of a process that judges it, besides those of the caller."""
         return {
             "PATH": "/usr/bin:/bin",
             "LC_ALL": "C",

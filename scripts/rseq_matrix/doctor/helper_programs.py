@@ -1,4 +1,4 @@
-"""Running the programs of csrc/doctor/, and what they say: one line a fact, "doctor <who> <name> <value>"."""
+"""Running the programs of csrc/doctor/. They print a line for each fact: "doctor <topic> <name> <value>"."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from rseq_matrix.build import Build
 from rseq_matrix.errors import MissingError
 
 TIME_LIMIT = 5.0
-"""Seconds; each takes a few thousandths of one."""
+"""Seconds; each takes a few milliseconds."""
 
 Said = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """What a program said, and how it ended: its exit status, or the negative number of the signal that killed it."""
+class HelperOutput:
+    """What a program printed, and its exit status, or the negative number of the signal that killed it."""
 
     said: Said
     status: int
     errors: str = ""
 
-    def number(self, who: str, name: str) -> int | None:
-        """Return a number that it said; None if it did not."""
-        text = self.said.get(who, {}).get(name)
+    def number(self, topic: str, name: str) -> int | None:
+        """Return a number that it printed; None if it did not."""
+        text = self.said.get(topic, {}).get(name)
         return None if text is None else int(text)
 
-    def word(self, who: str, name: str) -> str | None:
-        """Return a word that it said; None if it did not."""
-        return self.said.get(who, {}).get(name)
+    def word(self, topic: str, name: str) -> str | None:
+        """Return a word that it printed; None if it did not."""
+        return self.said.get(topic, {}).get(name)
 
 
 def parse(text: str) -> Said:
-    """Return what is said in a program's output; other lines, a preloaded library's say, are passed over."""
+    """Return the facts in a program's output; other lines, as of a preloaded library, are ignored."""
     found: Said = {}
     for line in text.splitlines():
         parts = line.split(" ", 3)
@@ -46,15 +46,15 @@ def parse(text: str) -> Said:
 
 
 def helper(build: Build, name: str) -> Path:
-    """Return a program of csrc/doctor/. One that could not be built is a MissingError."""
+    """Return the path of a program of csrc/doctor/. Raises MissingError if it could not be built."""
     path = build.directory / "doctor" / name
     if not path.is_file():
         raise MissingError(f"the program doctor/{name} could not be built: {build.failures.get(f'doctor/{name}', '?')}")
     return path
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Spoken:
-    """Run a program and hear it out."""
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> HelperOutput:
+    """Run a program and return its output. Raises MissingError if it cannot be run."""
     try:
         done = subprocess.run(
             command,
@@ -67,7 +67,9 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         )
     except subprocess.TimeoutExpired as late:
         output = late.stdout or b""
-        return Spoken(parse(output.decode("utf-8", "replace") if isinstance(output, bytes) else output), -9, "it hangs")
+        return HelperOutput(
+            parse(output.decode("utf-8", "replace") if isinstance(output, bytes) else output), -9, "it hangs"
+        )
     except OSError as error:
         raise MissingError(f"{command[0]} cannot be run: {error.strerror}") from error
-    return Spoken(parse(done.stdout), done.returncode, done.stderr)
+    return HelperOutput(parse(done.stdout), done.returncode, done.stderr)

@@ -1,4 +1,4 @@
-"""The libc part of the host: its version, the package it came in, and the tunable, judged by what it does."""
+"""The host's libc: its version, its package, and whether the tunable glibc.pthread.rseq has an effect."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from typing import Any
 
 from rseq_matrix.build import Build
-from rseq_matrix.doctor.lines import Spoken, helper, run
+from rseq_matrix.doctor.helper_programs import HelperOutput, helper, run
+from rseq_matrix.documents.doctor import TUNABLE, ExaminedLibc, TunableSetting
 from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
 
-Document = dict[str, Any]
-
 DPKG = "dpkg-query"
-VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.pthread.rseq"
+VARIABLE = "GLIBC_TUNABLES"
 QUERIES = ((DPKG, ("-S",)), ("rpm", ("-qf",)), ("apk", ("info", "--who-owns")))
 QUERY_LIMIT = 1.0
 
@@ -31,20 +29,20 @@ def _without(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != VARIABLE}
 
 
-def tunable_document(build: Build, spoken: Spoken) -> Document:
-    """Return what GLIBC_TUNABLES asks for, and whether it is that which switched rseq off: without it, it is on."""
+def _tunable(build: Build, said: HelperOutput) -> TunableSetting:
+    """Return what GLIBC_TUNABLES contains, and whether it is what switches rseq off: rseq is on without it then."""
     text = os.environ.get(VARIABLE)
-    asked, size = asked_for(text), spoken.number("libc", "size")
+    asked, size = asked_for(text), said.number("libc", "size")
     in_force = None
     if asked is not None and size is not None:
         off = size == 0
         without = run([helper(build, "place")], _without(os.environ)).number("libc", "size") if off else size
         in_force = bool(without) if off else asked not in ("0",)
-    return {"text": text, "asked": asked, "in_force": in_force}
+    return TunableSetting(text, asked, in_force)
 
 
 class PackageQuery:
-    """A question to the distribution's package manager, which answers while other things are found out."""
+    """A query to the distribution's package manager, which runs beside the experiments."""
 
     def __init__(self, build: Build) -> None:
         """Ask for the package that the dynamic linker came in."""
@@ -66,7 +64,7 @@ class PackageQuery:
                 return
 
     def answer(self) -> str | None:
-        """Return the package with its version; None where nobody knows it."""
+        """Return the package with its version; None where no package manager knows it."""
         if self.process is None:
             return None
         try:
@@ -90,14 +88,14 @@ def _version_of(package: str) -> str:
     return done.stdout.strip() or package
 
 
-def libc_document(build: Build, spoken: Spoken, package: str | None) -> Document:
+def host_libc(build: Build, said: HelperOutput, package: str | None) -> ExaminedLibc:
     """Return what is known of the system's libc."""
-    return {
-        "version": spoken.word("libc", "version"),
-        "package": package,
-        "size": spoken.number("libc", "size"),
-        "offset": spoken.number("libc", "offset"),
-        "flags": spoken.number("libc", "flags"),
-        "tunable": tunable_document(build, spoken),
-        "preload": os.environ.get("LD_PRELOAD") or None,
-    }
+    return ExaminedLibc(
+        version=said.word("libc", "version"),
+        package=package,
+        tunable=_tunable(build, said),
+        preload=os.environ.get("LD_PRELOAD") or None,
+        size=said.number("libc", "size"),
+        offset=said.number("libc", "offset"),
+        flags=said.number("libc", "flags"),
+    )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.lint.rules import RULES
+from rseq_matrix.documents.inspect import LintRule
+from rseq_matrix.documents.plain import Json
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean, finding_text
-
-Document = dict[str, Any]
 
 SHOWN = 20  # of a long list; JSON has all
 SHOWN_OF_RULE = 3
@@ -67,7 +65,7 @@ def _plural(count: int, word: str) -> str:
 # --- one file
 
 
-def _identity(file: Document) -> Iterator[str]:
+def _identity(file: Json) -> Iterator[str]:
     words = [f"{file['machine']} {KINDS[file['kind']]}", BINDING[file["binding"]]]
     words += [f"soname {file['soname']}"] if file["soname"] else []
     words += [f"build id {file['build_id']}"] if file["build_id"] else []
@@ -78,7 +76,7 @@ def _identity(file: Document) -> Iterator[str]:
         yield f"interpreter {file['interpreter']}"
 
 
-def _tls(tls: Document) -> Iterator[str]:
+def _tls(tls: Json) -> Iterator[str]:
     segment = tls["segment"]
     if segment:
         image = f"{segment['image_size']} with initial values" if segment["image_size"] else "all zero"
@@ -91,13 +89,13 @@ def _tls(tls: Document) -> Iterator[str]:
     yield from _some(f"dynamic access at {_at(p['function'], p['address'])}" for p in tls["dynamic_accesses"])
 
 
-def _calls(calls: Sequence[Document]) -> Iterator[str]:
+def _calls(calls: Sequence[Json]) -> Iterator[str]:
     yield from _some(
         f"{n:3} {call['kind']:13} {_at(call['function'], call['address'])}" for n, call in enumerate(calls, 1)
     )
 
 
-def _audit(audit: Document) -> Iterator[str]:
+def _audit(audit: Json) -> Iterator[str]:
     for name in ("audit", "depaudit"):
         if audit[name]:
             yield f"DT_{name.upper()}: {clean(', '.join(audit[name]))}"
@@ -105,14 +103,14 @@ def _audit(audit: Document) -> Iterator[str]:
         yield f"is an audit module: exports {', '.join(audit['exports'])}"
 
 
-def _code(code: Document) -> Iterator[str]:
+def _code(code: Json) -> Iterator[str]:
     touches = [f"{t['kind']} of {clean(t['what'])} at {t['address']:#x}: {t['instruction']}" for t in code["touches"]]
     unknown = "" if code["complete"] else "; not all of its code could be followed"
     yield f"{_at(code['function'], code['address'])}{'' if touches else ' touches none of it'}{unknown}"
     yield from (f"    {line}" for line in _some(touches))
 
 
-def _indirect(indirect: Document) -> Iterator[str]:
+def _indirect(indirect: Json) -> Iterator[str]:
     if not indirect["resolvers"]:
         return
     symbols, relocations = _plural(len(indirect["symbols"]), "symbol"), _plural(indirect["irelative"], "relocation")
@@ -121,12 +119,12 @@ def _indirect(indirect: Document) -> Iterator[str]:
     yield from _some(f"  {line}" for line in lines)
 
 
-def _handlers(handlers: Sequence[Document]) -> Iterator[str]:
+def _handlers(handlers: Sequence[Json]) -> Iterator[str]:
     for handler in handlers:
         yield from _code(handler["code"])
 
 
-def _rseq(rseq: Document) -> Iterator[str]:
+def _rseq(rseq: Json) -> Iterator[str]:
     for found in rseq["references"]:
         version = f"@{found['version']}" if found["version"] else ""
         yield f"{found['binding']} reference to {found['symbol']}{version}"
@@ -144,7 +142,7 @@ def _rseq(rseq: Document) -> Iterator[str]:
         yield f"writes {write['field']} of {whose} at {where}: {write['instruction']}"
 
 
-def _section(section: Document) -> Iterator[str]:
+def _section(section: Json) -> Iterator[str]:
     end = section["start"] + section["length"]
     yield (
         f"{_at(section['function'], section['start'])} to {end:#x}, abort handler "
@@ -157,7 +155,7 @@ def _section(section: Document) -> Iterator[str]:
         yield f"    {code['address']:8x}  {code['bytes']:20}  {code['text']:44} {MARKS.get(code['mark'], '')}".rstrip()
 
 
-def _sections(found: Document) -> Iterator[str]:
+def _sections(found: Json) -> Iterator[str]:
     tables = found["tables"]
     counts = {"__rseq_cs": "descriptors", "__rseq_cs_ptr_array": "pointers", "__rseq_exit_point_array": "exit_points"}
     present = [f"{name} {tables[key]}" for name, key in counts.items() if tables[key] is not None]
@@ -169,7 +167,7 @@ def _sections(found: Document) -> Iterator[str]:
         yield f"... and {len(found['sections']) - SHOWN} more (--json has them all)"
 
 
-def _rooms(file: Document) -> Iterator[tuple[str, Iterator[str]]]:
+def _rooms(file: Json) -> Iterator[tuple[str, Iterator[str]]]:
     yield "thread-local storage", _tls(file["tls"])
     yield "runs before main, in this order", _calls(file["order"]["start"])
     yield "runs at the end, in this order", _calls(file["order"]["end"])
@@ -185,7 +183,7 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(clean(text), style="bold"), soft_wrap=True)
 
 
-def _show_file(console: Console, file: Document) -> None:
+def _show_file(console: Console, file: Json) -> None:
     _heading(console, file["path"])
     for line in _identity(file):
         console.print(Padding(Text(clean(line)), (0, 0, 0, 2)))
@@ -210,7 +208,7 @@ def _show_file(console: Console, file: Document) -> None:
             console.print(f"  ... and {more} more of {finding['id']} (--json has them all)", highlight=False)
 
 
-def _first_of_each(findings: Sequence[Document]) -> Iterator[tuple[Document, int]]:
+def _first_of_each(findings: Sequence[Json]) -> Iterator[tuple[Json, int]]:
     """Yield the first findings of each rule; with the last of these, how many more the rule has."""
     totals, seen = Counter(finding["id"] for finding in findings), Counter[str]()
     for finding in findings:
@@ -220,7 +218,7 @@ def _first_of_each(findings: Sequence[Document]) -> Iterator[tuple[Document, int
             yield finding, totals[finding["id"]] - SHOWN_OF_RULE if last else 0
 
 
-def show_details(console: Console, document: Document) -> None:
+def show_details(console: Console, document: Json) -> None:
     """Tell all of each file."""
     for number, file in enumerate(document["files"]):
         if number:
@@ -243,7 +241,7 @@ def _counted(title: str, members: Iterable[str]) -> str:
     return f"{title}: {', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'none'}"
 
 
-def _census(files: Sequence[Document]) -> Iterator[str]:
+def _census(files: Sequence[Json]) -> Iterator[str]:
     yield _counted("kinds", (KINDS[file["kind"]] for file in files))
     yield _counted("machines", (file["machine"] for file in files))
     yield _counted("TLS models, by file", (m for f in files for m in {use["model"] for use in f["tls"]["models"]}))
@@ -256,7 +254,7 @@ def _census(files: Sequence[Document]) -> Iterator[str]:
     )
 
 
-def _answered(files: Sequence[Document]) -> Table:
+def _answered(files: Sequence[Json]) -> Table:
     table = _table("", *ANSWER_STYLES, "")
     for name, question in QUESTIONS.items():
         counts = Counter(file["answers"][name]["answer"] for file in files)
@@ -264,7 +262,7 @@ def _answered(files: Sequence[Document]) -> Table:
     return table
 
 
-def _by_rule(files: Sequence[Document]) -> Table | None:
+def _by_rule(files: Sequence[Json], rules: Mapping[str, LintRule]) -> Table | None:
     found: dict[tuple[str, str], list[str]] = {}
     for file in files:
         for key in {(finding["id"], finding["severity"]) for finding in file["findings"]}:
@@ -276,11 +274,11 @@ def _by_rule(files: Sequence[Document]) -> Table | None:
         found.items(), key=lambda item: (list(SEVERITY_STYLES).index(item[0][1]), item)
     ):
         head = Text(f"{severity} {rule}", style=SEVERITY_STYLES[severity])
-        table.add_row(head, str(len(paths)), Text(f"{RULES[rule].meaning}: {clean(paths[0])}"))
+        table.add_row(head, str(len(paths)), Text(f"{rules[rule].meaning}: {clean(paths[0])}"))
     return table
 
 
-def _problems(document: Document) -> Iterator[Text]:
+def _problems(document: Json) -> Iterator[Text]:
     for file in document["files"]:
         for finding in file["findings"]:
             if finding["severity"] == "error":
@@ -289,7 +287,7 @@ def _problems(document: Document) -> Iterator[Text]:
         yield Text.assemble(f"{clean(file['path'])}: ", ("not read", "bold"), f": {clean(file['reason'])}")
 
 
-def show_summary(console: Console, document: Document) -> None:
+def show_summary(console: Console, document: Json, rules: Mapping[str, LintRule]) -> None:
     """Count what many files are and have, and say each error."""
     files = document["files"]
     if files:
@@ -298,7 +296,7 @@ def show_summary(console: Console, document: Document) -> None:
         console.print()
         console.print(_answered(files))
         console.print()
-        console.print(_by_rule(files) or "no findings")
+        console.print(_by_rule(files, rules) or "no findings")
         console.print()
     problems = list(_problems(document))
     for problem in problems[:SHOWN]:
@@ -308,7 +306,7 @@ def show_summary(console: Console, document: Document) -> None:
     console.print(Text(_total(document)), soft_wrap=True)
 
 
-def _total(document: Document) -> str:
+def _total(document: Json) -> str:
     summary = document["summary"]
     findings = ", ".join(_plural(count, severity) for severity, count in summary["findings"].items())
     words = [f"{_plural(summary['files'], 'file')} inspected: {findings}"]
@@ -319,9 +317,9 @@ def _total(document: Document) -> str:
     return ("" if document["complete"] else "interrupted; ") + "; ".join(words)
 
 
-def show_rules(console: Console) -> None:
+def show_rules(console: Console, rules: Mapping[str, LintRule]) -> None:
     """List the rules of the lint: severities, what each looks for, where that is written."""
-    for rule in RULES.values():
+    for rule in rules.values():
         severities = "/".join(rule.severities)
         console.print(Text.assemble((f"{rule.id:28}", "cyan"), f"{severities:16}{rule.meaning}"), soft_wrap=True)
         console.print(Padding(Text(rule.reference, style="dim"), (0, 0, 0, 4)))

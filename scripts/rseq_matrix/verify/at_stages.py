@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from rseq_matrix.build import Build
+from rseq_matrix.documents.verify import Defect, VerifyRequest
+from rseq_matrix.documents.verify_phases import StagesFound, StageTotals
 from rseq_matrix.elf.critical import critical_sections
 from rseq_matrix.elf.facts import Section
 from rseq_matrix.elf.flow import Program
@@ -25,16 +26,14 @@ from rseq_matrix.matrix.targets import Target
 from rseq_matrix.matrix.trial import NEEDED_NAME, SubjectPlan
 from rseq_matrix.model.results import ERROR, PASS, RESULTS, UNSUPPORTED, XFAIL, XPASS
 from rseq_matrix.model.stages import LINKS
-from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.stage_judgement import Verdict, judge
 from rseq_matrix.verify.subject import Subject
 
 DEFAULT_ENVIRONMENTS = ("default", "tunable-off")
 FIRST = "executable.main"
-TIME_LIMIT = 10.0
+TIME_LIMIT = 10.0  # seconds, of a process
 HANGS = 3
 """So many cells that hang are enough: the rest would take minutes."""
-ADDS = 2000
 STEPPED_ADDS = 10
 """At most so many where every instruction is single-stepped: an add takes some milliseconds there."""
 
@@ -77,13 +76,13 @@ class Stages:
     def counts(self) -> dict[str, int | None]:
         """Return what the phase adds to the totals; None for what the subject does not tell."""
         trials = [verdict.trial for verdict in self.verdicts if verdict.trial]
-        told = self.total("fast") + self.total("fallback") > 0
+        tells_path = self.total("fast") + self.total("fallback") > 0
         differences = [trial.committed - trial.attempted for trial in trials if trial.progress == "done"]
         return {
             "operations": self.total("attempted"),
-            "fast": self.total("fast") if told else None,
-            "fallback": self.total("fallback") if told else None,
-            "aborts": self.total("aborts") if told else None,
+            "fast": self.total("fast") if tells_path else None,
+            "fallback": self.total("fallback") if tells_path else None,
+            "aborts": self.total("aborts") if tells_path else None,
             "lost": -sum(min(0, difference) for difference in differences),
             "doubled": sum(max(0, difference) for difference in differences),
             "stages": len({verdict.cell.stage for verdict in self.verdicts if verdict.result == PASS}),
@@ -93,7 +92,7 @@ class Stages:
         passed = sum(verdict.result == PASS for verdict in self.verdicts)
         ended = sum(verdict.result == XFAIL for verdict in self.verdicts)
         said = f"{passed} of {len(self.verdicts)} cells passed"
-        ends = f"in {ended} the process has to end before its time, and did" if ended else ""
+        ends = f"in {ended} the environment has to end the process early, and did" if ended else ""
         missing = {verdict.reason for verdict in self.verdicts if verdict.result == UNSUPPORTED}
         return "; ".join(filter(None, (said, ends, self.skipped, *sorted(missing))))
 
@@ -101,17 +100,16 @@ class Stages:
         """Return the sum of a count of the trials."""
         return sum(getattr(verdict.trial, field_name) for verdict in self.verdicts if verdict.trial)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> StagesFound:
         """Return it as the JSON document holds it."""
         counts = Counter(verdict.result for verdict in self.verdicts)
-        names = ("attempted", "committed", "fast", "fallback", "aborts", "stepped")
-        return {
-            "cells": [verdict.document() for verdict in self.verdicts],
-            "said": self._said(),
-            "skipped": self.skipped,
-            "summary": {word: counts.get(word, 0) for word in RESULTS},
-            "totals": {name: self.total(name) for name in names},
-        }
+        return StagesFound(
+            cells=tuple(verdict.document() for verdict in self.verdicts),
+            said=self._said(),
+            skipped=self.skipped,
+            summary={word: counts.get(word, 0) for word in RESULTS},
+            totals=StageTotals(**{one.name: self.total(one.name) for one in fields(StageTotals)}),
+        )
 
 
 def _joined(defects: list[Defect]) -> Defect:
@@ -157,22 +155,22 @@ def _plan(subject: Subject, build: Build, adds: int) -> Callable[[Process], Subj
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the person wants of the matrix."""
+class StagesRequest:
+    """Which cells the subject works in, and how much it does there."""
 
     globs: tuple[str, ...] = ()
-    adds: int = ADDS
+    adds: int = VerifyRequest.adds
     jobs: int = 0
     links: tuple[str, ...] = field(default_factory=lambda: tuple(LINKS))
     environments: tuple[str, ...] = ()
     """Names, or "all"; empty: the default, and those that the globs name."""
 
 
-def cells_of(subject: Subject, libc: str, wanted: Wanted) -> list[Cell]:
+def cells_of(subject: Subject, libc: str, request: StagesRequest) -> list[Cell]:
     """Return the cells: a file can be judged in dynamic links, a built-in subject in static ones, too."""
-    links = [link for link in wanted.links if link.startswith("dynamic") or subject.number is not None]
-    environments = choose_environments(wanted.environments, wanted.globs, DEFAULT_ENVIRONMENTS)
-    cells = select(all_cells(libc, links, environments), wanted.globs)
+    links = [link for link in request.links if link.startswith("dynamic") or subject.number is not None]
+    environments = choose_environments(request.environments, request.globs, DEFAULT_ENVIRONMENTS)
+    cells = select(all_cells(libc, links, environments), request.globs)
     if not cells:
         raise UsageError("no stage is left to verify")
     return cells
@@ -185,16 +183,16 @@ def _unfit(subject: Subject, cell: Cell) -> str:
     if subject.run_path:
         return "the subject has a run path, which ld.so does not follow in a secure program"
     if SCENARIOS[cell.scenario].executes:
-        return "ld.so takes LD_PRELOAD away from a secure program, and what that executes has no subject"
+        return "ld.so unsets LD_PRELOAD in a secure program, so the program that it executes has no subject"
     return ""
 
 
 class _Trials:
     """One subject in the cells of one libc."""
 
-    def __init__(self, subject: Subject, target: Target, wanted: Wanted) -> None:
+    def __init__(self, subject: Subject, target: Target, request: StagesRequest) -> None:
         """Look at where the cells are. Raises UsageError where there are none."""
-        self.cells = cells_of(subject, target.libc.id, wanted)
+        self.cells = cells_of(subject, target.libc.id, request)
         self._subject, self._target = subject, target
         self._outlook = Outlook({target.libc.id: target}, kernel(), self.cells)
         reasons = {cell: self._outlook.lacking(cell) or _unfit(subject, cell) for cell in self.cells}
@@ -207,10 +205,10 @@ class _Trials:
         self.possible = [cell for cell, why in reasons.items() if not why and cell not in untrue]
         self._options = Options(
             time_limit=TIME_LIMIT,
-            jobs=wanted.jobs,
+            jobs=request.jobs,
             preload=subject.preload,
             extra_environment={"LD_LIBRARY_PATH": subject.library_path},
-            subject=_plan(subject, target.build, wanted.adds),
+            subject=_plan(subject, target.build, request.adds),
         )
 
     def _verdicts(self, finding: ProcessRuns) -> list[Verdict]:
@@ -235,16 +233,18 @@ class _Trials:
         return verdicts
 
 
-def stages(subject: Subject, target: Target, wanted: Wanted, progress: Callable[[int, int], None]) -> Stages:
-    """Run the subject through the stages. `progress` is told how many cells of how many are done."""
-    trials = _Trials(subject, target, wanted)
+def work_at_stages(
+    subject: Subject, target: Target, request: StagesRequest, progress: Callable[[int, int], None]
+) -> Stages:
+    """Run the subject through the stages. `progress` is called with how many cells of how many are done."""
+    trials = _Trials(subject, target, request)
     first = next((cell for cell in trials.possible if cell.stage == FIRST), None)
     verdict = trials.run([first], progress)[0] if first else None
     if first and verdict and verdict.defect and verdict.trial and verdict.trial.progress != "done":
-        return Stages((verdict,), f"it does not even work at {first.stage}: the other stages were not run")
+        return Stages((verdict,), f"it does not even work at {first.stage}, so the other stages were not run")
     order = {cell: place for place, cell in enumerate(trials.cells)}
     found = trials.run(trials.possible, progress)
     left = len(trials.possible) - len(found)
-    skipped = f"{left} cells were not run: it hangs in too many" if left else ""
+    skipped = f"{left} cells were not run, because the subject did not return in {HANGS} others" if left else ""
     verdicts = sorted([*found, *trials.not_run], key=lambda verdict: order[verdict.cell])
     return Stages(tuple(verdicts), skipped)

@@ -1,12 +1,14 @@
 """The program `interrupted` (csrc/verify/interrupted.c) under ptrace: its threads do what they are told, one by one.
 
-Each thread has a role and stands at its gate until it gets a command. Nothing runs that the driver did not let go, so
-what happened is known, and so is in what order.
+Each thread has a role and is stopped at its gate until it gets a command. Nothing runs that was not restarted from
+here, so what happened is known, and so is in what order.
+
+It waits in C (rsm_trace_await) and not in the loop of ptrace/follow.py: what is proven here by time
+(one_interruption.AT_ONCE) takes less of it than that loop sleeps, and the end of a thread is something to see.
 """
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import signal
@@ -14,14 +16,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.elf.facts import Section
-from rseq_matrix.errors import MissingError
-from rseq_matrix.ptrace.seize import launch, may_trace, refused, stat_fields, status_field
+from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.ptrace.follow import Tracees
+from rseq_matrix.ptrace.memory import Memory, UnreadableError
+from rseq_matrix.ptrace.tasks import stat_fields, status_field
+from rseq_matrix.ptrace.tracee import EVENT, SIGNAL_DELIVERY, RegisteredArea, Stop, Tracee
 from rseq_matrix.signals import signal_name, undisturbed
 from rseq_matrix.verify.subject import Subject
 
@@ -30,19 +35,19 @@ HELPER, UNREGISTERED_HELPER, HANDLER = int(lib.RSM_HELPER), int(lib.RSM_UNREGIST
 THREADS = (OPERATOR, UNREGISTERED_OPERATOR, HELPER, UNREGISTERED_HELPER)
 INTERRUPTION = int(signal.SIGUSR1)
 
+GATE, TRAP, STEP = "gate", "trap", "step"
+"""Kinds of a signal-delivery-stop by SIGTRAP: at a gate; at a breakpoint (the address is its own); behind a step."""
 BREAKPOINT = b"\xcc"
 SPIN = b"\xeb\xfe"  # jmp to itself
 
 PRELOADS = "a process that preloads it"
 START_LIMIT = 10.0  # seconds
-END_LIMIT = 5.0
 COMMAND_LIMIT = 1.0
 SPIN_LIMIT = 0.25  # of its own run time
 STARVED_LIMIT = 10.0
 STEP_BUFFER = 20_000
 RSEQ_CS = 8  # its offset in struct rseq
-MICROSECOND = 1_000_000
-NAP = 50_000  # microseconds; between two of them Ctrl-C is heard
+NAP = 0.05  # seconds; between two of them Ctrl-C is heard
 
 
 class CrashedError(Exception):
@@ -78,17 +83,6 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True)
-class Stop:
-    """How a thread stands: at its "gate", at a "trap" (a breakpoint that was planted), behind a "step", before a
-    "signal" is delivered, or "halted".
-    """
-
-    kind: str
-    address: int
-    """Of the instruction that comes next; of a trap, the breakpoint's own."""
-
-
-@dataclass(frozen=True)
 class Walk:
     """Where single-stepping led: the address of the next instruction after each step, and why it ended."""
 
@@ -97,34 +91,30 @@ class Walk:
     """enum rsm_walk_end."""
 
 
-@dataclass(frozen=True)
-class Area:
-    """An rseq area that the kernel knows."""
-
-    address: int
-    size: int
-    signature: int
-
-
-@dataclass
-class Tracee:
+class DrivenProcess(Tracees):
     """The process. Addresses are those in its memory, except where a Section's are meant."""
 
-    pid: int
-    box_memory: Any
-    cpus: tuple[int, ...]
-    tids: dict[int, int] = field(default_factory=dict)
-    stops: dict[int, Stop] = field(default_factory=dict)
-    """The threads that stand still."""
-    halting: int = -1
-    found: bool = False
-    """The last look found a stop: there may be more."""
-    patches: dict[int, bytes] = field(default_factory=dict)
-    """What was in the place of each breakpoint and endless loop."""
-    traps: set[int] = field(default_factory=set)
-    """Where breakpoints are or were: a thread that came to one may be seen only when it is gone."""
-    areas: dict[int, Area] = field(default_factory=dict)
-    """Of the threads that have one registered."""
+    def __init__(self, box_memory: Any, cpus: tuple[int, ...]) -> None:
+        super().__init__()
+        self.box_memory = box_memory
+        self.cpus = cpus
+        self.threads: dict[int, Tracee] = {}
+        """By role."""
+        self.halting = -1
+        self.found = False
+        """The last look found a stop: there may be more."""
+        self.patches: dict[int, bytes] = {}
+        """What was in the place of each breakpoint and endless loop."""
+        self.traps: set[int] = set()
+        """Where breakpoints are or were: a thread that came to one may be seen only when it is gone."""
+        self.areas: dict[int, RegisteredArea] = {}
+        """Of the threads that have one registered."""
+        self.memory: Memory | None = None
+
+    def stop_of(self, role: int) -> Stop | None:
+        """Return how a thread is stopped; None where it runs."""
+        thread = self.threads.get(role)
+        return thread.stop if thread else None
 
     # --- what it says
 
@@ -155,20 +145,22 @@ class Tracee:
 
     def read(self, address: int, size: int) -> bytes | None:
         """Return memory, None where there is none."""
-        to = ffi.new("char[]", size)
-        return None if lib.rsm_trace_read(self.pid, address, to, size) else bytes(ffi.buffer(to, size))
+        assert self.memory
+        try:
+            return self.memory.read(address, size)
+        except UnreadableError:
+            return None
 
     def word(self, address: int) -> int:
         """Return a 64-bit word, 0 where there is none."""
         return int.from_bytes(self.read(address, 8) or b"", "little")
 
     def _write(self, address: int, data: bytes) -> None:
-        tid = self.tids[next(iter(self.stops))]
-        if error := lib.rsm_trace_write(tid, address, data, len(data)):
+        if error := self.stopped[0].write(address, data):
             raise MissingError(f"the code of a traced process cannot be written: {os.strerror(error)}")
 
     def patch(self, address: int, code: bytes) -> None:
-        """Put other code in an instruction's place. Some thread has to stand still."""
+        """Put other code in an instruction's place. Some thread has to be stopped."""
         self.patches.setdefault(address, self.read(address, len(code)) or b"")
         if code == BREAKPOINT:
             self.traps.add(address)
@@ -196,34 +188,34 @@ class Tracee:
 
     def pin(self, role: int, cpu: int) -> None:
         """Bind a thread to a CPU."""
-        os.sched_setaffinity(self.tids[role], {cpu})
+        os.sched_setaffinity(self.threads[role].tid, {cpu})
 
     def order(self, role: int, command: int, *arguments: int) -> None:
-        """Write a command into a thread's box, for when it goes on."""
+        """Write a command into a thread's box, for when it is restarted."""
         box = self.mailbox.box[role]
         box.command = command
         box.code_at = 0
         for index, argument in enumerate(arguments):
             box.argument[index] = argument
 
-    def go_on(self, role: int, number: int = 0) -> None:
-        """Let a thread go on, with a signal."""
-        del self.stops[role]
-        lib.rsm_trace_go_on(self.tids[role], number, 0)
+    def restart(self, role: int, number: int = 0) -> None:
+        """Restart a thread, with a signal."""
+        self.threads[role].pending = number
+        self.threads[role].restart()
 
     def begin(self, role: int, command: int, *arguments: int) -> None:
-        """Let a thread that stands at its gate obey a command."""
+        """Let a thread that is at its gate obey a command."""
         self.order(role, command, *arguments)
-        self.go_on(role)
+        self.restart(role)
 
     def finish(self, role: int) -> None:
         """Wait until a thread is back at its gate. Raises StuckError."""
-        stop = self.await_stop(role)
-        if stop.kind != "gate":
+        stop = self.await_stop_of(role)
+        if stop.kind != GATE:
             raise StuckError(role)
 
-    def await_stop(self, role: int) -> Stop:
-        """Wait until a thread stands still. Raises StuckError where it does not: it spins, or it sleeps.
+    def await_stop_of(self, role: int) -> Stop:
+        """Wait until a thread has stopped. Raises StuckError where it does not: it spins, or it sleeps.
 
         One that has not been running, because the machine is busy, is given more time. Raises StarvedError after that.
         """
@@ -235,29 +227,32 @@ class Tracee:
                 raise StuckError(role)
             if time.monotonic() > end:
                 raise StarvedError
-            stop = self.wait(role, NAP / MICROSECOND)
+            stop = self.wait(role, NAP)
         return stop
+
+    def _directory(self, role: int) -> Path:
+        return Path(f"/proc/{self.pid}/task/{self.threads[role].tid}")
 
     def _run_time(self, role: int) -> float:
         """Return how many seconds a thread has been running (kernel Documentation/scheduler/sched-stats.rst)."""
         try:
-            fields = Path(f"/proc/{self.pid}/task/{self.tids[role]}/schedstat").read_text().split()
+            fields = (self._directory(role) / "schedstat").read_text().split()
         except OSError:
             return 0.0
         return int(fields[0]) / 1e9 if fields else 0.0
 
     def preemptions(self, role: int) -> int:
         """Return how often a thread lost its CPU to others so far; a stop for its tracer is not counted."""
-        return int(status_field(Path(f"/proc/{self.pid}/task/{self.tids[role]}"), "nonvoluntary_ctxt_switches") or 0)
+        return int(status_field(self._directory(role), "nonvoluntary_ctxt_switches") or 0)
 
     def cpu(self, role: int) -> int:
         """Return the CPU that a thread was on last (proc_pid_stat(5), field 39)."""
-        fields = stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))
+        fields = stat_fields(self._directory(role))
         return int(fields[39 - 3]) if fields else -1
 
     def _is_waiting(self, role: int) -> bool:
         """Or for this program to see its stop."""
-        state = stat_fields(Path(f"/proc/{self.pid}/task/{self.tids[role]}"))[:1]
+        state = stat_fields(self._directory(role))[:1]
         return state in (["R"], ["t"], ["D"])
 
     def do(self, role: int, command: int, *arguments: int) -> list[int]:
@@ -267,19 +262,19 @@ class Tracee:
         return self.values(role)
 
     def wait(self, role: int, seconds: float) -> Stop | None:
-        """Wait until a thread stands still. Raises CrashedError where any of them gets a signal that kills."""
+        """Wait until a thread has stopped. Raises CrashedError where any of them gets a signal that kills."""
         end = time.monotonic() + seconds
-        while role not in self.stops:
+        while not self.stop_of(role):
             left = end - time.monotonic()
-            self.poll(max(0.0, min(left, NAP / MICROSECOND)))
+            self.poll(max(0.0, min(left, NAP)))
             if left <= 0 and not self.found:
                 break
-        return self.stops.get(role)
+        return self.stop_of(role)
 
     def poll(self, seconds: float = 0) -> None:
         """Look for the next stop of any thread."""
         found = ffi.new("struct rsm_stop *")
-        error = lib.rsm_trace_await(self.pid, int(seconds * MICROSECOND), found)
+        error = lib.rsm_trace_await(self.pid, int(seconds * 1_000_000), found)
         if error or found.ended:
             raise CrashedError(int(found.signal) or (0 if error else int(signal.SIGKILL)), 0)
         self.found = bool(found.tid)
@@ -287,80 +282,87 @@ class Tracee:
             self._note(found)
 
     def _note(self, found: Any) -> None:
-        tid, number, address = int(found.tid), int(found.signal), int(found.program_counter)
-        role = int(found.role) if found.at_gate else next((r for r, t in self.tids.items() if t == tid), -1)
+        number, address = int(found.signal), int(found.program_counter)
+        tracee = self.tasks.setdefault(int(found.tid), Tracee(int(found.tid)))
         if found.at_gate:
-            self.tids.setdefault(role, tid)
-            self.stops[role] = Stop("gate", address)
+            self.threads.setdefault(int(found.role), tracee)
+            tracee.note(Stop(GATE, address=address))
         elif found.event:
-            self._note_event(tid, role, address)
+            self._note_event(tracee, int(found.event), address)
         elif number == signal.SIGTRAP and found.stepped:
-            self.stops[role] = Stop("step", address)
+            tracee.note(Stop(STEP, address=address))
         elif number == signal.SIGTRAP and address - 1 in self.traps:
-            self.stops[role] = Stop("trap", address - 1)
+            tracee.note(Stop(TRAP, address=address - 1))
         elif number == INTERRUPTION:
-            self.stops[role] = Stop("signal", address)
+            tracee.note(Stop(SIGNAL_DELIVERY, number, address=address))
         elif number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
-            lib.rsm_trace_go_on(tid, 0, 0)
+            tracee.restart()
         else:
             raise CrashedError(number, address)
 
-    def _note_event(self, tid: int, role: int, address: int) -> None:
+    def _note_event(self, tracee: Tracee, event: int, address: int) -> None:
         """A new thread, an exec; or the stop that halt() asked for, which may come too late, behind another."""
-        if role >= 0 and role == self.halting and role not in self.stops:
-            self.stops[role] = Stop("halted", address)
+        halting = self.threads.get(self.halting)
+        if tracee is halting and not tracee.stop:
+            tracee.note(Stop(EVENT, event=event, address=address))
         else:
-            lib.rsm_trace_go_on(tid, 0, 0)
+            tracee.restart()
 
     def halt(self, role: int) -> Stop:
         """Stop a running thread where it is. Raises StuckError."""
         self.halting = role
-        lib.rsm_trace_interrupt(self.tids[role])
+        self.threads[role].interrupt()
         try:
-            return self.await_stop(role)
+            return self.await_stop_of(role)
         finally:
             self.halting = -1
 
     def interrupt(self, role: int) -> None:
         """Send a thread the signal whose handler is the role HANDLER."""
-        lib.rsm_trace_signal(self.pid, self.tids[role], INTERRUPTION)
+        lib.rsm_trace_signal(self.pid, self.threads[role].tid, INTERRUPTION)
 
     def move(self, role: int, address: int) -> None:
-        """Make a thread that stands still go on elsewhere."""
-        lib.rsm_trace_move(self.tids[role], address)
+        """Make a stopped thread continue elsewhere."""
+        self.threads[role].move(address)
+
+    def _address(self, role: int) -> int:
+        stop = self.stop_of(role)
+        assert stop
+        return stop.address
 
     def leave_trap(self, role: int) -> None:
-        """Make a thread that stands behind a breakpoint go on with the instruction that was there."""
-        address = self.stops[role].address
+        """Make a thread that is stopped behind a breakpoint continue with the instruction that was there."""
+        address = self._address(role)
         self.restore(address)
         self.move(role, address)
 
     def step_over_trap(self, role: int) -> None:
         """Execute the instruction that a breakpoint stands for, and leave the breakpoint."""
-        address = self.stops[role].address
+        address = self._address(role)
         planted = address in self.patches
         self.leave_trap(role)
-        del self.stops[role]
-        lib.rsm_trace_step(self.tids[role])
-        self.await_stop(role)
+        self.threads[role].step()
+        self.await_stop_of(role)
         if planted:
             self.patch(address, BREAKPOINT)
 
     def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> Walk:
-        """Single-step a thread that stands still until something happens (enum rsm_walk_end)."""
+        """Single-step a stopped thread until something happens (enum rsm_walk_end)."""
         area = self.areas.get(role) if armed else None
         addresses, found = ffi.new("uint64_t[]", limit), ffi.new("struct rsm_stop *")
         count, end = ffi.new("unsigned int *"), ffi.new("unsigned int *")
         watched = area.address + RSEQ_CS if area else 0
-        address = self.stops.pop(role).address
+        address, thread = self._address(role), self.threads[role]
+        thread.stop = None
         listed = ffi.new("uint64_t[]", list(stops))
-        error = lib.rsm_trace_walk(self.tids[role], watched, listed, len(stops), addresses, limit, count, end, found)
+        error = lib.rsm_trace_walk(thread.tid, watched, listed, len(stops), addresses, limit, count, end, found)
         walked = [int(step) for step in addresses[0 : count[0]]]
         if error:
             raise CrashedError(0, walked[-1] if walked else address)
         if end[0] == lib.RSM_WALK_SLEEPS:
-            walked.append(self.await_stop(role).address)
-            if self.stops[role].kind != "step" or len(walked) >= limit:
+            stop = self.await_stop_of(role)
+            walked.append(stop.address)
+            if stop.kind != STEP or len(walked) >= limit:
                 return Walk(walked, int(lib.RSM_WALK_STOPPED))
             rest = self.walk(role, armed, stops, limit - len(walked))
             return Walk(walked + rest.addresses, rest.end)
@@ -369,18 +371,26 @@ class Tracee:
                 raise CrashedError(int(found.signal), walked[-1] if walked else address)
             self._note(found)
         else:
-            self.stops[role] = Stop("step", walked[-1])
+            thread.note(Stop(STEP, address=walked[-1]))
         return Walk(walked, int(end[0]))
 
     # --- registrations
 
     def look(self, role: int) -> None:
-        """Ask the kernel for a standing thread's area."""
-        found = ffi.new("struct rsm_kernel_area *")
-        error = lib.rsm_trace_registration(self.tids[role], found)
+        """Ask the kernel for a stopped thread's area."""
+        area, _ = self.threads[role].registration()
         self.areas.pop(role, None)
-        if not error and found.address:
-            self.areas[role] = Area(int(found.address), int(found.size), int(found.signature))
+        if area:
+            self.areas[role] = area
+
+    # --- its end
+
+    def end(self) -> None:
+        """Kill it, and wait for all of its threads."""
+        self.kill()
+        if self.memory:
+            self.memory.close()
+            self.memory = None
 
 
 def choose_cpus() -> tuple[int, ...]:
@@ -399,24 +409,26 @@ def beside(cpu: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _start(subject: Subject, program: Path, memory: int, output: IO[bytes]) -> int:
+def _start(driven: DrivenProcess, subject: Subject, program: Path, memory: int, output: IO[bytes]) -> None:
     """Start the program under ptrace. What the dynamic linker binds later would be single-stepped, so it does now."""
     environment = {**subject.environment(), "LD_BIND_NOW": "1"}
     arguments = [str(program), str(memory)]
-    pid, stage, why = launch(str(program), arguments, environment, output.fileno())
-    if pid > 0:
-        return pid
-    raise MissingError(f"{program}: cannot be executed: {why}") if stage or may_trace() else refused(why)
+    try:
+        with undisturbed():
+            driven.start(str(program), arguments, environment, output.fileno())
+    except InputError as error:
+        raise MissingError(str(error)) from error
+    driven.memory = Memory(driven.pid, driven.pid)
 
 
-def _reach_gates(tracee: Tracee, subject: Subject, output: IO[bytes]) -> None:
+def _reach_gates(driven: DrivenProcess, subject: Subject, output: IO[bytes]) -> None:
     end = time.monotonic() + START_LIMIT
     try:
-        while len(tracee.stops) < len(THREADS):
-            tracee.poll(NAP / MICROSECOND)
+        while not all(map(driven.stop_of, THREADS)):
+            driven.poll(NAP)
             if time.monotonic() > end:
                 raise StartError("hang", f"{PRELOADS} does not come to its main() in {START_LIMIT:.0f} seconds")
-        _settle(tracee, subject)
+        _settle(driven, subject)
     except StuckError as error:
         raise StartError("hang", f"{PRELOADS} does not come to the end of its first operation") from error
     except CrashedError as error:
@@ -426,58 +438,44 @@ def _reach_gates(tracee: Tracee, subject: Subject, output: IO[bytes]) -> None:
         raise StartError("crash", f"{PRELOADS} ends before or at its first operation: {detail}") from error
 
 
-def _settle(tracee: Tracee, subject: Subject) -> None:
+def _settle(driven: DrivenProcess, subject: Subject) -> None:
     """Bind the threads, and see to it that those with a registration have one and the others have none."""
-    home, other = tracee.cpus[0], tracee.cpus[-1]
+    home, other = driven.cpus[0], driven.cpus[-1]
     for role in THREADS:
-        tracee.pin(role, home if role in (OPERATOR, UNREGISTERED_OPERATOR) else other)
-        tracee.do(role, lib.RSM_DO_ADD, 0)  # some libraries register at their first use
-        tracee.look(role)
+        driven.pin(role, home if role in (OPERATOR, UNREGISTERED_OPERATOR) else other)
+        driven.do(role, lib.RSM_DO_ADD, 0)  # some libraries register at their first use
+        driven.look(role)
         if role in (OPERATOR, HELPER):
-            if role not in tracee.areas and "rsm_subject_register" in subject.exports:
-                tracee.do(role, lib.RSM_DO_REGISTER)
-                tracee.look(role)
-        elif area := tracee.areas.get(role):
-            tracee.do(role, lib.RSM_DO_UNREGISTER, area.address, area.size, area.signature)
-            tracee.do(role, lib.RSM_DO_ADD, 0)
-            tracee.look(role)
-
-
-def _end(pid: int) -> None:
-    """Kill the process and wait for all of its threads."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    found = ffi.new("struct rsm_stop *")
-    end = time.monotonic() + END_LIMIT
-    while time.monotonic() < end and lib.rsm_trace_await(pid, 1000, found) != errno.ECHILD:
-        if found.tid and not found.ended:
-            lib.rsm_trace_go_on(found.tid, 0, 0)
+            if role not in driven.areas and "rsm_subject_register" in subject.exports:
+                driven.do(role, lib.RSM_DO_REGISTER)
+                driven.look(role)
+        elif area := driven.areas.get(role):
+            driven.do(role, lib.RSM_DO_UNREGISTER, area.address, area.size, area.signature)
+            driven.do(role, lib.RSM_DO_ADD, 0)
+            driven.look(role)
 
 
 @contextmanager
-def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[Tracee]:
+def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[DrivenProcess]:
     """Start the program with a subject, all threads at their gates, and end it.
 
     Raises MissingError where tracing is not allowed, StartError where the subject lets no process get there.
     """
-    pid = 0
     descriptor = os.memfd_create("rseq-matrix", 0)
     try:
         size = ffi.sizeof("struct rsm_mailbox")
         os.ftruncate(descriptor, size)
         with tempfile.TemporaryFile() as output, _mapped(descriptor, size) as memory:
-            with undisturbed():
-                pid = _start(subject, program, descriptor, output)
-            tracee = Tracee(pid, memory, cpus)
-            _reach_gates(tracee, subject, output)
-            yield tracee
+            driven = DrivenProcess(memory, cpus)
+            try:
+                _start(driven, subject, program, descriptor, output)
+                _reach_gates(driven, subject, output)
+                yield driven
+            finally:
+                with undisturbed():
+                    driven.end()
     finally:
-        with undisturbed():
-            os.close(descriptor)
-            if pid:
-                _end(pid)
+        os.close(descriptor)
 
 
 @contextmanager
