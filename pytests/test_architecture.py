@@ -24,14 +24,14 @@ AT_THE_ROOT = {"__init__", "__main__", "build", "cache", "cli", "errors", "signa
 
 MAY_IMPORT: Mapping[str, str] = {
     "__init__": "",
-    "__main__": "cli",
+    "__main__": "",
     "errors": "",
     "signals": "",
     "cache": "errors",
     "cli": "__init__ errors signals",
     "build": "cache errors libcs model sources",
-    "model": "errors _native",
-    "documents": "errors model",
+    "model": "_native",
+    "documents": "",
     "elf": "errors",
     "ptrace": "errors signals _native",
     "sources": "",
@@ -43,12 +43,12 @@ MAY_IMPORT: Mapping[str, str] = {
     "simulation": "documents errors matrix model",
     "explain": "build documents errors kernels model signals",
     "lint": "documents elf errors signals",
-    "layout": "documents elf errors ptrace _native",
-    "doctor": "build documents errors kernels layout libcs lint matrix model ptrace signals _native",
+    "layout": "documents elf errors ptrace",
+    "doctor": "build documents errors kernels layout libcs lint model ptrace signals _native",
     "verify": "build documents elf environments errors kernels matrix model ptrace signals _native",
-    "report": "documents errors model",
+    "report": "documents model",
     "commands": "build documents doctor environments errors explain kernels layout libcs lint matrix model report "
-    "schema signals simulation verify _native",
+    "simulation verify",
 }
 """What each room, and each module beside them, may import of the package. `_native` is the compiled extension."""
 
