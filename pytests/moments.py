@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HANG = 120.0
+HANG = 600.0
 """Seconds after which a state that does not come is taken for one that never will."""
 
 

@@ -280,7 +280,7 @@ def test_a_reader_that_dies_costs_its_own_file_only(tree: Path) -> None:
     assert set(reasons) == {"bad.so", "header.so", "truncated.so"}
 
 
-SOME_FILES = 2.0
+SOME_FILES = 5.0
 """Seconds of processor time in which two workers start and have read some of 3000 files, and by far not all."""
 
 
