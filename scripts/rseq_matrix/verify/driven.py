@@ -83,7 +83,7 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True)
-class WalkedSteps:
+class WalkedOperation:
     """Where single-stepping led: the address of the next instruction after each step, and why it ended."""
 
     addresses: list[int]
@@ -339,7 +339,7 @@ class DrivenProcess(Tracees):
         if planted:
             self.patch(address, BREAKPOINT)
 
-    def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> WalkedSteps:
+    def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> WalkedOperation:
         """Single-step a stopped thread until something happens (enum rsm_walk_end)."""
         area = self.areas.get(role) if armed else None
         addresses, found = ffi.new("uint64_t[]", limit), ffi.new("struct rsm_stop *")
@@ -356,16 +356,16 @@ class DrivenProcess(Tracees):
             stop = self.await_stop_of(role)
             walked.append(stop.address)
             if stop.kind != STEP or len(walked) >= limit:
-                return WalkedSteps(walked, int(lib.RSM_WALK_STOPPED))
+                return WalkedOperation(walked, int(lib.RSM_WALK_STOPPED))
             rest = self.walk(role, armed, stops, limit - len(walked))
-            return WalkedSteps(walked + rest.addresses, rest.end)
+            return WalkedOperation(walked + rest.addresses, rest.end)
         if end[0] == lib.RSM_WALK_STOPPED:
             if found.ended:
                 raise CrashedError(int(found.signal), walked[-1] if walked else address)
             self._note(found)
         else:
             thread.note(Stop(STEP, address=walked[-1]))
-        return WalkedSteps(walked, int(end[0]))
+        return WalkedOperation(walked, int(end[0]))
 
     # --- registrations
 
