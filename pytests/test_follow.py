@@ -17,7 +17,7 @@ from rseq_matrix.ptrace.follow import KILL_LIMIT, STOP_LIMIT, Follower
 from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import is_process, living_tasks, status_field
-from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee
+from rseq_matrix.ptrace.tracee import EVENT, EVENT_STOP, GROUP, SIGNAL_DELIVERY, SYSTEM_CALL, Stop, Tracee, pauses
 
 pytestmark = pytest.mark.ptrace
 
@@ -225,11 +225,12 @@ def test_a_main_thread_that_ends_while_it_is_seized(program: Path) -> None:
         with seized(process.pid) as tracees:
             main = tracees.tasks[process.pid]
             os.kill(process.pid, signal.SIGUSR1)
-            while process.pid in living_tasks(process.pid):
-                main.restart()
-                time.sleep(0.05)
+            for _ in pauses(LIMIT):
+                if process.pid not in living_tasks(process.pid):
+                    break
                 with suppress(ChildProcessError):
                     main.poll()
+                main.restart()
             begun = time.monotonic()
             assert not tracees.stop(main)
             assert time.monotonic() - begun < STOP_LIMIT / 2

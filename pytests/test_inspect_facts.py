@@ -35,6 +35,11 @@ SIGNATURES = {  # RSEQ_SIG: glibc sysdeps/unix/sysv/linux/*/bits/rseq.h
 }
 
 
+SWAP = ("-DFIELD=4", "-DSWAP")
+FAR = '__asm__ volatile("' + r"nop\n\t" * 100 + '")'
+LOOPS = (("-DLOOP",), ("-DLOOP", f"-DFAR={FAR}"))
+
+
 def on(machine: str, *values: Any) -> Any:
     """Return the parameters of a test on a machine."""
     crossed = Recipe("", machine=machine).by_zig
@@ -94,7 +99,8 @@ def recipes(machine: str) -> Iterator[Recipe]:
         yield resolver(machine, "tls", "-DBAD", kind=kind)
     yield from (Recipe("rseq_reference.c", options, machine) for options in ((), ("-DBAD",)))
     yield from (Recipe("rseq_own.c", options, machine) for options in ((), ("-DSTORE", "-DALIGNMENT=8")))
-    yield Recipe("rseq_write.c", ("-DFIELD=4",), machine)
+    yield from (Recipe("rseq_own.c", options, machine) for options in LOOPS)
+    yield from (Recipe("rseq_write.c", options, machine) for options in (("-DFIELD=4",), SWAP))
     yield Recipe("rseq_elsewhere.c", (), machine)
     yield from (section(machine, kind) for kind in SECTION_KINDS)
     yield section(machine, "shared-object", "-DINSIDE=BRANCH(.Lexit)")
@@ -435,6 +441,31 @@ def test_an_area_of_another_object(machine: str, facts: Inspected) -> None:
 def test_a_write(machine: str, facts: Inspected) -> None:
     (write,) = facts(Recipe("rseq_write.c", ("-DFIELD=4",), machine))["rseq"]["writes"]
     assert (write["function"], write["area"], write["field"]) == ("crafted_store", "glibc", "cpu_id")
+
+
+@every_machine
+def test_a_compare_and_swap_is_a_write(machine: str, facts: Inspected) -> None:
+    written = facts(Recipe("rseq_write.c", SWAP, machine))["rseq"]["writes"]
+    assert {(write["function"], write["area"], write["field"]) for write in written} == {
+        ("crafted_store", "glibc", "cpu_id")
+    }
+
+
+@every_machine
+@pytest.mark.parametrize("options", LOOPS, ids=["near", "far"])
+def test_a_loops_first_value_is_not_that_of_all_rounds(
+    machine: str, options: tuple[str, ...], facts: Inspected
+) -> None:
+    (registration,) = facts(Recipe("rseq_own.c", options, machine))["rseq"]["registrations"]
+    assert registration["length"] is None
+
+
+def test_what_an_instruction_leaves_in_registers(tmp_path: Path) -> None:
+    rseq = inspect([make(Recipe("registers.S"), tmp_path / "registers.so")]).popitem()[1]["rseq"]
+    written = {write["function"]: write["field"] for write in rseq["writes"]}
+    assert written == {"crafted_sign": "cpu_id"}
+    lengths = {call["function"]: call["length"] for call in rseq["registrations"]}
+    assert lengths == {"crafted_rcx_is_lost": None, "crafted_r11_is_lost": None, "crafted_kept": 32}
 
 
 @every_machine

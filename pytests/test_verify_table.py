@@ -1,12 +1,14 @@
-"""The decision table of verify: every row is needed, and every case is taken by one. Nothing is run here."""
+"""The decision table of verify: every row is needed, and every case is taken by one. No subject is run here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from string import Formatter
 
 import pytest
 
+from rseq_matrix.build import Build
 from rseq_matrix.documents.verify import DEFECTS
 from rseq_matrix.elf.facts import Instruction, Section
 from rseq_matrix.model.results import ERROR, PASS
@@ -23,6 +25,9 @@ from rseq_matrix.verify.decision_table import (
 )
 from rseq_matrix.verify.driven import HANDLER, HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.effects import Effect
+from rseq_matrix.verify.step_judgement import judge_stepped
+from rseq_matrix.verify.subject import opened
+from rseq_matrix.verify.trial_judgement import judge_section
 from rseq_matrix.verify.trials import MIGRATION, PREEMPTION, SIGNAL, InterruptionPoint, InterruptionTrial
 
 FIRST, SECOND = 0x1000, 0x1001
@@ -220,6 +225,9 @@ def test_a_row_that_is_not_there_changes_nothing() -> None:
     assert interrupted_without("no such row") == stepped_without("no such row") == []
 
 
+WORDS = {"at", "place", "kind", "operation", "crash", "got", "store", "section", "steps", "times", "seconds", "aborts"}
+"""What the sentences of the rows name."""
+
 EFFECTS = (
     {"operator": None, "stuck": True},
     {"operator": None, "crash": "SIGILL"},
@@ -256,3 +264,25 @@ def test_rows_are_named_once_and_tell_why() -> None:
         assert because
         assert reference
         assert result in {*DEFECTS, PASS, ERROR, SET_ASIDE, NOT_INTERRUPTED}
+        assert {name for _, name, _, _ in Formatter().parse(because) if name} <= WORDS
+
+
+def test_a_sentence_names_the_instruction_and_counts_the_trials(built: Build) -> None:
+    with opened(built.directory / "subjects" / "split.so") as subject:
+        section = subject.sections[0]
+        last = section.code[-1].address
+        point = InterruptionPoint("add", OPERATOR, section, last)
+        trials = [InterruptionTrial(point, MIGRATION, True, Effect(0, {HELPER: 1})), RIGHT_INSIDE]
+        (defect,) = judge_section(subject, section, trials, ())
+    assert defect.name == "not-retried"
+    assert defect.where.startswith(f"the critical section at +{section.start:#x} in ")
+    assert f"instruction +{last:#x} `{section.code[-1].text}`: interrupted there by a migration" in defect.sentence
+    assert defect.sentence.endswith("it is neither retried nor done by the fallback (1 of 2 trials)")
+
+
+def test_a_stepped_operation_is_named_with_its_aborts() -> None:
+    row, sentence = judge_stepped(SteppedCase(aborts=16, effects=0), operation="add, stepped in gdb,")
+    assert (row.result, sentence) == (
+        "not-retried",
+        "add, stepped in gdb, took no effect after 16 aborts; expected is one",
+    )

@@ -17,6 +17,9 @@ void crafted_store(void)
     char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
 #ifdef WHOLE
     __builtin_memset(area, 0, 32); /* by the registers of the vector unit, where there is one */
+#elif defined(SWAP)
+    uint32_t expected = 0;
+    __atomic_compare_exchange_n((uint32_t *)(area + FIELD), &expected, 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 #else
     *(volatile uint32_t *)(area + FIELD) = 0;
 #endif

@@ -38,7 +38,7 @@ LIMITS = {
 }
 
 
-class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
+class NumberOption(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
     """A number as C and strace write it, decimal or after 0x."""
 
     name = "number"
@@ -54,7 +54,7 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
         return found
 
 
-NUMBER = Number()
+NUMBER = NumberOption()
 
 
 @dataclass(frozen=True)

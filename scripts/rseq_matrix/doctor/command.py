@@ -13,28 +13,13 @@ from rseq_matrix.documents.doctor import END, LATE
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.program import read_program_or_script
 from rseq_matrix.ptrace.start import find_program
-from rseq_matrix.ptrace.tasks import is_process, lives, living_tasks
+from rseq_matrix.ptrace.tasks import is_process, lives
 
 START_LIMIT = 10.0
 """Seconds until the program's own code begins."""
 LAST_LOOK = 0.5
 """Seconds in which threads stop, when the time is up; one that sleeps in the kernel does not."""
 OUTPUT = 1 << 16
-
-
-def _look_at_the_rest(journey: Journey) -> None:
-    """Look at the threads of a program whose time is up. Its children go on meanwhile: a vfork stops their parent."""
-    threads = {tid: journey.tasks[tid] for tid in living_tasks(journey.pid) if tid in journey.tasks}
-    for tracee in threads.values():
-        tracee.interrupt()
-    for tracee in journey.stops(LAST_LOOK):
-        if threads.pop(tracee.tid, None):
-            journey.onlooker.look(tracee)
-        else:
-            journey.step(tracee)
-            journey.restart(tracee)
-        if not threads:
-            return
 
 
 def _travel(journey: Journey, limit: float) -> None:
@@ -46,7 +31,8 @@ def _travel(journey: Journey, limit: float) -> None:
         found.moment = END
     elif found.moment == LATE:
         found.exit_status = found.killed_by = None  # a thread's
-        _look_at_the_rest(journey)
+        for tracee in journey.stop_threads(LAST_LOOK):
+            journey.look(tracee)
     else:
         raise InputError(f"{journey.program.path}: its own code has not begun within {limit:g} seconds")
     if found.moment == END:
@@ -73,6 +59,6 @@ def follow(argv: Sequence[str], whole: bool = False, limit: float = START_LIMIT)
             with journey.started(program.path, argv, os.environ, output.fileno()):
                 _travel(journey, limit)
         finally:
-            journey.onlooker.forget()
+            journey.forget()
         journey.found.output = _text(output)
     return journey.found

@@ -16,7 +16,7 @@ class Followed:
     path: str
     pid: int = 0
     moment: str = ""
-    """entry: it was held before its own code; tls: a stripped static program, after TLS was set up; end; time limit."""
+    """entry: stopped before its own code; tls: a stripped static program, after TLS was set up; end; time limit."""
     libc: ExaminedLibc | None = None
     threads: list[ExaminedThread] = field(default_factory=list)
     writes: tuple[IdStores, ...] = ()

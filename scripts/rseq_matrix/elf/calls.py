@@ -7,8 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from rseq_matrix.elf.code import Reach, Windows, around, everything, occurrences
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.code import Reach, Windows, around, everything
+from rseq_matrix.elf.flow import Program, occurrences
 
 STUBS = 20_000  # call targets that are tried for being a PLT stub
 

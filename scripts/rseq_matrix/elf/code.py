@@ -7,19 +7,19 @@ further away stays unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from rseq_matrix.elf.flow import Program, occurrences
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.machine import Pattern
-
-if TYPE_CHECKING:
-    from rseq_matrix.elf.flow import Program
 
 CODE = 1 << 18  # bytes of code that are followed where nothing narrows them down
 SITES = 4000
 LONGEST = 16  # bytes of an instruction
+BRANCH = re.compile(r"(c\.)?(j|b|cb|tb|loop|c\w*j)")  # the mnemonics of all machines' branches, and of some others
+LAST_NUMBER = re.compile(r"(-?(?:0x[0-9a-f]+|[0-9]+))$")
 BYTES = 1 << 22  # of the functions around them: a Go program without symbols is one function
 
 Sites = dict[int, tuple[Function, set[int]]]
@@ -37,35 +37,6 @@ class Windows(NamedTuple):
 
     pieces: list[Function]
     complete: bool
-
-
-def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
-    """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
-    step = 4 if pattern.thumb else program.machine.step
-    for address, raw in program.code:
-        for place in _places(raw, pattern):
-            if (address + place) % step == 0:
-                if pattern.thumb:
-                    program.modes.learn(address + place, thumb=False)
-                yield address + place
-        for match in re.finditer(pattern.thumb, raw, re.DOTALL) if pattern.thumb else ():
-            if (address + match.start()) % 2 == 0:
-                program.modes.learn(address + match.start(), thumb=True)
-                yield address + match.start()
-
-
-def _places(raw: bytes, pattern: Pattern) -> Iterator[int]:
-    if not pattern.literal:
-        yield from (found.start() for found in re.finditer(pattern.expression, raw, re.DOTALL))
-        return
-    expression = re.compile(pattern.expression, re.DOTALL)
-    at = raw.find(pattern.literal)
-    while at >= 0:
-        for before in pattern.before:
-            if at >= before and expression.match(raw, at - before):
-                yield at - before
-                break
-        at = raw.find(pattern.literal, at + 1)
 
 
 def windows(program: Program, pattern: Pattern | None, reach: Reach) -> Windows:
@@ -119,17 +90,35 @@ def _affordable(by_function: Sites) -> Sites:
 def _pieces(program: Program, by_function: Sites, reach: Reach) -> list[Function]:
     found: list[Function] = []
     for function, sites in by_function.values():
-        addresses = [*program.boundaries(function), function.end]
-        last = -1
+        addresses, back = _listed(program, function)
+        last, own = -1, len(found)
         for index in (index for index, address in enumerate(addresses[:-1]) if address in sites):
             first, end = max(index - reach.before, 0), min(index + reach.behind + 1, len(addresses) - 1)
-            if found and first <= last:  # they overlap: one piece
+            if len(found) > own and first <= last:  # they overlap: one piece
                 found[-1] = found[-1]._replace(end=addresses[end])
             else:
                 found.append(Function(addresses[first], addresses[end], function.name))
                 program.modes.learn_like(addresses[first], function.start)
             last = end
+        for place, piece in enumerate(found[own:], own):
+            code = range(piece.start, piece.end)
+            heads = frozenset(target for target, source in back if target in code and source >= piece.end)
+            found[place] = piece._replace(heads=heads)
     return found
+
+
+def _listed(program: Program, function: Function) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the addresses of a function's instructions and its end, and (target, source) of its backward branches."""
+    addresses: list[int] = []
+    back: list[tuple[int, int]] = []
+    for address, _, mnemonic, operands in program.listing(function):
+        addresses.append(address)
+        number = LAST_NUMBER.search(operands) if BRANCH.match(mnemonic) else None
+        if number:
+            target = int(number[1], 0) + (address if program.machine.relative else 0)
+            if function.start <= target < address:
+                back.append((target, address))
+    return [*addresses, function.end], back
 
 
 def everything(program: Program) -> Windows:

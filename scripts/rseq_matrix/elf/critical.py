@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from rseq_matrix.elf.code import occurrences
 from rseq_matrix.elf.facts import CriticalSections, Instruction, Place, Section, Tables
-from rseq_matrix.elf.flow import Program
-from rseq_matrix.elf.image import SectionHeader
-from rseq_matrix.elf.machines.machine import Flow, Pattern, Registers, Step
+from rseq_matrix.elf.flow import Program, occurrences
+from rseq_matrix.elf.machines.execution import CodeStep, Flow, Registers
+from rseq_matrix.elf.machines.machine import Pattern
+from rseq_matrix.elf.mapped import SectionHeader
 from rseq_matrix.elf.touches import STACK_SMASHED
 
 DESCRIPTOR = 32
@@ -155,13 +155,14 @@ def _code(program: Program, start: int, length: int, allowed: set[int]) -> list[
             raw = program.image.read(insn, min(program.gap(insn), end - insn)) or b""
             found.append(Instruction(insn, raw.hex(), "(no instruction)", "undecodable"))
             continue
-        step = program.machine.decoder(insn, registers, program.surroundings)
+        step = program.execute(insn, registers)
+        step.apply(registers)
         mark, target = _mark(program, step, range(start, end), allowed)
         found.append(Instruction(step.address, step.raw.hex(), step.text, mark, target))
     return found
 
 
-def _mark(program: Program, step: Step, inside: range, allowed: set[int]) -> tuple[str, int | None]:
+def _mark(program: Program, step: CodeStep, inside: range, allowed: set[int]) -> tuple[str, int | None]:
     if step.flow is Flow.SYSTEM_CALL:
         return "system-call", None
     if step.flow is Flow.RETURN:
@@ -187,9 +188,10 @@ def _leads_on(program: Program, start: int, allowed: set[int]) -> bool:
     for count, insn in enumerate(program.instructions(start, start + TEARDOWN)):
         if isinstance(insn, int) or count >= TEARDOWN_INSTRUCTIONS:
             return False
-        step = program.machine.decoder(insn, registers, program.surroundings)
+        step = program.execute(insn, registers)
         if step.flow is not Flow.NEXT:
             return step.flow is Flow.JUMP and step.target in allowed
+        step.apply(registers)
     return False
 
 
@@ -205,8 +207,8 @@ def _is_instruction(program: Program, address: int) -> bool:
     if machine.signature_code != machine.signature:
         return True
     if function.start == address and not program.functions.is_start(address):
-        return machine.step == len(machine.signature)
-    return address in program.boundaries(function) or program.modes.is_unused(address)
+        return machine.boundary == len(machine.signature)
+    return any(address == at for at, *_ in program.listing(function)) or program.modes.is_unused(address)
 
 
 def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...]:

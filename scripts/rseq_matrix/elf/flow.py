@@ -1,25 +1,21 @@
-"""Follows code: the steps of a function with the values that they work on, and where its calls lead.
-
-A function is executed once from top to bottom. Where a forward branch joins, only what both ways agree on is kept; a
-loop is seen in its first round. So every value that is reported holds on at least one real path.
-"""
+"""Follows code: the steps of a function with the values that they work on, and where its calls lead."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple
 
-from rseq_matrix.elf.code import occurrences
 from rseq_matrix.elf.functions import Function, Functions
 from rseq_matrix.elf.image import Image
-from rseq_matrix.elf.machines.machine import Access, Flow, Registers, Step, Surroundings, Value
+from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow, ObjectContext, Registers, Value
+from rseq_matrix.elf.machines.machine import Disassembler, Pattern
 from rseq_matrix.elf.modes import ARM, THUMB, Modes
 from rseq_matrix.elf.relocations import Relocated, Slot
+from rseq_matrix.elf.walk import Walk
 
-ENDS = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
 SHF_EXECINSTR = 4
@@ -76,12 +72,12 @@ class Program:
         return sum(segment.file_size for segment in self.image.loads if segment.executable) <= CODE
 
     @cached_property
-    def surroundings(self) -> Surroundings:
-        """Return what the ABI keeps in base registers."""
+    def context(self) -> ObjectContext:
+        """Return what decoders may have to know of the file."""
         got = self.image.tag("DT_PLTGOT") or self._section_address(".got.plt") or self._section_address(".got")
         toc = self._section_address(".got")
         toc = toc + 0x8000 if toc else None  # .TOC. (ELFv2 ABI, 3.3)
-        return Surroundings(toc, got, self.memory.constant, self._returns_thread_pointer, self._is_descriptor)
+        return ObjectContext(toc, got, self.memory.constant, self._returns_thread_pointer, self._is_descriptor)
 
     def _is_descriptor(self, address: int) -> bool:
         relocation = self.memory.at(address % 2**self.machine.bits)
@@ -92,15 +88,11 @@ class Program:
         return section.address if section else None
 
     @cached_property
-    def _disassembler(self) -> Any:
+    def _disassembler(self) -> Disassembler:
         return self.machine.disassembler()
 
-    @cached_property
-    def _lister(self) -> Any:
-        return self.machine.disassembler(detail=False)
-
     def instructions(self, start: int, end: int, data: bool = False) -> Iterator[Any]:
-        """Yield capstone's instructions in [start, end) as far as that is loaded; the address where there is none.
+        """Yield the instructions in [start, end) as far as that is loaded; the address where there is none.
 
         With `data`, what is marked as data on arm is read as code, too.
         """
@@ -113,7 +105,7 @@ class Program:
             if not raw:
                 return
             before = at
-            for insn in self._disassembler.disasm(raw, at):
+            for insn in self._disassembler.instructions(raw, at):
                 yield insn
                 at = insn.address + insn.size
             if at == before:
@@ -125,63 +117,66 @@ class Program:
         if self.machine.thumb:
             return self.modes.gap(address)
         length, raw = self.machine.length, self.image.read(address, 1)
-        return length(raw) if length is not None and raw else self.machine.step
+        return length(raw) if length is not None and raw else self.machine.boundary
 
     def _end_of_segment(self, address: int) -> int:
         segment = self.image.segment_at(address)
         return segment.address + segment.memory_size if segment else address
 
-    def boundaries(self, function: Function) -> list[int]:
-        """Return the addresses of a function's instructions; cheaper than following them."""
+    def listing(self, function: Function) -> Iterator[tuple[int, int, str, str]]:
+        """Yield a function's instructions (address, size, mnemonic, operands); cheaper than following them."""
         if self.machine.thumb:
             listed = self.instructions(function.start, function.end)
-            return [insn.address for insn in listed if not isinstance(insn, int)]
-        found: list[int] = []
+            yield from ((i.address, i.size, i.mnemonic, i.op_str) for i in listed if not isinstance(i, int))
+            return
         at = function.start
         while at < function.end:
             raw = self.image.read(at, min(function.end - at, READ_AHEAD))
             if not raw:
-                break
+                return
             before = at
-            for address, size, _, _ in self._lister.disasm_lite(raw, at):
-                found.append(address)
-                at = address + size
+            for insn in self._disassembler.listed(raw, at):
+                yield insn
+                at = insn[0] + insn[1]
             if at == before:
                 at += self.gap(at)
-        return found
 
     # --- one function
 
-    def steps(self, function: Function, to_end: bool = True, limit: int | None = None) -> list[Step]:
+    def steps(self, function: Function, to_end: bool = True, limit: int | None = None) -> list[CodeStep]:
         """Return the steps of a function, at most `limit`.
 
         They go up to where its path ends if its end is not certain (`to_end` false).
         """
-        return [step for step, _ in islice(self.walk(function, to_end), limit)]
+        return self._walk(function, to_end, limit).steps
 
-    def walk(self, function: Function, to_end: bool = True) -> Iterator[tuple[Step, Registers]]:
+    def walk(self, function: Function) -> Iterator[tuple[CodeStep, Registers]]:
         """Yield each step with what the registers hold behind it (which the next step changes)."""
-        registers: Registers = dict(self.machine.initial)
-        joins: dict[int, Registers] = {}
-        reachable = True
-        for insn in self.instructions(function.start, function.end):
-            if isinstance(insn, int):
-                registers, reachable = dict(self.machine.initial), False
-                continue
-            if insn.address in joins:
-                saved = joins.pop(insn.address)
-                registers = _meet(registers, saved) if reachable else saved
-                reachable = True
-            step = self.machine.decoder(insn, registers, self.surroundings)
-            if self.machine.thumb and step.target is not None:
-                self.modes.learn(step.target, insn.thumb != step.switches)
-            yield step, registers
-            if step.flow in (Flow.BRANCH, Flow.JUMP) and step.target is not None and step.target > step.address:
-                joins[step.target] = _meet(joins[step.target], registers) if step.target in joins else dict(registers)
-            if step.flow in ENDS:
-                registers, reachable = dict(self.machine.initial), False
-                if not to_end and not any(step.end <= target < function.end for target in joins):
-                    return
+        return self._walk(function).states()
+
+    def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> Walk:
+        code, step = range(function.start, function.end), self.machine.step
+        return Walk(
+            code,
+            self.machine.initial,
+            lambda at: self.instructions(at, function.end),
+            self._learn,
+            step.is_padding,
+            function.heads,
+            to_end,
+            limit,
+        )
+
+    def _learn(self, insn: Any, registers: Registers) -> CodeStep:
+        """Execute an instruction; remember the instruction set of what it leads to."""
+        step = self.execute(insn, registers)
+        if self.machine.thumb and step.target is not None:
+            self.modes.learn(step.target, insn.thumb != step.switches)
+        return step
+
+    def execute(self, insn: Any, registers: Registers) -> CodeStep:
+        """Return what an instruction does with the registers; they stay as they are."""
+        return self.machine.step(insn, registers, self.context)
 
     # --- values
 
@@ -252,7 +247,7 @@ class Program:
         stub = self.stub(address)
         return address in self.thread_readers or (stub is not None and stub.symbol in self.machine.thread_functions)
 
-    def callee(self, step: Step) -> str:
+    def callee(self, step: CodeStep) -> str:
         """Return the name of what a call or jump leads to, "" where nothing says it."""
         return self.name(self.destination(step))
 
@@ -262,7 +257,7 @@ class Program:
             return destination.symbol
         return self.functions.name(destination.address)
 
-    def destination(self, step: Step) -> Destination:
+    def destination(self, step: CodeStep) -> Destination:
         """Return where a call or jump leads; UNKNOWN where the code does not show it."""
         if step.target is not None:
             return self.stub(step.target) or Destination(step.target)
@@ -308,15 +303,16 @@ class Program:
 
     def _follow_stub(self, instructions: Iterator[Any]) -> Destination | None:
         registers: Registers = dict(self.machine.initial)
-        if self.machine.stub_base is not None and self.surroundings.got is not None:
-            registers[self.machine.stub_base] = Value(self.surroundings.got)
+        if self.machine.stub_base is not None and self.context.got is not None:
+            registers[self.machine.stub_base] = Value(self.context.got)
         # Without what the callee returns: a stub calls none, and to know it could need this stub.
-        surroundings = replace(self.surroundings, returns_thread_pointer=lambda _: False)
+        context = replace(self.context, returns_thread_pointer=lambda _: False)
         for count, insn in enumerate(instructions):
             if isinstance(insn, int) or count >= STUB_INSTRUCTIONS:
                 return None
-            step = self.machine.decoder(insn, registers, surroundings)
+            step = self.machine.step(insn, registers, context)
             if step.flow is Flow.NEXT:
+                step.apply(registers)
                 continue
             if step.flow is Flow.JUMP and step.target is not None and step.switches:  # arm: `bx pc` before the stub
                 self.modes.learn(step.target, not insn.thumb)
@@ -329,5 +325,33 @@ class Program:
         return None
 
 
-def _meet(one: Registers, other: Registers) -> Registers:
-    return {register: value for register, value in one.items() if other.get(register) == value}
+# --- bytes
+
+
+def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
+    """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
+    step = 4 if pattern.thumb else program.machine.boundary
+    for address, raw in program.code:
+        for place in _places(raw, pattern):
+            if (address + place) % step == 0:
+                if pattern.thumb:
+                    program.modes.learn(address + place, thumb=False)
+                yield address + place
+        for match in re.finditer(pattern.thumb, raw, re.DOTALL) if pattern.thumb else ():
+            if (address + match.start()) % 2 == 0:
+                program.modes.learn(address + match.start(), thumb=True)
+                yield address + match.start()
+
+
+def _places(raw: bytes, pattern: Pattern) -> Iterator[int]:
+    if not pattern.literal:
+        yield from (found.start() for found in re.finditer(pattern.expression, raw, re.DOTALL))
+        return
+    expression = re.compile(pattern.expression, re.DOTALL)
+    at = raw.find(pattern.literal)
+    while at >= 0:
+        for before in pattern.before:
+            if at >= before and expression.match(raw, at - before):
+                yield at - before
+                break
+        at = raw.find(pattern.literal, at + 1)

@@ -16,11 +16,12 @@ LONGEST = 1 << 20  # bytes; a longer function is not followed to its end
 
 
 class Function(NamedTuple):
-    """A function's code: [start, end), and its name or ""."""
+    """A function's code, or a piece of it: [start, end), and its name or ""."""
 
     start: int
     end: int
     name: str
+    heads: frozenset[int] = frozenset()  # where the rest of the function, behind a piece, branches back to
 
 
 class Functions:

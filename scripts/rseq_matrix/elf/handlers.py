@@ -15,7 +15,7 @@ from rseq_matrix.elf.code import Reach
 from rseq_matrix.elf.facts import Handler
 from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.functions import Function
-from rseq_matrix.elf.machines.machine import Flow, Step, Value
+from rseq_matrix.elf.machines.execution import CodeStep, Flow, Value
 from rseq_matrix.elf.touches import Touches, only
 
 DIRECT = frozenset({"signal", "bsd_signal", "sysv_signal", "__sysv_signal", "ssignal", "sigset"})
@@ -72,7 +72,7 @@ def _installed(program: Program, piece: Function) -> Iterator[_Installed]:
                     seen.pop(address, None)
 
 
-def _argument(step: Step, place: int) -> Value | None:
+def _argument(step: CodeStep, place: int) -> Value | None:
     return step.arguments[place] if place < len(step.arguments) else None
 
 

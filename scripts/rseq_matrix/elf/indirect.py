@@ -6,7 +6,7 @@ import numpy as np
 
 from rseq_matrix.elf.facts import Indirect, IndirectSymbol
 from rseq_matrix.elf.flow import Program
-from rseq_matrix.elf.machines.machine import Flow
+from rseq_matrix.elf.machines.execution import Flow
 from rseq_matrix.elf.touches import Touches
 
 STT_GNU_IFUNC = 10

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import capstone
 import numpy as np
 
 from rseq_matrix.elf.image import Image
-from rseq_matrix.elf.machines.machine import Encoded
+from rseq_matrix.elf.machines.execution import Encoded
+from rseq_matrix.elf.machines.machine import Disassembler
 
 READ_AHEAD = 4096  # bytes given to the disassembler at once
 STT_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
@@ -166,7 +166,7 @@ class Modes:
             if not raw:
                 return
             before = at
-            for address, size, mnemonic, operands in disassembler.disasm_lite(raw, at):
+            for address, size, mnemonic, operands in disassembler.listed(raw, at):
                 if not self._constants.isdisjoint(range(address, address + size, 2)):
                     break
                 word = raw[address - before : address - before + size]
@@ -186,6 +186,5 @@ class Modes:
         return max(min(WORD if whole and address not in self._constants else HALF, here.end - address), 1)
 
     @cached_property
-    def _disassemblers(self) -> tuple[Any, Any]:
-        architecture, mode = self.machine.capstone
-        return capstone.Cs(architecture, mode), capstone.Cs(architecture, mode | capstone.CS_MODE_THUMB)
+    def _disassemblers(self) -> tuple[Disassembler, Disassembler]:
+        return self.machine.disassembler(), self.machine.disassembler(thumb=True)

@@ -10,7 +10,8 @@ from typing import Any
 import lief
 
 from rseq_matrix.elf.facts import Facts
-from rseq_matrix.elf.image import DAMAGE, Image
+from rseq_matrix.elf.image import Image
+from rseq_matrix.elf.mapped import DAMAGE
 
 lief.logging.disable()
 

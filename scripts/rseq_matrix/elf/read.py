@@ -19,16 +19,8 @@ from rseq_matrix.elf.touches import Touches
 DF_BIND_NOW, DF_1_NOW, DF_1_NOOPEN = 0x8, 0x1, 0x40
 STB_GLOBAL = 1
 AUDIT_FUNCTIONS = frozenset(
-    {
-        "la_version",
-        "la_activity",
-        "la_objsearch",
-        "la_objopen",
-        "la_objclose",
-        "la_preinit",
-        "la_symbind32",
-        "la_symbind64",
-    }
+    f"la_{name}"
+    for name in ("version", "activity", "objsearch", "objopen", "objclose", "preinit", "symbind32", "symbind64")
 )
 UNDEFINED = 5000
 

@@ -13,7 +13,7 @@ from rseq_matrix.elf.code import Reach, windows
 from rseq_matrix.elf.facts import OwnArea, Reference, Registration, Rseq, Write
 from rseq_matrix.elf.flow import Program
 from rseq_matrix.elf.functions import Function
-from rseq_matrix.elf.machines.machine import Access, Flow, Step, Value, Word
+from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow, Value, Word
 from rseq_matrix.elf.symbols import Symbols
 
 OFFSET = "__rseq_offset"
@@ -138,7 +138,7 @@ class _Finder:
 
     # --- registrations
 
-    def registrations(self, step: Step) -> Iterator[Registration]:
+    def registrations(self, step: CodeStep) -> Iterator[Registration]:
         """Yield the registration that a system call, or a call of syscall(2)'s wrapper, is."""
         arguments = step.arguments
         if not arguments or arguments[0] != Value(self.program.machine.system_call):
@@ -156,7 +156,7 @@ class _Finder:
 
     # --- stores
 
-    def writes(self, step: Step) -> Iterator[Write]:
+    def writes(self, step: CodeStep) -> Iterator[Write]:
         """Yield the stores into a field of an area."""
         for access in step.accesses:
             if not access.store or not access.address.thread:

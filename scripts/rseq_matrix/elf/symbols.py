@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from rseq_matrix.elf.image import Image
+from rseq_matrix.elf.mapped import MappedFile, string_at
 
-STRING_SIZE = 4096  # of a name; a C++ name can be long
 ENTRIES = 65536  # of the version tables
 READ_SIZE = 1 << 26
 
@@ -72,28 +70,14 @@ def _occurrences(strings: bytes, name: bytes) -> Iterator[int]:
         position = strings.find(name + b"\0", position + 1)
 
 
-def string_at(strings: bytes, offset: int) -> str:
-    """Return the string at an offset of a string table, "" where there is none. Undecodable bytes are replaced."""
-    if not 0 <= offset < len(strings):
-        return ""
-    end = strings.find(b"\0", offset, offset + STRING_SIZE)
-    return strings[offset : end if end >= 0 else offset + STRING_SIZE].decode("utf-8", "replace")
-
-
-def _fields(image: Image) -> list[tuple[str, str]]:
+def _fields(image: MappedFile) -> list[tuple[str, str]]:
+    kinds = {"name": "u4", "info": "u1", "other": "u1", "section": "u2", "value": "u8", "size": "u8"}
     if image.machine.bits == 64:
-        return [
-            ("name", "u4"),
-            ("info", "u1"),
-            ("other", "u1"),
-            ("section", "u2"),
-            ("value", "u8"),
-            ("size", "u8"),
-        ]
-    return [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")]
+        return list(kinds.items())
+    return [(name, kinds[name].replace("8", "4")) for name in ("name", "value", "size", "info", "other", "section")]
 
 
-def read_dynamic_symbols(image: Image) -> Symbols:
+def read_dynamic_symbols(image: MappedFile) -> Symbols:
     """Return the symbols that ld.so sees."""
     entry = 24 if image.machine.bits == 64 else 16
     count = _dynamic_symbol_count(image, entry) if image.tag("DT_SYMTAB") is not None else 0
@@ -105,7 +89,7 @@ def read_dynamic_symbols(image: Image) -> Symbols:
     return found
 
 
-def _dynamic_symbol_count(image: Image, entry: int) -> int:
+def _dynamic_symbol_count(image: MappedFile, entry: int) -> int:
     """Return how many there are; the gABI has no tag for it. The section header says it, else the hash tables."""
     for section in image.sections:
         if section.type == "SHT_DYNSYM" and section.address == image.tag("DT_SYMTAB"):
@@ -117,7 +101,7 @@ def _dynamic_symbol_count(image: Image, entry: int) -> int:
     return _count_by_gnu_hash(image)
 
 
-def _count_by_gnu_hash(image: Image) -> int:
+def _count_by_gnu_hash(image: MappedFile) -> int:
     """Walk DT_GNU_HASH to its last chain (glibc elf/dl-addr.c and dl-lookup.c read it the same way)."""
     table = image.tag("DT_GNU_HASH")
     head = image.read(table, 16) if table is not None else None
@@ -138,7 +122,7 @@ def _count_by_gnu_hash(image: Image) -> int:
     return int(last + (ends[0] if len(ends) else 0)) + 1
 
 
-def _version_names(image: Image) -> dict[int, str]:
+def _version_names(image: MappedFile) -> dict[int, str]:
     """Read DT_VERNEED and DT_VERDEF: version index to name."""
     found: dict[int, str] = {}
     _walk_needed(image, found)
@@ -156,7 +140,7 @@ def _version_names(image: Image) -> dict[int, str]:
     return found
 
 
-def _walk_needed(image: Image, found: dict[int, str]) -> None:
+def _walk_needed(image: MappedFile, found: dict[int, str]) -> None:
     address = image.tag("DT_VERNEED")
     left = ENTRIES
     for _ in range(min(image.tag("DT_VERNEEDNUM") or 0, ENTRIES)):
@@ -176,7 +160,7 @@ def _walk_needed(image: Image, found: dict[int, str]) -> None:
         address = address + following if following else 0
 
 
-def read_all_symbols(image: Image) -> Symbols:
+def read_all_symbols(image: MappedFile) -> Symbols:
     """Return .symtab; empty in a stripped file."""
     for section in image.sections:
         if section.type == "SHT_SYMTAB" and section.link < len(image.sections):

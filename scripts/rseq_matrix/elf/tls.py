@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from rseq_matrix.elf.calls import calls_of, thread_windows
-from rseq_matrix.elf.code import Reach, occurrences
+from rseq_matrix.elf.code import Reach
 from rseq_matrix.elf.facts import ModelUse, Place, Segment, Tls
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import Program, occurrences
 from rseq_matrix.elf.functions import Function
-from rseq_matrix.elf.machines.machine import Flow, Pattern, TlsModel
+from rseq_matrix.elf.machines.execution import Flow
+from rseq_matrix.elf.machines.machine import Pattern, TlsModel
 from rseq_matrix.elf.touches import TLS_GET_ADDR
 
 DF_STATIC_TLS = 0x10

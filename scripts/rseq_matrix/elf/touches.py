@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from rseq_matrix.elf.facts import Code, Touch
 from rseq_matrix.elf.flow import Destination, Program
 from rseq_matrix.elf.functions import Function
-from rseq_matrix.elf.machines.machine import Access, Flow, Step
+from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow
 from rseq_matrix.elf.relocations import Relocation
 
 FUNCTIONS = 64  # followed from one starting point
@@ -86,7 +86,7 @@ class Touches:
             always = always and step.flow not in (Flow.JUMP, Flow.BRANCH, Flow.RETURN)
         return found
 
-    def _follow(self, step: Step, function: Function, found: _Walked, always: bool) -> None:
+    def _follow(self, step: CodeStep, function: Function, found: _Walked, always: bool) -> None:
         """Note what a call, jump or branch uses and where it leads."""
         destination = self.program.destination(step)
         if self.program.name(destination) in STACK_SMASHED:
@@ -98,7 +98,7 @@ class Touches:
         elif destination.address is not None and destination.slot is None and not inside:
             found.calls.setdefault(destination.address, always and step.flow is not Flow.BRANCH)
 
-    def _called(self, step: Step, destination: Destination) -> Iterator[Touch]:
+    def _called(self, step: CodeStep, destination: Destination) -> Iterator[Touch]:
         """Yield what a call or jump itself uses."""
         name = self.program.name(destination)
         if name in TLS_GET_ADDR or self._is_descriptor(destination.slot):
@@ -126,7 +126,7 @@ class Touches:
     def _name_of(self, kind: int) -> str:
         return self.program.machine.relocations.names.get(kind, str(kind))
 
-    def _checked(self, step: Step) -> Iterator[int]:
+    def _checked(self, step: CodeStep) -> Iterator[int]:
         """Yield the words that a comparison compares with what relocation makes of them.
 
         Reading such a word is no use of it: it asks whether it is relocated already.
@@ -138,7 +138,7 @@ class Touches:
             if self.program.memory.value(word.address) == self.program.resolve(other):
                 yield word.address
 
-    def _touched(self, step: Step, checked: Collection[int]) -> Iterator[Touch]:
+    def _touched(self, step: CodeStep, checked: Collection[int]) -> Iterator[Touch]:
         """Yield what an instruction's accesses to memory use, but for words that are only checked."""
         yielded = False
         for access in step.accesses:
@@ -149,10 +149,10 @@ class Touches:
         if step.reads_thread_pointer and not yielded:
             yield Touch("tls", step.address, step.text, "the thread pointer")
 
-    def _accessed(self, step: Step, access: Access, checked: Collection[int]) -> Touch | None:
+    def _accessed(self, step: CodeStep, access: Access, checked: Collection[int]) -> Touch | None:
         program, where = self.program, access.address
         if where.thread:
-            if program.machine.canary(where):
+            if program.machine.is_canary(where):
                 return Touch("stack-protector", step.address, step.text, "the canary at the thread pointer")
             return Touch("tls", step.address, step.text, self._thread_local(access))
         slot = program.slot_of(access)
@@ -163,7 +163,7 @@ class Touches:
             return None  # of a descriptor, its call is what counts
         return self._loaded(step, relocation)
 
-    def _loaded(self, step: Step, relocation: Relocation) -> Touch:
+    def _loaded(self, step: CodeStep, relocation: Relocation) -> Touch:
         """Return the touch of a load of a word that needs relocation."""
         name = self.program.memory.symbol(relocation)
         if name == CANARY_VARIABLE:

@@ -12,7 +12,7 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
-from rseq_matrix.elf.image import DAMAGE
+from rseq_matrix.elf.mapped import DAMAGE
 
 DIRECTORY = "usr/lib/debug/.build-id"
 STRUCTURE, MEMBERS = "pthread", ("rseq_area", "rseq")

@@ -10,7 +10,7 @@ from typing import IO
 
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.program import read_program
-from rseq_matrix.ptrace.follow import Follower
+from rseq_matrix.ptrace.follow import STOP_LIMIT, Follower
 from rseq_matrix.ptrace.memory import ProcessMemory
 from rseq_matrix.ptrace.objects import kernel_loaded, loaded_objects
 from rseq_matrix.ptrace.start import find_program
@@ -89,10 +89,8 @@ class Started(Follower):
             for tracee in self.stops(SETTLE):
                 self.step(tracee)
                 self.restart(tracee)
-        for tid in living_tasks(self.pid):
-            if tid in self.tasks and not self.tasks[tid].stop:
-                self.tasks[tid].interrupt()
-                self.await_stop(self.tasks[tid])
+        for _ in self.stop_threads(STOP_LIMIT):
+            pass
 
 
 def _complaint(output: IO[bytes]) -> str:

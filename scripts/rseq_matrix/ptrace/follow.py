@@ -19,15 +19,13 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
 from rseq_matrix.ptrace.memory import AT_ENTRY, ProcessMemory
 from rseq_matrix.ptrace.start import start_traced
-from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, status_field
+from rseq_matrix.ptrace.tasks import RSEQ_CALL, lives, living_tasks, status_field
 from rseq_matrix.ptrace.tracee import (
     ALL_KINDS,
     BRIEF,
-    EVENT_CLONE,
     EVENT_EXEC,
     EVENT_EXIT,
-    EVENT_FORK,
-    EVENT_VFORK,
+    NEW_TASK_EVENTS,
     PAUSE,
     SIGNAL_DELIVERY,
     SYSTEM_CALL,
@@ -245,6 +243,22 @@ class Follower(Tracees):
             self.restart(tracee)
         return None
 
+    def stop_threads(self, seconds: float) -> Iterator[Tracee]:
+        """Stop the program's threads that run, and yield each. Its children run on: a vfork stops their parent."""
+        tasks = [self.tasks[tid] for tid in living_tasks(self.pid) if tid in self.tasks]
+        threads = {tracee.tid for tracee in tasks if not tracee.stop}
+        for tid in threads:
+            self.tasks[tid].interrupt()
+        for tracee in self.stops(seconds if threads else 0):
+            if tracee.tid in threads:
+                yield tracee
+            else:
+                self.step(tracee)
+                self.restart(tracee)
+            threads.discard(tracee.tid)
+            if not threads:
+                return
+
     def restart(self, tracee: Tracee) -> None:
         """Restart a task."""
         tracee.restart(self.by_calls and tracee.tid == self.pid)
@@ -255,7 +269,7 @@ class Follower(Tracees):
         assert stop
         if stop.event == EVENT_EXEC and tracee.tid == self.pid:
             self._after_exec(tracee)
-        elif stop.event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
+        elif stop.event in NEW_TASK_EVENTS:
             self._after_new_task(tracee)
         elif stop.event == EVENT_EXIT:
             return self.at_exit(tracee)

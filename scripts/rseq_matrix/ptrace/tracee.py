@@ -16,7 +16,8 @@ from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
 
 ALL_KINDS = 0x40000000  # __WALL of waitid(2): threads, too
-EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_EXIT, EVENT_STOP = 1, 2, 3, 4, 6, 128
+NEW_TASK_EVENTS = frozenset({1, 2, 3})  # PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE
+EVENT_EXEC, EVENT_EXIT, EVENT_STOP = 4, 6, 128
 STOPPING_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 SYSTEM_CALL_SIGNAL = signal.SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD
 
@@ -131,17 +132,21 @@ class Tracee:
 
     # --- registers and memory; it has to be stopped
 
-    @property
-    def program_counter(self) -> int:
-        """Return the address of the instruction that comes next; 0 where the task is gone."""
+    def _registers(self) -> tuple[int, int, int]:
+        """Return the thread pointer, the program counter, and errno."""
         task = ffi.new("struct rsm_task *")
-        return 0 if lib.rsm_trace_registers(self.tid, task) else int(task.program_counter)
+        error = int(lib.rsm_trace_registers(self.tid, task))
+        return int(task.thread_pointer), int(task.program_counter), error
 
     @property
     def thread_pointer(self) -> int:
         """Return the thread pointer; 0 where it is not set or the task is gone."""
-        task = ffi.new("struct rsm_task *")
-        return 0 if lib.rsm_trace_registers(self.tid, task) else int(task.thread_pointer)
+        return self._registers()[0]
+
+    @property
+    def program_counter(self) -> int:
+        """Return the address of the instruction that comes next; 0 where the task is gone."""
+        return self._registers()[1]
 
     @property
     def event_message(self) -> int | None:
@@ -175,10 +180,10 @@ class Tracee:
 
     def read(self) -> TaskState:
         """Read its thread pointer and its registration. Raises InputError for 32-bit code, and where it is gone."""
-        task = ffi.new("struct rsm_task *")
-        if error := lib.rsm_trace_registers(self.tid, task):
+        thread_pointer, _, error = self._registers()
+        if error:
             what = "runs 32-bit code" if error == errno.EINVAL else "is gone"
             raise InputError(f"thread {self.tid} {what}; only 64-bit x86-64 threads can be looked at")
         area, error = self.registration()
         unasked = f"{errno.errorcode.get(error, error)} from PTRACE_GET_RSEQ_CONFIGURATION" if error else None
-        return TaskState(self.tid, int(task.thread_pointer), area, unasked)
+        return TaskState(self.tid, thread_pointer, area, unasked)

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -83,7 +83,7 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True)
-class Walk:
+class WalkedOperation:
     """Where single-stepping led: the address of the next instruction after each step, and why it ended."""
 
     addresses: list[int]
@@ -143,17 +143,13 @@ class DrivenProcess(Tracees):
 
     # --- memory
 
-    def read(self, address: int, size: int) -> bytes | None:
-        """Return memory, None where there is none."""
-        assert self.memory
-        try:
-            return self.memory.read(address, size)
-        except UnreadableError:
-            return None
-
     def word(self, address: int) -> int:
         """Return a 64-bit word, 0 where there is none."""
-        return int.from_bytes(self.read(address, 8) or b"", "little")
+        assert self.memory
+        try:
+            return self.memory.word(address)
+        except UnreadableError:
+            return 0
 
     def _write(self, address: int, data: bytes) -> None:
         if error := self.stopped[0].write(address, data):
@@ -161,7 +157,8 @@ class DrivenProcess(Tracees):
 
     def patch(self, address: int, code: bytes) -> None:
         """Put other code in an instruction's place. Some thread has to be stopped."""
-        self.patches.setdefault(address, self.read(address, len(code)) or b"")
+        assert self.memory
+        self.patches.setdefault(address, self.memory.read(address, len(code)))
         if code == BREAKPOINT:
             self.traps.add(address)
         self._write(address, code)
@@ -321,10 +318,6 @@ class DrivenProcess(Tracees):
         """Send a thread the signal whose handler is the role HANDLER."""
         lib.rsm_trace_signal(self.pid, self.threads[role].tid, INTERRUPTION)
 
-    def move(self, role: int, address: int) -> None:
-        """Make a stopped thread continue elsewhere."""
-        self.threads[role].move(address)
-
     def _address(self, role: int) -> int:
         stop = self.stop_of(role)
         assert stop
@@ -334,7 +327,7 @@ class DrivenProcess(Tracees):
         """Make a thread that is stopped behind a breakpoint continue with the instruction that was there."""
         address = self._address(role)
         self.restore(address)
-        self.move(role, address)
+        self.threads[role].move(address)
 
     def step_over_trap(self, role: int) -> None:
         """Execute the instruction that a breakpoint stands for, and leave the breakpoint."""
@@ -346,7 +339,7 @@ class DrivenProcess(Tracees):
         if planted:
             self.patch(address, BREAKPOINT)
 
-    def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> Walk:
+    def walk(self, role: int, armed: bool, stops: Sequence[int], limit: int = STEP_BUFFER) -> WalkedOperation:
         """Single-step a stopped thread until something happens (enum rsm_walk_end)."""
         area = self.areas.get(role) if armed else None
         addresses, found = ffi.new("uint64_t[]", limit), ffi.new("struct rsm_stop *")
@@ -363,16 +356,16 @@ class DrivenProcess(Tracees):
             stop = self.await_stop_of(role)
             walked.append(stop.address)
             if stop.kind != STEP or len(walked) >= limit:
-                return Walk(walked, int(lib.RSM_WALK_STOPPED))
+                return WalkedOperation(walked, int(lib.RSM_WALK_STOPPED))
             rest = self.walk(role, armed, stops, limit - len(walked))
-            return Walk(walked + rest.addresses, rest.end)
+            return WalkedOperation(walked + rest.addresses, rest.end)
         if end[0] == lib.RSM_WALK_STOPPED:
             if found.ended:
                 raise CrashedError(int(found.signal), walked[-1] if walked else address)
             self._note(found)
         else:
             thread.note(Stop(STEP, address=walked[-1]))
-        return Walk(walked, int(end[0]))
+        return WalkedOperation(walked, int(end[0]))
 
     # --- registrations
 
@@ -387,10 +380,10 @@ class DrivenProcess(Tracees):
 
     def end(self) -> None:
         """Kill it, and wait for all of its threads."""
-        self.kill()
+        with undisturbed():
+            self.kill()
         if self.memory:
             self.memory.close()
-            self.memory = None
 
 
 def choose_cpus() -> tuple[int, ...]:
@@ -414,8 +407,7 @@ def _start(driven: DrivenProcess, subject: Subject, program: Path, memory: int, 
     environment = {**subject.environment(), "LD_BIND_NOW": "1"}
     arguments = [str(program), str(memory)]
     try:
-        with undisturbed():
-            driven.start(str(program), arguments, environment, output.fileno())
+        driven.start(str(program), arguments, environment, output.fileno())
     except InputError as error:
         raise MissingError(str(error)) from error
     driven.memory = ProcessMemory(driven.pid, driven.pid)
@@ -461,29 +453,15 @@ def started(subject: Subject, program: Path, cpus: tuple[int, ...]) -> Iterator[
 
     Raises MissingError where tracing is not allowed, StartError where the subject lets no process get there.
     """
-    descriptor = os.memfd_create("rseq-matrix", 0)
-    try:
-        size = ffi.sizeof("struct rsm_mailbox")
-        os.ftruncate(descriptor, size)
-        with tempfile.TemporaryFile() as output, _mapped(descriptor, size) as memory:
-            driven = DrivenProcess(memory, cpus)
-            try:
-                _start(driven, subject, program, descriptor, output)
-                _reach_gates(driven, subject, output)
-                yield driven
-            finally:
-                with undisturbed():
-                    driven.end()
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _mapped(descriptor: int, size: int) -> Iterator[Any]:
-    memory = mmap.mmap(descriptor, size)
-    view = ffi.from_buffer("struct rsm_mailbox[]", memory)
-    try:
-        yield view
-    finally:
-        ffi.release(view)
-        memory.close()
+    with ExitStack() as stack:
+        descriptor = os.memfd_create("rseq-matrix", 0)
+        stack.callback(os.close, descriptor)
+        os.ftruncate(descriptor, ffi.sizeof("struct rsm_mailbox"))
+        memory = stack.enter_context(mmap.mmap(descriptor, ffi.sizeof("struct rsm_mailbox")))
+        boxes = stack.enter_context(ffi.from_buffer("struct rsm_mailbox[]", memory))
+        output = stack.enter_context(tempfile.TemporaryFile())
+        driven = DrivenProcess(boxes, cpus)
+        stack.callback(driven.end)
+        _start(driven, subject, program, descriptor, output)
+        _reach_gates(driven, subject, output)
+        yield driven

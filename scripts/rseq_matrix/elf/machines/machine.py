@@ -1,151 +1,16 @@
-"""The facts and the decoder that every machine module provides, and the values that a decoder follows.
-
-A decoder is a small abstract interpreter: it follows constants, the thread pointer and words of memory through the
-registers of straight-line code. That is enough to see a GOT load, a call through the PLT, a TLS access, the arguments
-of a system call and a store to a field of the rseq area, on every machine alike; what a decoder does not understand
-becomes "unknown", never a guess.
-"""
+"""What is known of a machine: its row in the table, which every machine module fills."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import capstone
 
 from rseq_matrix.elf.machines.calls import Finder
-
-
-class Word(NamedTuple):
-    """A word of memory that code has loaded: at `address`, or, with depth 2, the word that this one points to."""
-
-    address: int
-    depth: int = 1
-    plus: int = 0  # added to the word before it is followed, at depth 2
-
-
-class Value(NamedTuple):
-    """What a register holds: thread pointer (if `thread`) + loaded word (if any) + constant, modulo 2**bits."""
-
-    constant: int = 0
-    thread: bool = False
-    word: Word | None = None
-
-    @property
-    def known(self) -> bool:
-        """Return whether this is a plain number."""
-        return not self.thread and self.word is None
-
-    def plus(self, number: int) -> Value:
-        """Return this value moved by a number of bytes."""
-        return self._replace(constant=self.constant + number)
-
-
-THREAD_POINTER = Value(0, thread=True)
-
-
-def add(one: Value | None, other: Value | None) -> Value | None:
-    """Return the sum, or None where it has no form here (two thread pointers, two words)."""
-    if one is None or other is None or (one.thread and other.thread) or (one.word and other.word):
-        return None
-    return Value(one.constant + other.constant, one.thread or other.thread, one.word or other.word)
-
-
-def loaded(where: Value | None) -> Value | None:
-    """Return what a load of a word from there gives."""
-    if where is None or where.thread:
-        return None
-    if where.word is None:
-        return Value(0, word=Word(where.constant))
-    if where.word.depth == 1:
-        return Value(0, word=Word(where.word.address, 2, where.constant))
-    return None
-
-
-class Flow(enum.Enum):
-    """Where an instruction goes on."""
-
-    NEXT = "next"
-    CALL = "call"
-    JUMP = "jump"  # always taken; does not come back
-    BRANCH = "branch"  # taken or not
-    RETURN = "return"
-    SYSTEM_CALL = "system call"
-    TRAP = "trap"  # ud2, brk, hlt: ends the path
-
-
-class Access(NamedTuple):
-    """One access to memory whose address is known in part. `size` in bytes, 0 where it is not known."""
-
-    address: Value
-    store: bool
-    size: int
-    value: Value | None = None  # what is stored, where known
-
-
-@dataclass(frozen=True)
-class Step:
-    """One instruction, and what it does as far as its decoder follows."""
-
-    address: int
-    size: int
-    raw: bytes
-    text: str
-    flow: Flow = Flow.NEXT
-    target: int | None = None  # of a direct call, jump or branch
-    through: Value | None = None  # where an indirect call or jump goes, where known; None with target None: unknown
-    accesses: tuple[Access, ...] = ()
-    reads_thread_pointer: bool = False
-    arguments: tuple[Value | None, ...] = ()  # of a CALL or JUMP: integer ones; of a SYSTEM_CALL: its number first
-    compared: tuple[Value | None, ...] = ()  # the two that it compares
-    switches: bool = False  # what is at the target is of arm's other instruction set
-
-    @property
-    def end(self) -> int:
-        """Return the address behind the instruction."""
-        return self.address + self.size
-
-
-Registers = dict[int, Value]
-
-
-class Encoded(NamedTuple):
-    """An instruction of a machine with two instruction sets (arm); otherwise as capstone has it."""
-
-    address: int
-    size: int
-    bytes: bytes
-    mnemonic: str
-    op_str: str
-    thumb: bool
-
-
-def _unknown(_address: int) -> None:
-    return None
-
-
-def _never(_address: int) -> bool:
-    return False
-
-
-@dataclass
-class Surroundings:
-    """What a decoder may have to know of the object: the value that the ABI keeps in a base register, if it has one."""
-
-    toc: int | None = None  # ppc64le: r2 (ELFv2 ABI 2.2.1, .TOC.)
-    got: int | None = None  # i386: DT_PLTGOT
-    constant: Callable[[int], int | None] = _unknown  # the word at an address, if it is one that never changes
-    returns_thread_pointer: Callable[[int], bool] = _never  # whether a call of that address does (arm)
-    descriptor: Callable[[int], bool] = _never  # whether the word at an address is a TLS descriptor's (x86)
-
-
-class Decoder(Protocol):
-    """Executes one capstone instruction on the registers (changing them) and says what it did."""
-
-    def __call__(self, insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-        """Return the step; registers that the instruction writes and that are not followed are removed."""
+from rseq_matrix.elf.machines.execution import CodeStep, Encoded, Registers, Value
 
 
 class TlsModel(str, enum.Enum):
@@ -184,6 +49,43 @@ class Relocations:
     descriptor: int | None  # TLSDESC
     copy: int
 
+    @staticmethod
+    def listed(
+        prefix: str, names: str, absolute: set[int], module: int, thread_offset: set[int], descriptor: int | None = None
+    ) -> Relocations:
+        """Return the types of a list of `number:name`, without their prefix; some have the same name everywhere."""
+        pairs = (entry.split(":") for entry in names.split())
+        known = {int(number): name for number, name in pairs}
+        number_of = {name: number for number, name in known.items()}
+        return Relocations(
+            {number: prefix + name for number, name in known.items()},
+            number_of["RELATIVE"],
+            number_of["IRELATIVE"],
+            frozenset(absolute),
+            frozenset(number_of[name] for name in ("GLOB_DAT", "JUMP_SLOT", "JMP_SLOT") if name in number_of),
+            module,
+            frozenset(thread_offset),
+            descriptor,
+            number_of["COPY"],
+        )
+
+
+class Disassembler:
+    """Capstone's, for one machine, and on arm for one of its instruction sets. It tells no operands."""
+
+    def __init__(self, architecture: int, mode: int) -> None:
+        self.capstone: Any = capstone.Cs(architecture, mode)
+
+    def listed(self, raw: bytes, address: int) -> Iterator[tuple[int, int, str, str]]:
+        """Yield address, size, mnemonic and operands from the start on, up to what is no instruction."""
+        found: Iterator[tuple[int, int, str, str]] = self.capstone.disasm_lite(raw, address)
+        return found
+
+    def instructions(self, raw: bytes, address: int) -> Iterator[Any]:
+        """Yield the same as the machine's steps execute it."""
+        for at, size, mnemonic, operands in self.listed(raw, address):
+            yield Encoded(at, size, raw[at - address : at - address + size], mnemonic, operands)
+
 
 def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
@@ -195,30 +97,45 @@ class Machine:
 
     name: str
     e_machine: str
-    bits: int
     little_endian: bool
     capstone: tuple[int, int]  # architecture, mode
-    decoder: Decoder
+    step: type[CodeStep]  # executes an instruction
     relocations: Relocations
     tls_below: bool  # TLS variant II: blocks lie below the thread pointer
-    tcb_size: int  # variant I: bytes from the thread pointer to the first block; see tls_offset()
-    tls_bias: int  # what the thread pointer points behind the start of that area (ppc64: 0x7000)
-    tls_alignment: int  # the least alignment of a process's static TLS (glibc nptl/descr.h TCB_ALIGNMENT)
     signature: bytes  # before an abort handler, as it is in the file (glibc bits/rseq.h RSEQ_SIG)
-    signature_code: bytes  # the same with the bytes that make it an instruction: code with it has an abort handler
     system_call: int  # the number of rseq(2)
-    canary: Callable[[Value], bool]  # whether a thread-pointer-relative address is the stack protector's canary
+    signature_opening: bytes = b""  # the bytes that make it an instruction: code with both has an abort handler
+    canary: int | None = None  # of the stack protector, from the thread pointer; None: a variable, behind the GOT
+    tcb_size: int = 0  # variant I: bytes from the thread pointer to the first block; see tls_offset()
+    tls_bias: int = 0  # what the thread pointer points behind the start of that area (ppc64: 0x7000)
+    tls_alignment: int = 32  # the least alignment of a process's static TLS (glibc nptl/descr.h, TCB_ALIGNMENT)
     thread_pattern: Pattern | None = None  # code that reads the thread pointer
     registration_pattern: Pattern | None = None  # code that loads the number of rseq(2)
     calls: Finder | None = None  # finds direct calls
-    step: int = 1  # every instruction is aligned to this
-    length: Callable[[bytes], int] | None = None  # of an instruction that capstone does not know; else it is `step`
+    reader: type[Disassembler] = Disassembler
+    relative: bool = False  # capstone writes a branch's displacement, not its target
+    boundary: int = 1  # every instruction is aligned to this
+    length: Callable[[bytes], int] | None = None  # of an instruction that capstone does not know; else `boundary`
     thumb: bool = False  # there are two instruction sets: bit 0 of a code address says which, and is not part of it
     data_of: Callable[[Encoded, Callable[[int, int], bytes | None]], Iterable[int]] | None = None  # see elf/modes.py
     thread_functions: frozenset[str] = frozenset()  # return the thread pointer, and keep what others need not (arm)
     thread_function: Pattern | None = None  # the code of one
     initial: Registers = field(default_factory=dict)  # what registers hold where a function starts
     stub_base: int | None = None  # the register that holds the GOT's address in a PLT stub (i386 psABI, "PLT")
+
+    @property
+    def bits(self) -> int:
+        """Return the width of an address."""
+        return self.step.abi.bits
+
+    @property
+    def signature_code(self) -> bytes:
+        """Return the signature as an instruction."""
+        return self.signature_opening + self.signature
+
+    def is_canary(self, address: Value) -> bool:
+        """Return whether an address is that of the stack protector's canary in the TCB."""
+        return self.canary is not None and address == Value(self.canary, thread=True)
 
     @property
     def word(self) -> int:
@@ -239,8 +156,7 @@ class Machine:
             start += alignment
         return start - first - self.tls_bias
 
-    def disassembler(self, detail: bool = True) -> Any:
-        """Return a capstone disassembler; with `detail`, it tells operands."""
-        made = capstone.Cs(*self.capstone)
-        made.detail = detail
-        return made
+    def disassembler(self, thumb: bool = False) -> Disassembler:
+        """Return a disassembler; only arm has one for `thumb`. Not to be used by two threads at once."""
+        architecture, mode = self.capstone
+        return self.reader(architecture, mode | capstone.CS_MODE_THUMB if thumb else mode)

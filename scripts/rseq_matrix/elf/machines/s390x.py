@@ -7,31 +7,31 @@ write is needed, and capstone's mnemonic and first operand say that; it has no r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import capstone
 
 from rseq_matrix.elf.machines import calls
-from rseq_matrix.elf.machines.machine import (
+from rseq_matrix.elf.machines.execution import (
     THREAD_POINTER,
-    Access,
+    ZERO,
+    Abi,
+    CodeStep,
     Flow,
-    Machine,
-    Pattern,
-    Registers,
-    Relocations,
-    Step,
-    Surroundings,
+    Handler,
     Value,
     add,
     loaded,
+    moved,
+    number_of,
+    scaled,
+    sign_extended,
+    signed,
+    zero_extended,
 )
+from rseq_matrix.elf.machines.machine import Machine, Pattern, Relocations
 
 RETURN_ADDRESS, STACK = 14, 15
-CALLER_SAVED = (*range(6), RETURN_ADDRESS)
-ARGUMENTS = range(2, 7)
-SYSTEM_CALL = range(2, 8)  # behind the number (syscall(2))
 # The thread pointer is in access registers 0 (its high half) and 1. Registers of our own say of a general one that its
 # low half, or its high half, is access register 0.
 LOW_HALF, HIGH_HALF = 32, 64
@@ -47,11 +47,6 @@ SECOND = frozenset({0x01, 0xB2, 0xB3, 0xB9, 0xE5})
 EVERY_CONDITION = 15
 
 
-def _signed(number: int, bits: int) -> int:
-    """Return the number that these bits are in two's complement."""
-    return ((number + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
-
-
 def _opcode(raw: bytes) -> int:
     if raw[0] in HALF:
         return raw[0] << 4 | raw[1] & 15
@@ -60,22 +55,16 @@ def _opcode(raw: bytes) -> int:
     return raw[0] << 8 | raw[1] if raw[0] in SECOND else raw[0]
 
 
-class _Instruction:
-    """One instruction while it is executed: its fields, the registers as they are before it, and what it does."""
+class S390Step(CodeStep):
+    """One instruction."""
 
-    def __init__(self, insn: Any, registers: Registers) -> None:
-        self.address: int = insn.address
-        self.raw = bytes(insn.bytes)
-        self.mnemonic: str = insn.mnemonic
-        self.operands: str = insn.op_str
-        self.registers = registers
-        self.flow = Flow.NEXT
-        self.target: int | None = None
-        self.through: Value | None = None
-        self.accesses: list[Access] = []
-        self.written: dict[int, Value | None] = {}
-        self.uses_thread_pointer = False
-        self.compared: tuple[Value | None, ...] = ()
+    abi = Abi(
+        bits=64,
+        caller_saved=(*range(6), RETURN_ADDRESS),
+        arguments=tuple(range(2, 7)),
+        system_call=(1, *range(2, 8)),  # the number, unless the instruction says it
+        lost_in_system_call=(2,),
+    )
 
     # --- fields
 
@@ -109,381 +98,225 @@ class _Instruction:
         """Return the address that a relative immediate means."""
         return (self.address + 2 * self.immediate) % 2**64
 
-    def value(self, register: int) -> Value | None:
-        """Return what a register holds."""
-        return self.registers.get(register)
-
     def base(self, place: int, long: bool = False) -> Value | None:
         """Return base + displacement, whose fields start at a byte. As a base, register 0 is the number 0."""
         number, displacement = self.digit(2 * place), (self.raw[place] & 15) << 8 | self.raw[place + 1]
         if long:
-            displacement |= _signed(self.raw[4], 8) << 12
-        return self.sum((Value(0) if number == 0 else self.value(number)), Value(displacement))
+            displacement |= signed(self.raw[4], 8) << 12
+        return self.sum(ZERO if number == 0 else self.get(number), Value(displacement))
 
     def indexed(self, long: bool = False) -> Value | None:
         """Return base + index + displacement (RX, RXY)."""
         index = self.digit(3)
-        return self.sum(self.base(2, long), Value(0) if index == 0 else self.value(index))
-
-    # --- effects
+        return self.sum(self.base(2, long), ZERO if index == 0 else self.get(index))
 
     def sum(self, one: Value | None, other: Value | None) -> Value | None:
         """Return the sum. A thread pointer that is lost in it is used for something."""
         found = add(one, other)
         if found is None:
-            self.uses_thread_pointer |= any(value is not None and value.thread for value in (one, other))
+            self.reads_thread_pointer |= any(value is not None and value.thread for value in (one, other))
             return None
-        return found._replace(constant=_signed(found.constant, 64))
+        return self.within(found)
 
-    def forget(self, registers: Iterable[int]) -> None:
-        """Note that nothing is known of some registers from now on."""
-        self.written.update(dict.fromkeys(registers))
+    def compare(self, one: int, other: int) -> None:
+        """Note that it compares two registers."""
+        self.compared = (self.get(one), self.get(other))
 
-    def write(self, value: Value | None = None, register: int | None = None) -> None:
-        """Note what a register, R1 unless one is named, holds from now on."""
-        if value is not None:
-            value = value._replace(constant=_signed(value.constant, 64))
-        self.written[self.first if register is None else register] = value
-
-    def load(self, where: Value | None, size: int) -> None:
-        """Note a load."""
-        if where is not None:
-            self.accesses.append(Access(where, False, size))
+    def put(self, value: Value | None = None) -> None:
+        """Note what R1 holds behind the instruction."""
+        self.write(self.first, value)
 
     def store(self, where: Value | None, size: int, value: Value | None = None) -> None:
-        """Note a store."""
-        if value is not None and value.thread:
-            self.uses_thread_pointer = True
-        if value is not None and value.known and size:
-            value = Value(value.constant & ((1 << 8 * size) - 1))
-        if where is not None:
-            self.accesses.append(Access(where, True, size, value))
+        """Note a store. A thread pointer that is stored is used for something."""
+        self.reads_thread_pointer |= value is not None and value.thread
+        super().store(where, size, value)
 
+    # --- execution
 
-Handler = Callable[[_Instruction], None]
+    def decode(self) -> None:
+        """Find the instruction in the table."""
+        TABLE.get(_opcode(self.raw), _other)(self)
+
+    def finish(self) -> None:
+        """Add to what calls do. A thread pointer that leaves the function is used for something.
+
+        That its registers are read says nothing yet: so does every function with a stack protector. A register that is
+        written has none of its halves from an access register any more, unless it was just said.
+        """
+        super().finish()
+        flow = self.flow
+        if flow is Flow.SYSTEM_CALL and self.raw[1]:
+            self.arguments = (Value(self.raw[1]), *self.arguments[1:])
+        leaving = (self.get(2),) if flow is Flow.RETURN else self.arguments
+        if flow is not Flow.JUMP or self.target is None:
+            self.reads_thread_pointer |= any(value is not None and value.thread for value in leaving)
+        halves = [number + half for number in self.written for half in (LOW_HALF, HIGH_HALF)]
+        for number in halves:
+            if number in self.registers:
+                self.written.setdefault(number)
 
 
 # --- branches
 
 
-def _go(i: _Instruction, where: Value | None) -> None:
-    """Note a jump or call to a computed address."""
-    if where is not None and where.known:
-        i.target = where.constant % 2**64
-    else:
-        i.through = where
-
-
-def _branch_on_condition(i: _Instruction) -> None:
+def _branch_on_condition(i: S390Step) -> None:
     """bcr: to the address in a register, 0 being none. A return where that is the return address's."""
     mask, register = i.digit(2), i.digit(3)
-    if mask == 0 or register == 0:
-        return
-    if register == RETURN_ADDRESS:
-        i.flow = Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH
-        return
-    i.flow = Flow.JUMP
-    _go(i, i.value(register))
+    if mask and register == RETURN_ADDRESS:
+        i.leave(Flow.RETURN if mask == EVERY_CONDITION else Flow.BRANCH)
+    elif mask and register:
+        i.go(Flow.JUMP, i.get(register))
 
 
-def _branch_on_condition_to_storage(i: _Instruction) -> None:
+def _branch_on_condition_to_storage(i: S390Step) -> None:
     """bc: to an address that is computed as that of an operand."""
     if i.digit(2):
-        i.flow = Flow.JUMP
-        _go(i, i.indexed())
+        i.go(Flow.JUMP, i.indexed())
 
 
-def _branch_relative_on_condition(i: _Instruction) -> None:
+def _branch_relative_on_condition(i: S390Step) -> None:
     if i.digit(2):
-        i.flow = Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH
-        i.target = i.relative
+        i.leave(Flow.JUMP if i.digit(2) == EVERY_CONDITION else Flow.BRANCH, i.relative)
 
 
-def _call_relative(i: _Instruction) -> None:
+def _call_relative(i: S390Step) -> None:
     """bras, brasl. Where bras sets another register, it jumps over constants that the code finds by that register."""
-    i.flow = Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP
-    i.target = i.relative
-    i.write(Value(i.address + len(i.raw)))
+    i.leave(Flow.CALL if i.first == RETURN_ADDRESS or i.raw[0] == 0xC0 else Flow.JUMP, i.relative)
+    i.put(Value(i.end))
 
 
-def _call_register(i: _Instruction) -> None:
+def _call_register(i: S390Step) -> None:
     """basr, balr, bassm. Without a second register only the address behind it is formed."""
     if i.second:
-        i.flow = Flow.CALL
-        _go(i, i.value(i.second))
-    i.write(Value(i.address + len(i.raw)))
+        i.go(Flow.CALL, i.get(i.second))
+    i.put(Value(i.end))
 
 
-def _call_storage(i: _Instruction) -> None:
-    """bal, bas."""
-    i.flow = Flow.CALL
-    _go(i, i.indexed())
+def _branch_and_set_mode(i: S390Step) -> None:
+    i.go(Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP, i.get(i.second))
+    i.put()
 
 
-def _branch_and_set_mode(i: _Instruction) -> None:
-    i.flow = Flow.RETURN if i.second == RETURN_ADDRESS else Flow.JUMP
-    _go(i, i.value(i.second))
-    i.write()
-
-
-def _count_and_branch(i: _Instruction) -> None:
+def _count_and_branch(i: S390Step) -> None:
     """bctr and its like: one less in the register, and a branch unless the second register is 0."""
-    if i.second:
-        i.flow = Flow.BRANCH
-    i.write()
+    i.leave(Flow.BRANCH if i.second else Flow.NEXT)
+    i.put()
 
 
-def _count_and_branch_to_storage(i: _Instruction) -> None:
-    i.flow = Flow.BRANCH
-    i.write()
+def _count_and_branch_to(relative: bool) -> Handler:
+    def handle(i: S390Step) -> None:
+        i.leave(Flow.BRANCH, i.relative if relative else None)
+        i.put()
+
+    return handle
 
 
-def _count_and_branch_relative(i: _Instruction) -> None:
-    i.flow = Flow.BRANCH
-    i.target = i.relative
-    i.write()
-
-
-def _compare_and_branch_relative(i: _Instruction) -> None:
+def _compare_and_branch_relative(i: S390Step) -> None:
     """cgrj, cgij and their like."""
-    i.flow = Flow.BRANCH
-    i.target = i.relative
+    i.leave(Flow.BRANCH, i.relative)
     if i.raw[5] in (0x64, 0x65):
-        i.compared = (i.value(i.first), i.value(i.second))
-
-
-def _compare_and_branch(i: _Instruction) -> None:
-    """crb, cib and their like: the address of the fourth operand is known only as a return."""
-    i.flow = Flow.BRANCH
-
-
-def _system_call(i: _Instruction) -> None:
-    i.flow = Flow.SYSTEM_CALL
-
-
-def _trap(i: _Instruction) -> None:
-    i.flow = Flow.TRAP
+        i.compare(i.first, i.second)
 
 
 # --- registers and constants
 
 
-def _move(i: _Instruction) -> None:
-    i.write(i.value(i.second))
+def _add_immediate(i: S390Step) -> None:
+    """aghi, agfi, aghik from another register. Of ahi, afi and ahik a sum of anything but numbers is not followed."""
+    value = i.get(i.second if i.raw[0] == 0xEC else i.first)
+    i.put(i.sum(value if i.mnemonic.startswith("ag") else number_of(value), Value(i.immediate)))
 
 
-def _number_of(value: Value | None) -> Value | None:
-    return value if value is not None and value.known else None
-
-
-def _move_half(i: _Instruction) -> None:
-    """lr, ltr, lgfr, ltgfr: of 32 bits only a number is followed."""
-    value = _number_of(i.value(i.second))
-    i.write(Value(_signed(value.constant, 32)) if value is not None else None)
-
-
-def _zero_extend(i: _Instruction) -> None:
-    value = _number_of(i.value(i.second))
-    i.write(Value(value.constant & 0xFFFFFFFF) if value is not None else None)
-
-
-def _form_address(i: _Instruction) -> None:
-    """larl."""
-    i.write(Value(i.relative))
-
-
-def _load_address(i: _Instruction) -> None:
-    i.write(i.indexed(i.long))
-
-
-def _load_immediate(i: _Instruction) -> None:
-    """lghi, lgfi. And lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that."""
-    i.write(Value(i.immediate))
-
-
-def _insert_low(i: _Instruction) -> None:
-    """iilf, with what lhi's comment says; llilf."""
-    number = i.immediate & 0xFFFFFFFF
-    i.write(Value(number if i.digit(3) == 15 else _signed(number, 32)))
-
-
-def _load_logical_immediate(i: _Instruction) -> None:
-    """llihh, llihl, llilh, llill."""
-    i.write(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))
-
-
-def _load_high_immediate(i: _Instruction) -> None:
-    i.write(Value((i.immediate & 0xFFFFFFFF) << 32))
-
-
-def _add_immediate(i: _Instruction) -> None:
-    """aghi, agfi. Of ahi and afi a sum with anything but a number is not followed."""
-    value = i.value(i.first)
-    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
-
-
-def _add_logical_immediate(i: _Instruction) -> None:
-    """algfi, slgfi."""
-    number = i.immediate & 0xFFFFFFFF
-    i.write(i.sum(i.value(i.first), Value(number if i.mnemonic == "algfi" else -number)))
-
-
-def _add_immediate_to_another(i: _Instruction) -> None:
-    """aghik, ahik."""
-    value = i.value(i.second)
-    i.write(i.sum(value if i.mnemonic.startswith("ag") else _number_of(value), Value(i.immediate)))
-
-
-def _add_registers(i: _Instruction) -> None:
-    """agr, algr."""
-    i.write(i.sum(i.value(i.first), i.value(i.second)))
-
-
-def _add_two_registers(i: _Instruction) -> None:
-    """agrk, algrk: of the second register and the third."""
-    i.write(i.sum(i.value(i.second), i.value(i.digit(4))))
-
-
-def _add_halves(i: _Instruction) -> None:
-    i.write(i.sum(_number_of(i.value(i.first)), _number_of(i.value(i.second))))
-
-
-def _exclusive_or(i: _Instruction) -> None:
+def _exclusive_or(i: S390Step) -> None:
     """xgr, xr: of a register with itself it is a zero."""
-    i.compared = (i.value(i.first), i.value(i.second))
-    i.write(Value(0) if i.first == i.second else None)
+    i.compare(i.first, i.second)
+    i.put(ZERO if i.first == i.second else None)
 
 
-def _subtract(i: _Instruction) -> None:
-    """sgr, slgr: the difference is as good as a comparison, and not followed."""
-    i.compared = (i.value(i.first), i.value(i.second))
-    i.write()
+def _subtract(i: S390Step) -> None:
+    """sgr, slgr, with a third register sgrk, slgrk: a difference is as good as a comparison, and not followed."""
+    i.compare(*((i.second, i.digit(4)) if i.raw[1] in (0xE9, 0xEB) else (i.first, i.second)))
+    i.put()
 
 
-def _subtract_another(i: _Instruction) -> None:
-    """sgrk, slgrk: of the second register and the third."""
-    i.compared = (i.value(i.second), i.value(i.digit(4)))
-    i.write()
-
-
-def _shift_left(i: _Instruction) -> None:
+def _shift_left(i: S390Step) -> None:
     """sllg."""
     source, count = i.digit(3), i.base(2, i.long)
-    value = _number_of(i.value(source))
     shift = count.constant & 63 if count is not None and count.known else None
-    i.write(Value(value.constant << shift) if value is not None and shift is not None else None)
+    i.put(scaled(i.get(source), shift) if shift is not None else None)
     if shift == 32 and source + LOW_HALF in i.registers:
         i.written[i.first + HIGH_HALF] = MARK
 
 
-def _extract_access(i: _Instruction) -> None:
+def _extract_access(i: S390Step) -> None:
     """ear: an access register into a register's low half."""
-    i.write()
+    i.put()
     if i.second == 0:
         i.written[i.first + LOW_HALF] = MARK
     elif i.second == 1 and i.first + HIGH_HALF in i.registers:
-        i.write(THREAD_POINTER)
+        i.put(THREAD_POINTER)
 
 
 # --- memory
 
 
-def _load_word(i: _Instruction, where: Value | None) -> Value | None:
+def _load_word(i: S390Step, where: Value | None) -> Value | None:
     """Note the load of a word; return what it gives."""
     i.load(where, 8)
     return loaded(where)
 
 
-def _load_relative(i: _Instruction) -> None:
-    i.write(_load_word(i, Value(i.relative)))
-
-
-def _load(i: _Instruction) -> None:
-    """lg, ltg."""
-    i.write(_load_word(i, i.indexed(i.long)))
-
-
-def _add_word(i: _Instruction) -> None:
-    """ag, alg."""
-    i.write(i.sum(i.value(i.first), _load_word(i, i.indexed(i.long))))
-
-
-def _load_multiple(i: _Instruction) -> None:
+def _load_multiple(i: S390Step) -> None:
     """lmg, lm, lmh, lmy."""
     i.load(i.base(2, i.long), 0)
     i.forget(_range(i))
 
 
-def _range(i: _Instruction) -> list[int]:
+def _range(i: S390Step) -> list[int]:
     """Return the registers from R1 to R3, which may lead over the last one."""
     count = (i.digit(3) - i.digit(2)) % 16 + 1
     return [(i.digit(2) + place) % 16 for place in range(count)]
 
 
 def _store_multiple(size: int) -> Handler:
-    def handle(i: _Instruction) -> None:
+    def handle(i: S390Step) -> None:
         where = i.base(2, i.long)
         for place, register in enumerate(_range(i)):
-            i.store(i.sum(where, Value(size * place)) if where is not None else None, size, i.value(register))
+            i.store(moved(where, size * place), size, i.get(register))
 
     return handle
 
 
 def _store(size: int, general: bool = True) -> Handler:
     """Return the handler of stores by RX and RXY; not `general`: of another register than a general one, or changed."""
+    return lambda i: i.store(i.indexed(i.long), size, i.get(i.first) if general else None)
 
-    def handle(i: _Instruction) -> None:
-        i.store(i.indexed(i.long), size, i.value(i.first) if general else None)
 
-    return handle
+def _store_by_base(size: int, general: bool = True) -> Handler:
+    """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
+    return lambda i: i.store(i.base(2, i.long), size, i.get(i.first) if general else None)
 
 
 def _store_relative(size: int) -> Handler:
-    def handle(i: _Instruction) -> None:
-        i.store(Value(i.relative), size, i.value(i.first))
-
-    return handle
-
-
-def _store_byte(i: _Instruction) -> None:
-    """mvi, mviy."""
-    i.store(i.base(2, i.long), 1, Value(i.raw[1]))
-
-
-def _change_byte(i: _Instruction) -> None:
-    """ni, oi, xi and their like."""
-    i.store(i.base(2, i.long), 1)
+    return lambda i: i.store(Value(i.relative), size, i.get(i.first))
 
 
 def _store_immediate(size: int) -> Handler:
     """mvhhi, mvhi, mvghi: the immediate is behind the address."""
-
-    def handle(i: _Instruction) -> None:
-        i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
-
-    return handle
+    return lambda i: i.store(i.base(2), size, Value(int.from_bytes(i.raw[4:6], "big", signed=True)))
 
 
 def _change(size: int) -> Handler:
     """Return the handler of instructions that load and store by RS and RSY: asi, laa, cs and their like."""
 
-    def handle(i: _Instruction) -> None:
+    def handle(i: S390Step) -> None:
         i.store(i.base(2, i.long), size)
         i.forget(_written(i))
 
     return handle
 
 
-def _store_by_base(size: int, general: bool = True) -> Handler:
-    """Return the handler of stores by RS and RSY: stoc and its like, which store or not."""
-
-    def handle(i: _Instruction) -> None:
-        i.store(i.base(2, i.long), size, i.value(i.first) if general else None)
-
-    return handle
-
-
-def _copy(i: _Instruction) -> None:
+def _copy(i: S390Step) -> None:
     """mvc and most others that work on two operands in memory; those with decimal numbers have two lengths."""
     size = i.raw[1] + 1 if i.raw[0] < 0xF0 else 0
     i.load(i.base(4), size)
@@ -491,23 +324,18 @@ def _copy(i: _Instruction) -> None:
     i.forget(_written(i))
 
 
-def _clear_or_combine(i: _Instruction) -> None:
+def _clear_or_combine(i: S390Step) -> None:
     """xc: of memory with itself it stores zeroes."""
     i.load(i.base(4), i.raw[1] + 1)
-    i.store(i.base(2), i.raw[1] + 1, Value(0) if i.raw[2:4] == i.raw[4:6] else None)
+    i.store(i.base(2), i.raw[1] + 1, ZERO if i.raw[2:4] == i.raw[4:6] else None)
 
 
-def _compare_registers(i: _Instruction) -> None:
-    """cgr, clgr."""
-    i.compared = (i.value(i.first), i.value(i.second))
-
-
-def _compare_with_word(i: _Instruction) -> None:
+def _compare_with_word(i: S390Step) -> None:
     """cg, clg; cgrl, clgrl."""
-    i.compared = (i.value(i.first), _load_word(i, i.indexed(i.long) if i.long else Value(i.relative)))
+    i.compared = (i.get(i.first), _load_word(i, i.indexed(i.long) if i.long else Value(i.relative)))
 
 
-def _compare(i: _Instruction) -> None:
+def _compare(i: S390Step) -> None:
     """clc."""
     i.load(i.base(2), i.raw[1] + 1)
     i.load(i.base(4), i.raw[1] + 1)
@@ -543,7 +371,7 @@ HIDDEN |= {"pr", "pc", "ipk", "sckpf", "cmpsc", "iac"}
 STORAGE_TO_STORAGE = frozenset({0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xDC, 0xE8})  # none of them hidden either
 
 
-def _written(i: _Instruction) -> Iterable[int]:
+def _written(i: S390Step) -> Iterable[int]:
     """Return the general registers that an instruction may write."""
     if not i.operands.startswith("%r"):
         return EVERY if i.mnemonic in HIDDEN else ()
@@ -554,25 +382,23 @@ def _written(i: _Instruction) -> Iterable[int]:
     return (i.first, (i.first + 1) % 16) if THAT_PAIR.fullmatch(i.mnemonic) else EVERY
 
 
-def _other(i: _Instruction) -> None:
+def _other(i: S390Step) -> None:
     i.forget(_written(i))
 
 
-def _other_load(i: _Instruction) -> None:
-    """Whatever else loads by RX and RXY."""
-    i.load(i.indexed(i.long), 0)
-    i.forget(_written(i))
+def _other_load(by_base: bool) -> Handler:
+    """Return the handler of whatever else loads by RX and RXY; or `by_base`: RS, RSY, SI, SIY and SIL."""
+
+    def handle(i: S390Step) -> None:
+        i.load(i.base(2, i.long) if by_base else i.indexed(i.long), 0)
+        i.forget(_written(i))
+
+    return handle
 
 
-def _other_load_by_base(i: _Instruction) -> None:
-    """Whatever else loads by RS, RSY, SI, SIY and SIL."""
-    i.load(i.base(2, i.long), 0)
-    i.forget(_written(i))
-
-
-def _execute_target(surroundings: Surroundings, i: _Instruction) -> None:
+def _execute_target(i: S390Step) -> None:
     """exrl: runs another instruction. Compilers have one there that works on memory, whose length is not known here."""
-    target = surroundings.constant(i.relative)
+    target = i.context.constant(i.relative)
     if target is None or target >> 56 not in STORAGE_TO_STORAGE:
         i.forget(EVERY)
 
@@ -580,45 +406,46 @@ def _execute_target(surroundings: Surroundings, i: _Instruction) -> None:
 # --- the table
 
 BRANCHES: dict[int, Handler] = {
-    0x06: _count_and_branch,  # bctr
-    0xB946: _count_and_branch,  # bctgr
+    **dict.fromkeys((0x06, 0xB946), _count_and_branch),  # bctr bctgr
     0x07: _branch_on_condition,
-    0x47: _branch_on_condition_to_storage,
-    0xE347: _branch_on_condition_to_storage,  # bic
+    **dict.fromkeys((0x47, 0xE347), _branch_on_condition_to_storage),  # bc bic
     **dict.fromkeys((0xA74, 0xC04), _branch_relative_on_condition),
     **dict.fromkeys((0xA75, 0xC05), _call_relative),
     **dict.fromkeys((0x05, 0x0C, 0x0D), _call_register),  # balr bassm basr
-    **dict.fromkeys((0x45, 0x4D), _call_storage),
+    **dict.fromkeys((0x45, 0x4D), lambda i: i.go(Flow.CALL, i.indexed())),  # bal bas
     0x0B: _branch_and_set_mode,
-    **dict.fromkeys((0x46, 0xE346, 0x86, 0x87, 0xEB44, 0xEB45), _count_and_branch_to_storage),  # bct bctg bxh bxle
-    **dict.fromkeys((0xA76, 0xA77, 0xCC6, 0x84, 0x85, 0xEC44, 0xEC45), _count_and_branch_relative),  # brct brxh brxle
+    # bct bctg bxh bxle, brct brxh brxle
+    **dict.fromkeys((0x46, 0xE346, 0x86, 0x87, 0xEB44, 0xEB45), _count_and_branch_to(relative=False)),
+    **dict.fromkeys((0xA76, 0xA77, 0xCC6, 0x84, 0x85, 0xEC44, 0xEC45), _count_and_branch_to(relative=True)),
     **dict.fromkeys((0xEC64, 0xEC65, 0xEC76, 0xEC77), _compare_and_branch_relative),  # cgrj clgrj crj clrj
     **dict.fromkeys((0xEC7C, 0xEC7D, 0xEC7E, 0xEC7F), _compare_and_branch_relative),  # cgij clgij cij clij
-    **dict.fromkeys((0xECE4, 0xECE5, 0xECF6, 0xECF7), _compare_and_branch),  # cgrb clgrb crb clrb
-    **dict.fromkeys((0xECFC, 0xECFD, 0xECFE, 0xECFF), _compare_and_branch),  # cgib clgib cib clib
-    0x0A: _system_call,
-    **dict.fromkeys((0x01FF, 0xB2FF), _trap),  # trap2 trap4
+    # cgrb clgrb crb clrb, cgib clgib cib clib: the address of the fourth operand is known only as a return
+    **dict.fromkeys((*range(0xECE4, 0xECE6), 0xECF6, 0xECF7, *range(0xECFC, 0xED00)), lambda i: i.leave(Flow.BRANCH)),
+    0x0A: lambda i: i.leave(Flow.SYSTEM_CALL),
+    **dict.fromkeys((0x01FF, 0xB2FF), lambda i: i.leave(Flow.TRAP)),  # trap2 trap4
 }
 REGISTERS: dict[int, Handler] = {
-    **dict.fromkeys((0xB904, 0xB902), _move),  # lgr ltgr
-    **dict.fromkeys((0x18, 0x12, 0xB914, 0xB912), _move_half),  # lr ltr lgfr ltgfr
-    0xB916: _zero_extend,  # llgfr
-    0xC00: _form_address,
-    **dict.fromkeys((0x41, 0xE371), _load_address),  # la lay
-    **dict.fromkeys((0xA79, 0xA78, 0xC01), _load_immediate),  # lghi lhi lgfi
-    **dict.fromkeys((0xC09, 0xC0F), _insert_low),  # iilf llilf
-    **dict.fromkeys((0xA5C, 0xA5D, 0xA5E, 0xA5F), _load_logical_immediate),
-    0xC0E: _load_high_immediate,
-    **dict.fromkeys((0xA7B, 0xC28, 0xA7A, 0xC29), _add_immediate),  # aghi agfi ahi afi
-    **dict.fromkeys((0xC2A, 0xC24), _add_logical_immediate),  # algfi slgfi
-    **dict.fromkeys((0xECD9, 0xECD8), _add_immediate_to_another),
-    **dict.fromkeys((0xB908, 0xB90A), _add_registers),
-    **dict.fromkeys((0xB9E8, 0xB9EA), _add_two_registers),
-    0x1A: _add_halves,
+    **dict.fromkeys((0xB904, 0xB902), lambda i: i.put(i.get(i.second))),  # lgr ltgr
+    # lr ltr lgfr ltgfr: of 32 bits only a number is followed
+    **dict.fromkeys((0x18, 0x12, 0xB914, 0xB912), lambda i: i.put(sign_extended(i.get(i.second), 32))),
+    0xB916: lambda i: i.put(zero_extended(i.get(i.second), 32)),  # llgfr
+    0xC00: lambda i: i.put(Value(i.relative)),  # larl
+    **dict.fromkeys((0x41, 0xE371), lambda i: i.put(i.indexed(i.long))),  # la lay
+    # lghi lgfi, and lhi: its upper half stays as it was, and whoever wants 32 bits does not look at that; iilf, too
+    **dict.fromkeys((0xA79, 0xC01, 0xA78, 0xC09), lambda i: i.put(Value(i.immediate))),
+    0xC0F: lambda i: i.put(Value(i.immediate & 0xFFFFFFFF)),  # llilf
+    # llihh llihl llilh llill, llihf
+    **dict.fromkeys(range(0xA5C, 0xA60), lambda i: i.put(Value((i.immediate & 0xFFFF) << 16 * (15 - i.digit(3))))),
+    0xC0E: lambda i: i.put(Value((i.immediate & 0xFFFFFFFF) << 32)),
+    **dict.fromkeys((0xA7B, 0xC28, 0xA7A, 0xC29, 0xECD9, 0xECD8), _add_immediate),  # aghi agfi ahi afi aghik ahik
+    0xC2A: lambda i: i.put(i.sum(i.get(i.first), Value(i.immediate & 0xFFFFFFFF))),  # algfi
+    0xC24: lambda i: i.put(i.sum(i.get(i.first), Value(-(i.immediate & 0xFFFFFFFF)))),  # slgfi
+    **dict.fromkeys((0xB908, 0xB90A), lambda i: i.put(i.sum(i.get(i.first), i.get(i.second)))),  # agr algr
+    **dict.fromkeys((0xB9E8, 0xB9EA), lambda i: i.put(i.sum(i.get(i.second), i.get(i.digit(4))))),  # agrk algrk
+    0x1A: lambda i: i.put(i.sum(number_of(i.get(i.first)), number_of(i.get(i.second)))),  # ar
     **dict.fromkeys((0xB982, 0x17), _exclusive_or),
-    **dict.fromkeys((0xB920, 0xB921), _compare_registers),
-    **dict.fromkeys((0xB909, 0xB90B), _subtract),
-    **dict.fromkeys((0xB9E9, 0xB9EB), _subtract_another),
+    **dict.fromkeys((0xB920, 0xB921), lambda i: i.compare(i.first, i.second)),  # cgr clgr
+    **dict.fromkeys((0xB909, 0xB90B, 0xB9E9, 0xB9EB), _subtract),
     0xEB0D: _shift_left,
     0xB24F: _extract_access,
 }
@@ -627,12 +454,13 @@ OTHER_LOADS = (*range(0x43, 0x80), *range(0xE302, 0xE400), *range(0xE700, 0xE708
 NO_LOADS = frozenset({0x44, 0x51, 0xE336, 0xE375})  # ex lae pfd laey
 OTHER_LOADS_BY_BASE = (0x91, 0x95, 0xBD, 0xBF, 0xEB20, 0xEB21, 0xEB51, 0xEB55, 0xEB80, 0xEB81, 0xEBE0, 0xEBE2, 0xEBF2)
 MEMORY: dict[int, Handler] = {
-    **dict.fromkeys((code for code in OTHER_LOADS if code not in NO_LOADS), _other_load),
-    **dict.fromkeys(OTHER_LOADS_BY_BASE, _other_load_by_base),  # tm cli clm icm loc ...
-    **dict.fromkeys((0xE554, 0xE555, 0xE558, 0xE559, 0xE55C, 0xE55D), _other_load_by_base),  # chhsi clhhsi cghsi ...
-    0xC48: _load_relative,  # lgrl
-    **dict.fromkeys((0xE304, 0xE302), _load),  # lg ltg
-    **dict.fromkeys((0xE308, 0xE30A), _add_word),
+    **dict.fromkeys((code for code in OTHER_LOADS if code not in NO_LOADS), _other_load(by_base=False)),
+    **dict.fromkeys(OTHER_LOADS_BY_BASE, _other_load(by_base=True)),  # tm cli clm icm loc ...
+    **dict.fromkeys((0xE554, 0xE555, 0xE558, 0xE559, 0xE55C, 0xE55D), _other_load(by_base=True)),  # chhsi ...
+    0xC48: lambda i: i.put(_load_word(i, Value(i.relative))),  # lgrl
+    **dict.fromkeys((0xE304, 0xE302), lambda i: i.put(_load_word(i, i.indexed(i.long)))),  # lg ltg
+    # ag alg
+    **dict.fromkeys((0xE308, 0xE30A), lambda i: i.put(i.sum(i.get(i.first), _load_word(i, i.indexed(i.long))))),
     **dict.fromkeys((0x98, 0xEB04, 0xEB96, 0xEB98), _load_multiple),  # lm lmg lmh lmy
     **dict.fromkeys((0x90, 0xEB90), _store_multiple(4)),  # stm stmy
     0xEB24: _store_multiple(8),
@@ -649,8 +477,8 @@ MEMORY: dict[int, Handler] = {
     0xC47: _store_relative(2),
     0xC4B: _store_relative(8),
     0xC4F: _store_relative(4),
-    **dict.fromkeys((0x92, 0xEB52), _store_byte),
-    **dict.fromkeys((0x93, 0x94, 0x96, 0x97, 0xEB54, 0xEB56, 0xEB57), _change_byte),
+    **dict.fromkeys((0x92, 0xEB52), lambda i: i.store(i.base(2, i.long), 1, Value(i.raw[1]))),  # mvi mviy
+    **dict.fromkeys((0x93, 0x94, 0x96, 0x97, 0xEB54, 0xEB56, 0xEB57), _store_by_base(1, general=False)),  # ni oi xi ...
     0xE544: _store_immediate(2),
     0xE54C: _store_immediate(4),
     0xE548: _store_immediate(8),
@@ -668,99 +496,32 @@ MEMORY: dict[int, Handler] = {
     0xD7: _clear_or_combine,
     **dict.fromkeys((*range(0xD0, 0xD5), 0xD6, *range(0xD8, 0xE0), 0xE8, *range(0xF0, 0xFE)), _copy),
 }
-TABLE: dict[int, Handler] = {**MEMORY, **REGISTERS, **BRANCHES}
-EXECUTE_RELATIVE = 0xC60
-
-
-def _execute(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    i = _Instruction(insn, registers)
-    opcode = _opcode(i.raw)
-    if opcode == EXECUTE_RELATIVE:
-        _execute_target(surroundings, i)
-    else:
-        TABLE.get(opcode, _other)(i)
-    arguments = _arguments(i)
-    if i.flow is Flow.CALL:
-        i.forget(CALLER_SAVED)
-    for number, value in i.written.items():
-        for also in (number, number + LOW_HALF, number + HIGH_HALF) if number < LOW_HALF else ():
-            if also == number or also not in i.written:
-                registers.pop(also, None)
-        if value is not None:
-            registers[number] = value
-    return Step(
-        address=i.address,
-        size=len(i.raw),
-        raw=i.raw,
-        text=f"{i.mnemonic} {i.operands}".strip(),
-        flow=i.flow,
-        target=i.target,
-        through=i.through,
-        accesses=tuple(i.accesses),
-        reads_thread_pointer=i.uses_thread_pointer,
-        arguments=arguments,
-        compared=i.compared,
-    )
-
-
-def _arguments(i: _Instruction) -> tuple[Value | None, ...]:
-    """Return the arguments of a call or system call. A thread pointer that leaves the function is used for something.
-
-    That its registers are read says nothing yet: so does every function with a stack protector.
-    """
-    arguments: tuple[Value | None, ...] = ()
-    if i.flow is Flow.SYSTEM_CALL:
-        arguments = (Value(i.raw[1]) if i.raw[1] else i.value(1), *(i.value(number) for number in SYSTEM_CALL))
-        i.forget((2,))
-    elif i.flow in (Flow.CALL, Flow.JUMP):
-        arguments = tuple(i.value(number) for number in ARGUMENTS)
-    leaving = (i.value(2),) if i.flow is Flow.RETURN else arguments if i.target is None or i.flow is Flow.CALL else ()
-    i.uses_thread_pointer |= any(value is not None and value.thread for value in leaving)
-    return arguments
+TABLE: dict[int, Handler] = {**MEMORY, **REGISTERS, **BRANCHES, 0xC60: _execute_target}  # exrl
 
 
 S390X = Machine(
     name="s390x",
     e_machine="EM_S390",
-    bits=64,
     little_endian=False,
     capstone=(capstone.CS_ARCH_SYSZ, capstone.CS_MODE_BIG_ENDIAN),
-    decoder=_execute,
-    relocations=Relocations(
-        names={
-            9: "R_390_COPY",
-            10: "R_390_GLOB_DAT",
-            11: "R_390_JMP_SLOT",
-            12: "R_390_RELATIVE",
-            22: "R_390_64",
-            54: "R_390_TLS_DTPMOD",
-            55: "R_390_TLS_DTPOFF",
-            56: "R_390_TLS_TPOFF",
-            61: "R_390_IRELATIVE",
-        },
-        relative=12,
-        irelative=61,
-        absolute=frozenset({22}),
-        got=frozenset({10, 11}),
+    step=S390Step,
+    relocations=Relocations.listed(
+        "R_390_",
+        "9:COPY 10:GLOB_DAT 11:JMP_SLOT 12:RELATIVE 22:64 54:TLS_DTPMOD 55:TLS_DTPOFF 56:TLS_TPOFF 61:IRELATIVE",
+        absolute={22},
         module=54,
-        thread_offset=frozenset({56}),
-        descriptor=None,
-        copy=9,
+        thread_offset={56},
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
-    tls_alignment=32,  # glibc nptl/descr.h, TCB_ALIGNMENT
-    signature=bytes.fromhex("b2ff0fff"),
-    signature_code=bytes.fromhex("b2ff0fff"),  # trap4 4095
+    signature=bytes.fromhex("b2ff0fff"),  # trap4 4095
     system_call=383,
-    canary=lambda address: address.word is None and address.constant == CANARY,
+    canary=CANARY,
     # ear %rN,%a0: where the thread pointer begins to be put together
     thread_pattern=Pattern(
         b"\xb2\x4f\x00[" + re.escape(bytes(register << 4 for register in range(16))) + b"]", b"\xb2\x4f\x00"
     ),
     registration_pattern=Pattern(rb"\xa7[\x18\x19\x28\x29]\x01\x7f", b"\x01\x7f", (2,)),  # lhi, lghi: 383, to 1 or 2
     calls=calls.s390x,
-    step=2,
+    boundary=2,
     length=lambda raw: (2, 4, 4, 6)[raw[0] >> 6],  # PoP, "Instruction Formats"
 )

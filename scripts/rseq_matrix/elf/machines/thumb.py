@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rseq_matrix.elf.machines.arm_instruction import (
+from rseq_matrix.elf.machines.arm_step import (
     ADD,
     AND,
     BIC,
@@ -21,15 +21,22 @@ from rseq_matrix.elf.machines.arm_instruction import (
     STACK,
     SUB,
     TST,
-    Instruction,
-    negative,
+    ArmStep,
     shifted,
+)
+from rseq_matrix.elf.machines.execution import (
+    Encoded,
+    Flow,
+    Handler,
+    Row,
+    Value,
+    add,
+    handler_of,
+    moved,
+    negative,
+    nothing,
     signed,
 )
-from rseq_matrix.elf.machines.machine import Encoded, Flow, Registers, Value, add
-
-Handler = Callable[[Instruction], None]
-Row = tuple[int, int, Handler]  # the instructions whose half-word or word, masked, is this
 
 BLOCK = -1  # a register of our own: the state of an `it` block (ITSTATE); there is none outside of one
 ALWAYS = 14
@@ -43,204 +50,137 @@ SHORT_OPERATIONS = {0: AND, 1: EOR, 8: TST, 10: CMP, 11: TST, 12: ORR, 14: BIC, 
 OTHER = 17
 
 
-def _sum(base: Value | None, number: int) -> Value | None:
-    return base.plus(number) if base is not None else None
-
-
 # --- 16 bits
 
 
-def _shift(i: Instruction) -> None:
-    i.write(i.field(0, 3), shifted(i.read(i.field(3, 3)), i.field(11, 2), i.field(6, 5)))
-
-
-def _add_third(i: Instruction) -> None:
+def _add_third(i: ArmStep) -> None:
     """add, sub: a third register or three bits."""
-    right = Value(i.field(6, 3)) if i.field(10, 1) else i.read(i.field(6, 3))
-    i.process(SUB if i.field(9, 1) else ADD, i.field(0, 3), i.read(i.field(3, 3)), right)
+    right = Value(i.field(6, 3)) if i.field(10, 1) else i.get(i.field(6, 3))
+    i.process(SUB if i.field(9, 1) else ADD, i.field(0, 3), i.get(i.field(3, 3)), right)
 
 
-def _immediate(i: Instruction) -> None:
+def _immediate(i: ArmStep) -> None:
     """mov, cmp, add, sub: eight bits."""
     operation, register = i.field(11, 2), i.field(8, 3)
-    i.process((MOV, CMP, ADD, SUB)[operation], register, i.read(register), Value(i.field(0, 8)))
+    i.process((MOV, CMP, ADD, SUB)[operation], register, i.get(register), Value(i.field(0, 8)))
 
 
-def _short_process(i: Instruction) -> None:
+def _short_process(i: ArmStep) -> None:
     operation, register = i.field(6, 4), i.field(0, 3)
-    i.process(SHORT_OPERATIONS.get(operation, OTHER), register, i.read(register), i.read(i.field(3, 3)))
+    i.process(SHORT_OPERATIONS.get(operation, OTHER), register, i.get(register), i.get(i.field(3, 3)))
 
 
-def _add_any(i: Instruction) -> None:
+def _add_any(i: ArmStep) -> None:
     """add, cmp: any two registers."""
     register = i.field(7, 1) << 3 | i.field(0, 3)
-    i.process(CMP if i.field(8, 1) else ADD, register, i.read(register), i.read(i.number(3)))
+    i.process(CMP if i.field(8, 1) else ADD, register, i.get(register), i.get(i.number(3)))
 
 
-def _move_any(i: Instruction) -> None:
+def _move_any(i: ArmStep) -> None:
     register = i.field(7, 1) << 3 | i.field(0, 3)
     if (register, i.number(3)) == (PC, LINK):
         i.flow = Flow.RETURN
     else:
-        i.write(register, i.read(i.number(3)))
+        i.write(register, i.get(i.number(3)))
 
 
-def _jump_to_register(i: Instruction) -> None:
-    i.jump_to_register(i.number(3), Flow.CALL if i.field(7, 1) else Flow.JUMP)
-
-
-def _load_literal(i: Instruction) -> None:
-    i.transfer(i.field(8, 3), PC, _sum(i.read_base(PC), 4 * i.field(0, 8)), 4, load=True)
-
-
-def _at_register(i: Instruction) -> None:
+def _at_register(i: ArmStep) -> None:
     """Str, strh, strb, ldrsb, ldr, ldrh, ldrb, ldrsh, by this number."""
     operation, base = i.field(9, 3), i.field(3, 3)
-    where = add(i.read(base), i.read(i.field(6, 3)))
+    where = add(i.get(base), i.get(i.field(6, 3)))
     i.transfer(i.field(0, 3), base, where, (4, 2, 1, 1, 4, 2, 1, 2)[operation], load=operation > 2)
 
 
 def _at_offset(size: int) -> Handler:
-    def handle(i: Instruction) -> None:
+    def handle(i: ArmStep) -> None:
         base = i.field(3, 3)
-        i.transfer(i.field(0, 3), base, _sum(i.read(base), size * i.field(6, 5)), size, load=bool(i.field(11, 1)))
+        i.transfer(i.field(0, 3), base, moved(i.get(base), size * i.field(6, 5)), size, load=bool(i.field(11, 1)))
 
     return handle
 
 
-def _on_stack(i: Instruction) -> None:
-    """Not a return: none of these registers is the program counter."""
-    i.transfer(i.field(8, 3), STACK, _sum(i.read(STACK), 4 * i.field(0, 8)), 4, load=bool(i.field(11, 1)))
-
-
-def _form_address(i: Instruction) -> None:
-    base = i.read(STACK) if i.field(11, 1) else i.read_base(PC)
-    i.write(i.field(8, 3), _sum(base, 4 * i.field(0, 8)))
-
-
-def _move_stack(i: Instruction) -> None:
-    i.write(STACK, _sum(i.read(STACK), 4 * i.field(0, 7) * (-1 if i.field(7, 1) else 1)))
-
-
-def _compare_and_branch(i: Instruction) -> None:
-    i.branch(Flow.BRANCH, i.field(9, 1) << 6 | i.field(3, 5) << 1)
-
-
-def _write_low(i: Instruction) -> None:
-    i.write(i.field(0, 3))
+def _form_address(i: ArmStep) -> None:
+    base = i.get(STACK) if i.field(11, 1) else i.base(PC)
+    i.write(i.field(8, 3), moved(base, 4 * i.field(0, 8)))
 
 
 def _listed(mask: int) -> list[int]:
     return [register for register in range(16) if mask >> register & 1]
 
 
-def _push(i: Instruction) -> None:
+def _push(i: ArmStep) -> None:
     registers = _listed(i.field(0, 8) | i.field(8, 1) << LINK)
     i.write(STACK, i.transfer_many(STACK, registers, up=False, before=True, load=False))
 
 
-def _pop(i: Instruction) -> None:
+def _pop(i: ArmStep) -> None:
     registers = _listed(i.field(0, 8) | i.field(8, 1) << PC)
     i.write(STACK, i.transfer_many(STACK, registers, up=True, before=False, load=True))
 
 
-def _many_upwards(i: Instruction) -> None:
+def _many_upwards(i: ArmStep) -> None:
     base, registers, load = i.field(8, 3), _listed(i.field(0, 8)), bool(i.field(11, 1))
-    moved = i.transfer_many(base, registers, up=True, before=False, load=load)
+    behind = i.transfer_many(base, registers, up=True, before=False, load=load)
     if not (load and base in registers):
-        i.write(base, moved)
-
-
-def _branch_on_condition(i: Instruction) -> None:
-    i.branch(Flow.BRANCH, 2 * signed(i.field(0, 8), 8))
-
-
-def _branch(i: Instruction) -> None:
-    i.branch(Flow.JUMP, 2 * signed(i.field(0, 11), 11))
-
-
-def _trap(i: Instruction) -> None:
-    i.flow = Flow.TRAP
-
-
-def _system_call(i: Instruction) -> None:
-    i.flow = Flow.SYSTEM_CALL
-
-
-def _nothing(_i: Instruction) -> None:
-    """Write no register that is followed."""
+        i.write(base, behind)
 
 
 SHORT: tuple[Row, ...] = (
     (0xF800, 0x1800, _add_third),
-    (0xE000, 0x0000, _shift),
+    (0xE000, 0x0000, lambda i: i.write(i.field(0, 3), shifted(i.get(i.field(3, 3)), i.field(11, 2), i.field(6, 5)))),
     (0xE000, 0x2000, _immediate),
     (0xFC00, 0x4000, _short_process),
     (0xFE00, 0x4400, _add_any),
     (0xFF00, 0x4600, _move_any),
-    (0xFF00, 0x4700, _jump_to_register),
-    (0xF800, 0x4800, _load_literal),
+    (0xFF00, 0x4700, lambda i: i.jump_to_register(i.number(3), Flow.CALL if i.field(7, 1) else Flow.JUMP)),
+    (0xF800, 0x4800, lambda i: i.transfer(i.field(8, 3), PC, moved(i.base(PC), 4 * i.field(0, 8)), 4, load=True)),
     (0xF000, 0x5000, _at_register),
     (0xF000, 0x6000, _at_offset(4)),
     (0xF000, 0x7000, _at_offset(1)),
     (0xF000, 0x8000, _at_offset(2)),
-    (0xF000, 0x9000, _on_stack),
+    (
+        0xF000,
+        0x9000,
+        lambda i: i.transfer(
+            i.field(8, 3), STACK, moved(i.get(STACK), 4 * i.field(0, 8)), 4, load=bool(i.field(11, 1))
+        ),
+    ),  # Not a return: none of these registers is the program counter
     (0xF000, 0xA000, _form_address),
-    (0xFF00, 0xB000, _move_stack),
-    (0xF500, 0xB100, _compare_and_branch),
-    (0xFF00, 0xB200, _write_low),  # sxth, uxtb, ...
+    (0xFF00, 0xB000, lambda i: i.write(STACK, moved(i.get(STACK), 4 * i.field(0, 7) * (-1 if i.field(7, 1) else 1)))),
+    (0xF500, 0xB100, lambda i: i.branch_by(Flow.BRANCH, i.field(9, 1) << 6 | i.field(3, 5) << 1)),
+    (0xFF00, 0xB200, lambda i: i.write(i.field(0, 3))),  # sxth, uxtb, ...
     (0xFE00, 0xB400, _push),
-    (0xFFC0, 0xBA80, _trap),  # hlt
-    (0xFF00, 0xBA00, _write_low),  # rev
+    (0xFFC0, 0xBA80, lambda i: i.leave(Flow.TRAP)),  # hlt
+    (0xFF00, 0xBA00, lambda i: i.write(i.field(0, 3))),  # rev
     (0xFE00, 0xBC00, _pop),
-    (0xFF00, 0xBE00, _trap),  # bkpt
-    (0xF000, 0xB000, _nothing),  # it, nop, cps, setend
+    (0xFF00, 0xBE00, lambda i: i.leave(Flow.TRAP)),  # bkpt
+    (0xF000, 0xB000, nothing),  # it, nop, cps, setend
     (0xF000, 0xC000, _many_upwards),
-    (0xFF00, 0xDE00, _trap),  # udf
-    (0xFF00, 0xDF00, _system_call),
-    (0xF000, 0xD000, _branch_on_condition),
-    (0xF800, 0xE000, _branch),
+    (0xFF00, 0xDE00, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0xFF00, 0xDF00, lambda i: i.leave(Flow.SYSTEM_CALL)),
+    (0xF000, 0xD000, lambda i: i.branch_by(Flow.BRANCH, 2 * i.signed(0, 8))),
+    (0xF800, 0xE000, lambda i: i.branch_by(Flow.JUMP, 2 * i.signed(0, 11))),
 )
 
 
 # --- 32 bits: the first half-word is the upper one
 
 
-def _displacement(i: Instruction) -> int:
+def _displacement(i: ArmStep) -> int:
     """Return the displacement of bl, blx, b.w: 25 bits, two of which are stored otherwise."""
     sign = i.field(26, 1)
     bits = sign << 24 | (i.field(13, 1) ^ sign ^ 1) << 23 | (i.field(11, 1) ^ sign ^ 1) << 22
     return signed(bits | i.field(16, 10) << 12 | i.field(0, 11) << 1, 25)
 
 
-def _call(i: Instruction) -> None:
-    i.branch(Flow.CALL, _displacement(i))
-
-
-def _call_arm(i: Instruction) -> None:
-    i.branch(Flow.CALL, _displacement(i), switches=True)
-
-
-def _branch_far(i: Instruction) -> None:
-    i.branch(Flow.JUMP, _displacement(i))
-
-
-def _branch_far_on_condition(i: Instruction) -> None:
+def _branch_far_on_condition(i: ArmStep) -> None:
     bits = (
         i.field(26, 1) << 20 | i.field(11, 1) << 19 | i.field(13, 1) << 18 | i.field(16, 6) << 12 | i.field(0, 11) << 1
     )
-    i.branch(Flow.BRANCH, signed(bits, 21))
+    i.branch_by(Flow.BRANCH, signed(bits, 21))
 
 
-def _return_from_exception(i: Instruction) -> None:
-    i.flow = Flow.RETURN
-
-
-def _write(i: Instruction) -> None:
-    i.forget((i.number(8),))
-
-
-def _constant(i: Instruction) -> int:
+def _constant(i: ArmStep) -> int:
     """Return a constant as data processing has it: a pattern of one byte, or one that is rotated."""
     kind, byte = i.field(26, 1) << 3 | i.field(12, 3), i.field(0, 8)
     if kind < 4:
@@ -249,36 +189,32 @@ def _constant(i: Instruction) -> int:
     return (number >> rotation | number << (32 - rotation)) & MASK
 
 
-def _process(i: Instruction, right: Value | None) -> None:
+def _process(i: ArmStep, right: Value | None) -> None:
     operation, first, register = i.field(21, 4), i.number(16), i.number(8)
     if register == PC and operation in WITHOUT_RESULT:
-        i.process(CMP if OPERATIONS[operation] == SUB else TST, register, i.read(first), right)
+        i.process(CMP if OPERATIONS[operation] == SUB else TST, register, i.get(first), right)
     elif first == PC and operation in WITHOUT_FIRST:
         i.process(WITHOUT_FIRST[operation], register, None, right)
     else:
-        i.process(OPERATIONS.get(operation, OTHER), register, i.read(first), right)
+        i.process(OPERATIONS.get(operation, OTHER), register, i.get(first), right)
 
 
-def _process_constant(i: Instruction) -> None:
-    _process(i, Value(_constant(i)))
-
-
-def _process_register(i: Instruction) -> None:
+def _process_register(i: ArmStep) -> None:
     amount = i.field(12, 3) << 2 | i.field(6, 2)
-    _process(i, shifted(i.read(i.number(0)), i.field(4, 2), amount))
+    _process(i, shifted(i.get(i.number(0)), i.field(4, 2), amount))
 
 
-def _twelve_bits(i: Instruction) -> int:
+def _twelve_bits(i: ArmStep) -> int:
     return i.field(26, 1) << 11 | i.field(12, 3) << 8 | i.field(0, 8)
 
 
-def _add_plain(i: Instruction) -> None:
+def _add_plain(i: ArmStep) -> None:
     """Addw, subw, adr."""
     right = Value(_twelve_bits(i))
-    i.write(i.number(8), add(i.read_base(i.number(16)), negative(right) if i.field(23, 1) else right))
+    i.write(i.number(8), add(i.base(i.number(16)), negative(right) if i.field(23, 1) else right))
 
 
-def _move_half(i: Instruction) -> None:
+def _move_half(i: ArmStep) -> None:
     """movw, movt."""
     number = i.number(16) << 12 | _twelve_bits(i)
     if i.field(23, 1):
@@ -287,117 +223,107 @@ def _move_half(i: Instruction) -> None:
         i.write(i.number(8), Value(number))
 
 
-def _many(i: Instruction) -> None:
+def _many(i: ArmStep) -> None:
     base, registers, load = i.number(16), _listed(i.field(0, 16)), bool(i.field(20, 1))
     up = bool(i.field(23, 1))
-    moved = i.transfer_many(base, registers, up=up, before=not up, load=load)
+    behind = i.transfer_many(base, registers, up=up, before=not up, load=load)
     if i.field(21, 1) and not (load and base in registers):
-        i.write(base, moved)
+        i.write(base, behind)
 
 
-def _table_branch(i: Instruction) -> None:
-    i.jump(None)
-
-
-def _two(i: Instruction) -> None:
+def _two(i: ArmStep) -> None:
     """ldrd, strd."""
     base, offset = i.number(16), 4 * i.field(0, 8) * (1 if i.field(23, 1) else -1)
-    start = i.read_base(base)
-    moved = _sum(start, offset)
+    start = i.base(base)
+    there = moved(start, offset)
     if i.field(21, 1):
-        i.write(base, moved)
-    i.transfer_two((i.number(12), i.number(8)), moved if i.field(24, 1) else start, load=bool(i.field(20, 1)))
+        i.write(base, there)
+    i.transfer_two((i.number(12), i.number(8)), there if i.field(24, 1) else start, load=bool(i.field(20, 1)))
 
 
-def _exclusive(i: Instruction) -> None:
-    i.exclusive(i.number(16), bool(i.field(20, 1)), (i.number(12), i.number(8), i.number(0)))
-
-
-def _transfer(i: Instruction) -> None:
+def _transfer(i: ArmStep) -> None:
     """One register; its size, kind and direction are in the same fields in all forms."""
     register, base, load = i.number(12), i.number(16), bool(i.field(20, 1))
     size = 1 << i.field(21, 2)
-    where = i.read_base(base)
+    where = i.base(base)
     if base == PC:
-        where = _sum(where, i.field(0, 12) * (1 if i.field(23, 1) else -1))
+        where = moved(where, i.field(0, 12) * (1 if i.field(23, 1) else -1))
     elif i.field(23, 1):
-        where = _sum(where, i.field(0, 12))
+        where = moved(where, i.field(0, 12))
     elif i.field(11, 1):
         where = _moving(i, base, where)
     else:
-        where = add(where, shifted(i.read(i.number(0)), 0, i.field(4, 2)))
+        where = add(where, shifted(i.get(i.number(0)), 0, i.field(4, 2)))
     if not (register == PC and size < 4):  # pld, pli: only hints
         i.transfer(register, base, where, size, load)
 
 
-def _moving(i: Instruction, base: int, start: Value | None) -> Value | None:
+def _moving(i: ArmStep, base: int, start: Value | None) -> Value | None:
     """Move the base, if that is asked for; return where the access is: behind the move or before it."""
-    moved = _sum(start, i.field(0, 8) * (1 if i.field(9, 1) else -1))
+    there = moved(start, i.field(0, 8) * (1 if i.field(9, 1) else -1))
     if i.field(8, 1):
-        i.write(base, moved)
-    return moved if i.field(10, 1) else start
+        i.write(base, there)
+    return there if i.field(10, 1) else start
 
 
-def _multiply(i: Instruction) -> None:
-    i.forget((i.number(8), i.number(12)) if i.field(23, 1) else (i.number(8),))
-
-
-def _anything(i: Instruction) -> None:
+def _anything(i: ArmStep) -> None:
     i.forget(i.number(low) for low in (16, 12, 8, 0))
 
 
 LONG: tuple[Row, ...] = (
-    (0xFFF0F000, 0xF7F0A000, _trap),  # udf
-    (0xFFE0D000, 0xF3E08000, _write),  # mrs
-    (0xFFF0D000, 0xF3D08000, _return_from_exception),
-    (0xFB80D000, 0xF3808000, _nothing),  # msr, hints, barriers
-    (0xF800D000, 0xF000D000, _call),
-    (0xF800D000, 0xF000C000, _call_arm),
-    (0xF800D000, 0xF0009000, _branch_far),
+    (0xFFF0F000, 0xF7F0A000, lambda i: i.leave(Flow.TRAP)),  # udf
+    (0xFFE0D000, 0xF3E08000, lambda i: i.forget((i.number(8),))),  # mrs
+    (0xFFF0D000, 0xF3D08000, lambda i: i.leave(Flow.RETURN)),
+    (0xFB80D000, 0xF3808000, nothing),  # msr, hints, barriers
+    (0xF800D000, 0xF000D000, lambda i: i.branch_by(Flow.CALL, _displacement(i))),
+    (0xF800D000, 0xF000C000, lambda i: i.branch_by(Flow.CALL, _displacement(i), switches=True)),
+    (0xF800D000, 0xF0009000, lambda i: i.branch_by(Flow.JUMP, _displacement(i))),
     (0xF800D000, 0xF0008000, _branch_far_on_condition),
-    (0xFA008000, 0xF0000000, _process_constant),
+    (0xFA008000, 0xF0000000, lambda i: _process(i, Value(_constant(i)))),
     (0xFB408000, 0xF2000000, _add_plain),
     (0xFB708000, 0xF2400000, _move_half),
-    (0xFA008000, 0xF2000000, _write),  # bfi, ubfx, ssat, ...
-    (0xFFE00000, 0xEAC00000, _write),  # pkhbt
+    (0xFA008000, 0xF2000000, lambda i: i.forget((i.number(8),))),  # bfi, ubfx, ssat, ...
+    (0xFFE00000, 0xEAC00000, lambda i: i.forget((i.number(8),))),  # pkhbt
     (0xFE000000, 0xEA000000, _process_register),
-    (0xFFF0FFE0, 0xE8D0F000, _table_branch),
+    (0xFFF0FFE0, 0xE8D0F000, lambda i: i.jump(None)),
     (0xFFC00000, 0xE8000000, _anything),  # srsdb, rfedb
     (0xFFC00000, 0xE9800000, _anything),  # srsia, rfeia
     (0xFE400000, 0xE8000000, _many),
-    (0xFF600000, 0xE8400000, _exclusive),
+    (
+        0xFF600000,
+        0xE8400000,
+        lambda i: i.exclusive(i.number(16), bool(i.field(20, 1)), (i.number(12), i.number(8), i.number(0))),
+    ),
     (0xFE400000, 0xE8400000, _two),
-    (0xEF000000, 0xEF000000, _nothing),  # vectors
-    (0xFF100000, 0xF9000000, Instruction.vector_structure),
-    (0xEC000000, 0xEC000000, Instruction.coprocessor),
+    (0xEF000000, 0xEF000000, nothing),  # vectors
+    (0xFF100000, 0xF9000000, ArmStep.vector_structure),
+    (0xEC000000, 0xEC000000, ArmStep.coprocessor),
     (0xFE000000, 0xF8000000, _transfer),
-    (0xFF000000, 0xFA000000, _write),
-    (0xFF000000, 0xFB000000, _multiply),
+    (0xFF000000, 0xFA000000, lambda i: i.forget((i.number(8),))),
+    (0xFF000000, 0xFB000000, lambda i: i.forget((i.number(8), i.number(12)) if i.field(23, 1) else (i.number(8),))),
     (0, 0, _anything),
 )
 
 
-def row(word: int, long: bool) -> Handler:
-    """Return what executes an instruction."""
-    return next((handler for mask, pattern, handler in (LONG if long else SHORT) if word & mask == pattern), _nothing)
+def decode(i: ArmStep) -> None:
+    """Find an instruction in the tables; whether it is executed may depend on a condition of an `it` before it."""
+    state = i.registers.get(BLOCK)
+    i.conditional = state is not None and state.constant >> 4 != ALWAYS
+    if i.size == 4:
+        i.word = i.word >> 16 | (i.word & 0xFFFF) << 16  # its first half-word is the upper one
+    handler = handler_of(LONG if i.size == 4 else SHORT, i.word)
+    if handler is not None:
+        handler(i)
 
 
-# --- blocks of conditional instructions
-
-
-def in_block(registers: Registers) -> bool:
-    """Return whether the next instruction depends on a condition that an `it` before it says."""
-    state = registers.get(BLOCK)
-    return state is not None and state.constant >> 4 != ALWAYS
-
-
-def advance(registers: Registers, word: int, long: bool) -> None:
+def advance(i: ArmStep) -> None:
     """Note that an instruction of the block is done, or that one opens a block."""
-    state = registers.pop(BLOCK, None)
-    if not long and word & 0xFF00 == 0xBF00 and word & 15:
-        registers[BLOCK] = Value(word & 0xFF)
-    elif state is not None and state.constant & 7:
-        registers[BLOCK] = Value(state.constant & 0xE0 | state.constant << 1 & 0x1F)
+    state = i.registers.get(BLOCK)
+    if i.size == 2 and i.word & 0xFF00 == 0xBF00 and i.word & 15:
+        i.written[BLOCK] = Value(i.word & 0xFF)
+    elif state is not None:
+        more = state.constant & 7
+        i.written[BLOCK] = Value(state.constant & 0xE0 | state.constant << 1 & 0x1F) if more else None
 
 
 def table(insn: Encoded, read: Callable[[int, int], bytes | None]) -> range:

@@ -2,59 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import capstone
 from capstone import x86
 
 from rseq_matrix.elf.machines import calls
-from rseq_matrix.elf.machines.machine import (
+from rseq_matrix.elf.machines.execution import (
     THREAD_POINTER,
-    Access,
+    ZERO,
+    Abi,
+    CodeStep,
     Flow,
-    Machine,
-    Pattern,
+    ObjectContext,
     Registers,
-    Relocations,
-    Step,
-    Surroundings,
     Value,
     add,
     loaded,
+    negative,
+    sign_extended,
+    zero_extended,
 )
+from rseq_matrix.elf.machines.machine import Disassembler, Machine, Pattern, Relocations
 
 WRITE = capstone.CS_AC_WRITE
 RETURN_ADDRESS = -1  # a register of our own: where the last call returns to, for i386's position-independent code
 
-FAMILIES = {
-    "a": ("al", "ah", "ax", "eax", "rax"),
-    "b": ("bl", "bh", "bx", "ebx", "rbx"),
-    "c": ("cl", "ch", "cx", "ecx", "rcx"),
-    "d": ("dl", "dh", "dx", "edx", "rdx"),
-    "si": ("sil", "si", "esi", "rsi"),
-    "di": ("dil", "di", "edi", "rdi"),
-    "bp": ("bpl", "bp", "ebp", "rbp"),
-    "sp": ("spl", "sp", "esp", "rsp"),
-    **{f"r{n}": (f"r{n}b", f"r{n}w", f"r{n}d", f"r{n}") for n in range(8, 16)},
-}
-WHOLE = {
-    getattr(x86, f"X86_REG_{name.upper()}"): getattr(x86, f"X86_REG_{names[-1].upper()}")
-    for names in FAMILIES.values()
-    for name in names
-}
-CALLER_SAVED = [WHOLE[getattr(x86, f"X86_REG_R{name}")] for name in ("AX", "CX", "DX", "SI", "DI", *"89", "10", "11")]
-CALLER_SAVED_32 = [x86.X86_REG_RAX, x86.X86_REG_RCX, x86.X86_REG_RDX]
-ARGUMENTS = [getattr(x86, f"X86_REG_{name}") for name in ("RDI", "RSI", "RDX", "RCX", "R8", "R9")]
-SYSTEM_CALL = [getattr(x86, f"X86_REG_{name}") for name in ("RAX", "RDI", "RSI", "RDX", "R10", "R8", "R9")]
-SYSTEM_CALL_32 = [getattr(x86, f"X86_REG_R{name}") for name in ("AX", "BX", "CX", "DX", "SI", "DI", "BP")]
+FAMILIES = (
+    *(f"{n}l {n}h {n}x e{n}x r{n}x" for n in "abcd"),
+    *(f"{n}l {n} e{n} r{n}" for n in ("si", "di", "bp", "sp")),
+    *(f"r{n}b r{n}w r{n}d r{n}" for n in range(8, 16)),
+)
+
+
+def _numbers(names: str) -> tuple[int, ...]:
+    """Return the numbers of some registers."""
+    return tuple(getattr(x86, f"X86_REG_{name.upper()}") for name in names.split())
+
+
+WHOLE = {number: _numbers(family)[-1] for family in FAMILIES for number in _numbers(family)}
+KNOWN = 1 << 14  # instructions whose operands are kept
+HIGH_BYTES = _numbers("ah bh ch dh")
 FLOWS = {
     **dict.fromkeys(("syscall", "sysenter"), Flow.SYSTEM_CALL),
     **dict.fromkeys(("ret", "retf", "retfq", "iret", "iretd", "iretq", "sysret", "sysexit"), Flow.RETURN),
     **dict.fromkeys(("jmp", "ljmp"), Flow.JUMP),
     **dict.fromkeys(("ud2", "ud1", "ud0", "hlt", "int3", "int1"), Flow.TRAP),
 }
+RESULTS = frozenset({"mov", "movabs", "movsxd", "lea", "add", "sub", "xor"})  # of these the result may be followed
 BRANCHES = ("j", "loop", "xbegin")
 NO_ACCESS = {"lea", "nop", "endbr64", "endbr32"}
+# What capstone does not know to be written: memory as the first operand of these, ...
+STORES = (
+    *(
+        "mov",
+        "vmov",
+        "cmpxchg",
+        "rol",
+        "ror",
+        "rcl",
+        "rcr",
+        "fst",
+        "fist",
+        "fnst",
+        "stmxcsr",
+        "vstmxcsr",
+        "ins",
+        "wrss",
+    ),
+    *("pextr", "vpextr", "extractps", "vextract", "vcvtps2ph", "vscatter", "vpscatter"),
+)
+# ... and registers, besides the first operand.
+WRITTEN_BY_BRANCH = {"loop": _numbers("rcx"), "xbeg": _numbers("rax")}
+IGNORED_INDEX = (0, x86.X86_REG_EIZ, x86.X86_REG_RIZ)
+WRITTEN_TOO = {
+    "cmpxchg": _numbers("rax"),
+    "xlatb": _numbers("rax"),
+    "rdpkru": _numbers("rax rdx"),
+    "enter": _numbers("rbp"),
+    "rdsspd": (),
+    "rdsspq": (),
+}
 # An opcode with a ModR/M byte that names memory: what a segment prefix can stand before. The patterns below leave out
 # the stack protector's canary, which nearly every function reads.
 MEMORY_OPERAND = (
@@ -64,245 +93,275 @@ MEMORY_OPERAND = (
 KERNEL_ENTRY = 0x10  # i386: the TCB's pointer to the vDSO's system call entry (glibc i386/nptl/tls.h, sysinfo)
 
 
-def _address(insn: Any, memory: Any, registers: Registers) -> Value | None:
-    if memory.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
-        return Value(insn.address + insn.size + memory.disp)
-    value: Value | None = Value(memory.disp)
-    if memory.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
-        value = add(value, THREAD_POINTER)
-    if memory.base:
-        value = add(value, registers.get(WHOLE.get(memory.base, 0)))
-    if memory.index:
-        index = registers.get(WHOLE.get(memory.index, 0))
-        if memory.scale != 1:
-            index = Value(index.constant * memory.scale) if index is not None and index.known else None
-        value = add(value, index)
-    return value
+class Operand(NamedTuple):
+    """An operand as capstone tells it. `number` is an immediate, or a displacement; registers are whole ones."""
+
+    kind: int  # X86_OP_*
+    size: int
+    written: bool
+    number: int = 0
+    register: int = 0
+    high_byte: bool = False
+    base: int = 0
+    scaled: int = 0
+    scale: int = 1
+    segment: int = 0
 
 
-def _operand(insn: Any, operand: Any, registers: Registers) -> Value | None:
-    """Return the value of a source operand."""
-    if operand.type == x86.X86_OP_IMM:
-        return Value(operand.imm)
-    if operand.type == x86.X86_OP_REG:
-        return registers.get(WHOLE.get(operand.reg, 0))
-    where = _address(insn, operand.mem, registers)
-    if where == THREAD_POINTER:  # %fs:0 holds the thread pointer (psABI, "thread control block")
-        return THREAD_POINTER
-    return loaded(where) if operand.size in (4, 8) else None
+class X86Encoded(NamedTuple):
+    """As Encoded, with its operands and the registers that it overwrites."""
+
+    address: int
+    size: int
+    bytes: bytes
+    mnemonic: str
+    op_str: str
+    thumb: bool
+    parts: tuple[Operand, ...]
+    overwritten: tuple[int, ...]
 
 
-def _result(insn: Any, registers: Registers) -> Value | None:
-    """Return what the first operand, a register, holds after the instruction, if that is followed."""
-    operands = insn.operands
-    name = insn.mnemonic
-    if len(operands) != 2:
-        return None
-    target, source = operands
-    if name in ("mov", "movabs", "movsxd"):
-        return _operand(insn, source, registers)
-    if name == "lea":
-        return _address(insn, source.mem, registers)
-    if name in ("add", "sub"):
-        left, right = _operand(insn, target, registers), _operand(insn, source, registers)
-        if name == "sub":
-            right = Value(-right.constant) if right is not None and right.known else None
-        return add(left, right)
-    if name == "xor" and target.reg == source.reg and source.type == x86.X86_OP_REG:
-        return Value(0)
-    return None
+Details = tuple[tuple[Operand, ...], tuple[int, ...]]
 
 
-def _accesses(insn: Any, registers: Registers) -> tuple[Access, ...]:
-    if insn.mnemonic in NO_ACCESS:
-        return ()
-    found = []
-    for position, operand in enumerate(insn.operands):
-        if operand.type != x86.X86_OP_MEM:
-            continue
-        where = _address(insn, operand.mem, registers)
-        if where is None:
-            continue
-        # Of movups and the like capstone says that they read what they store to.
-        store = bool(operand.access & WRITE) or (position == 0 and insn.mnemonic.startswith(("mov", "vmov")))
-        stored = None
-        if store and insn.mnemonic == "mov" and position == 0:
-            stored = _operand(insn, insn.operands[1], registers)
-        found.append(Access(where, store, operand.size, stored))
-    return tuple(found)
+class X86Step(CodeStep):
+    """One instruction, by the operands that capstone tells."""
 
-
-def _flow(insn: Any) -> Flow:
-    name = insn.mnemonic.split()[-1]
-    if name in ("call", "lcall"):
-        memory = insn.operands[0].mem if insn.operands[0].type == x86.X86_OP_MEM else None
-        entry = memory and memory.segment == x86.X86_REG_GS and memory.disp == KERNEL_ENTRY
-        return Flow.SYSTEM_CALL if entry else Flow.CALL
-    if name == "int":
-        return Flow.SYSTEM_CALL if insn.operands[0].imm == 0x80 else Flow.TRAP
-    if name in FLOWS:
-        return FLOWS[name]
-    return Flow.BRANCH if name.startswith(BRANCHES) else Flow.NEXT
-
-
-def _base_of_got(insn: Any, registers: Registers, surroundings: Surroundings) -> Value | None:
-    """i386: `add $_GLOBAL_OFFSET_TABLE_, %reg` behind a call that returned its own return address in the register."""
-    after = registers.get(RETURN_ADDRESS)
-    if insn.mnemonic == "add" and after is not None and surroundings.got is not None:
-        source = insn.operands[1]
-        if source.type == x86.X86_OP_IMM and (after.constant + source.imm) % 2**32 == surroundings.got:
-            return Value(surroundings.got)
-    return None
-
-
-def _update(insn: Any, registers: Registers, wide: int, surroundings: Surroundings) -> None:
-    result = None
-    operands = insn.operands
-    target = operands[0].reg if operands and operands[0].type == x86.X86_OP_REG else 0
-    if target:
-        result = _base_of_got(insn, registers, surroundings) or _result(insn, registers)
-        if result is not None and operands[0].size != wide and not (result.known and operands[0].size == 4):
-            result = None
-    for register in insn.regs_access()[1]:
-        registers.pop(WHOLE.get(register, 0), None)
-    if result is not None:
-        registers[WHOLE.get(target, 0)] = result
-
-
-def _execute(insn: Any, registers: Registers, surroundings: Surroundings, wide: int) -> Step:
-    flow = _flow(insn)
-    target, through = None, None
-    arguments: tuple[Value | None, ...] = ()
-    if flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH) and insn.operands:
-        operand = insn.operands[-1]
-        if operand.type == x86.X86_OP_IMM:
-            target = operand.imm % 2**64
-        else:
-            through = _operand(insn, operand, registers)
-    if flow is Flow.SYSTEM_CALL:
-        arguments = tuple(registers.get(r) for r in (SYSTEM_CALL if wide == 8 else SYSTEM_CALL_32))
-    elif flow in (Flow.CALL, Flow.JUMP) and wide == 8:
-        arguments = tuple(registers.get(r) for r in ARGUMENTS)
-    accesses = _accesses(insn, registers)
-    compared = tuple(_operand(insn, o, registers) for o in insn.operands) if insn.mnemonic == "cmp" else ()
-    if flow is Flow.CALL:
-        lost = CALLER_SAVED if wide == 8 else CALLER_SAVED_32
-        if through is not None and through.word is not None and surroundings.descriptor(through.word.address):
-            lost = [x86.X86_REG_RAX]  # Oliva, "Speeding Up Thread-Local Storage Access": it keeps all others
-        for register in lost:
-            registers.pop(register, None)
-        registers[RETURN_ADDRESS] = Value(insn.address + insn.size)
-    elif flow is Flow.SYSTEM_CALL:
-        registers.pop(x86.X86_REG_RAX, None)
-    else:
-        _update(insn, registers, wide, surroundings)
-    text = f"{insn.mnemonic} {insn.op_str}".strip()
-    segment = "fs:" if wide == 8 else "gs:"
-    return Step(
-        insn.address,
-        insn.size,
-        bytes(insn.bytes),
-        text,
-        flow,
-        target,
-        through,
-        accesses,
-        reads_thread_pointer=segment in text,
-        arguments=arguments,
-        compared=compared,
+    abi = Abi(
+        bits=64,
+        caller_saved=_numbers("rax rcx rdx rsi rdi r8 r9 r10 r11"),
+        arguments=_numbers("rdi rsi rdx rcx r8 r9"),
+        system_call=_numbers("rax rdi rsi rdx r10 r8 r9"),
+        lost_in_system_call=_numbers("rax rcx r11"),  # the instruction has its return address and flags in two
+        lost_for_descriptor=_numbers("rax"),  # Oliva, "Speeding Up Thread-Local Storage Access": it keeps all others
     )
+    segment: ClassVar[str] = "fs:"  # before the thread pointer's memory
+
+    def __init__(self, insn: X86Encoded, registers: Registers, context: ObjectContext) -> None:
+        """Execute an instruction on the registers, which stay as they are."""
+        self.parts, self.overwritten = insn[6:]
+        self.name: str = insn.mnemonic.split()[-1]  # behind lock, rep, notrack, bnd
+        super().__init__(insn[:6], registers, context)
+        self.insn = insn
+
+    @staticmethod
+    def is_padding(insn: X86Encoded) -> bool:
+        """Return whether an instruction does nothing: nop, xchg of a register with itself, lea of its value."""
+        name, parts = insn.mnemonic.split()[-1], insn.parts
+        if name == "lea":
+            return not parts[1].number and parts[1].base == parts[0].register and parts[1].scaled in IGNORED_INDEX
+        return name == "nop" or (name == "xchg" and insn.op_str.split(", ")[0] == insn.op_str.split(", ")[-1])
+
+    # --- operands
+
+    def place(self, part: Operand) -> Value | None:
+        """Return the address of an operand in memory."""
+        if part.base in (x86.X86_REG_RIP, x86.X86_REG_EIP):
+            return Value(self.end + part.number)
+        value: Value | None = Value(part.number)
+        if part.segment in (x86.X86_REG_FS, x86.X86_REG_GS):
+            value = add(value, THREAD_POINTER)
+        if part.base:
+            value = add(value, self.registers.get(part.base))
+        if part.scaled:
+            index = self.registers.get(part.scaled)
+            if part.scale != 1:
+                index = Value(index.constant * part.scale) if index is not None and index.known else None
+            value = add(value, index)
+        return value
+
+    def value(self, part: Operand) -> Value | None:
+        """Return the value of a source operand. Of less than a whole register or word only a number is followed."""
+        whole = 8 * part.size == self.abi.bits
+        if part.kind == x86.X86_OP_IMM:
+            return Value(part.number)
+        if part.kind == x86.X86_OP_REG:
+            value = self.registers.get(part.register)
+            return value if whole else None if part.high_byte else zero_extended(value, 8 * part.size)
+        where = self.place(part)
+        if not whole:
+            return None
+        # %fs:0 holds the thread pointer (psABI, "thread control block")
+        return THREAD_POINTER if where == THREAD_POINTER else loaded(where)
+
+    # --- execution
+
+    def decode(self) -> None:
+        """Access memory, and go or compute."""
+        self.reads_thread_pointer = self.segment in self.operands
+        self.flow = self._flow()
+        if self.name not in NO_ACCESS:
+            self._access()
+        if self.name == "cmp":
+            self.compared = tuple(self.value(part) for part in self.parts)
+        if self.flow in (Flow.CALL, Flow.JUMP, Flow.BRANCH) and self.parts:
+            self.go(self.flow, self.value(self.parts[-1]))
+        if self.flow not in (Flow.CALL, Flow.SYSTEM_CALL):
+            self._compute()
+
+    def _flow(self) -> Flow:
+        name = self.name
+        if name in ("call", "lcall"):
+            entry = self.parts[0].segment == x86.X86_REG_GS and self.parts[0].number == KERNEL_ENTRY
+            return Flow.SYSTEM_CALL if entry else Flow.CALL
+        if name == "int":
+            return Flow.SYSTEM_CALL if self.parts[0].number == 0x80 else Flow.TRAP
+        return FLOWS.get(name) or (Flow.BRANCH if name.startswith(BRANCHES) else Flow.NEXT)
+
+    def _access(self) -> None:
+        for position, part in enumerate(self.parts):
+            if part.kind == x86.X86_OP_MEM:
+                where = self.place(part)
+                if part.written or (position == 0 and self.name.startswith(STORES)):
+                    moves = self.name == "mov" and position == 0
+                    self.store(where, part.size, self.value(self.parts[1]) if moves else None)
+                else:
+                    self.load(where, part.size)
+
+    def _compute(self) -> None:
+        self.forget(self.overwritten)
+        self.forget(WRITTEN_TOO.get(self.name, ()))
+        target = self.parts[0].register if self.parts else 0
+        if target and len(self.parts) == 2 and self.name in RESULTS and self.parts[0].size >= 4:
+            result = self._result(*self.parts)
+            whole = 8 * self.parts[0].size == self.abi.bits
+            self.write(target, result if whole else zero_extended(result, 32))
+        elif target and self.name in WRITTEN_TOO:
+            self.write(target)
+
+    def _result(self, target: Operand, source: Operand) -> Value | None:
+        """Return what the first operand holds behind an instruction of RESULTS, if that is followed."""
+        if self.name == "lea":
+            return self.place(source)
+        right = self.value(source)
+        if self.name == "movsxd":
+            return sign_extended(right, 32)
+        if self.name in ("add", "sub"):
+            total = add(self.value(target), right if self.name == "add" else negative(right))
+            return self._base_of_got(source) or total
+        if self.name == "xor":
+            return ZERO if target.register == source.register else None
+        return right
+
+    def _base_of_got(self, source: Operand) -> Value | None:
+        """i386: `add $_GLOBAL_OFFSET_TABLE_, %reg` behind a call that returned its return address in the register."""
+        after, got = self.registers.get(RETURN_ADDRESS), self.context.got
+        if self.name != "add" or after is None or got is None or source.kind != x86.X86_OP_IMM:
+            return None
+        return Value(got) if (after.constant + source.number) % 2**32 == got else None
 
 
-def _execute_64(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    return _execute(insn, registers, surroundings, 8)
+class I386Step(X86Step):
+    """One instruction; arguments are on the stack, which is not followed."""
+
+    abi = Abi(
+        bits=32,
+        caller_saved=_numbers("rax rcx rdx"),
+        arguments=(),
+        system_call=_numbers("rax rbx rcx rdx rsi rdi rbp"),
+        lost_in_system_call=_numbers("rax"),
+        lost_for_descriptor=_numbers("rax"),
+    )
+    segment = "gs:"
+
+    def call(self) -> None:
+        """Note what a call does; it may return its return address."""
+        super().call()
+        self.write(RETURN_ADDRESS, Value(self.end))
 
 
-def _execute_32(insn: Any, registers: Registers, surroundings: Surroundings) -> Step:
-    return _execute(insn, registers, surroundings, 4)
+class DetailDisassembler(Disassembler):
+    """Capstone's, which tells the operands. That takes long, and is done once for instructions of the same bytes."""
+
+    def __init__(self, architecture: int, mode: int) -> None:
+        super().__init__(architecture, mode)
+        self._detailed: Any = capstone.Cs(architecture, mode)
+        self._detailed.detail = True
+        self._known: dict[bytes, Details] = {}
+
+    def instructions(self, raw: bytes, address: int) -> Iterator[X86Encoded]:
+        """Yield the instructions with their operands."""
+        for at, size, mnemonic, operands in self.listed(raw, address):
+            code = raw[at - address : at - address + size]
+            if operands.startswith("0x") and "," not in operands:  # maybe a branch's target, which depends on the place
+                target = Operand(x86.X86_OP_IMM, 0, False, int(operands, 16))
+                details: Details = (target,), WRITTEN_BY_BRANCH.get(mnemonic[:4], ())
+            else:
+                details = self._known.get(code) or self._details(code)
+            yield X86Encoded(at, size, code, mnemonic, operands, False, *details)
+
+    def _details(self, code: bytes) -> Details:
+        insn = next(self._detailed.disasm(code, 0))
+        written = tuple(WHOLE[register] for register in insn.regs_access()[1] if register in WHOLE)
+        if len(self._known) > KNOWN:
+            self._known.clear()
+        self._known[code] = found = tuple(_operand(part) for part in insn.operands), written
+        return found
+
+
+def _operand(part: Any) -> Operand:
+    if part.type == x86.X86_OP_IMM:
+        return Operand(part.type, part.size, False, part.imm)
+    if part.type == x86.X86_OP_REG:
+        whole = WHOLE.get(part.reg, 0)
+        return Operand(part.type, part.size, False, 0, whole, part.reg in HIGH_BYTES)
+    memory = part.mem
+    base, index = (WHOLE.get(register, register) for register in (memory.base, memory.index))
+    written = bool(part.access & WRITE)
+    return Operand(
+        part.type, part.size, written, memory.disp, base=base, scaled=index, scale=memory.scale, segment=memory.segment
+    )
 
 
 X86_64 = Machine(
     name="x86-64",
     e_machine="EM_X86_64",
-    bits=64,
     little_endian=True,
     capstone=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
-    decoder=_execute_64,
-    relocations=Relocations(
-        names={
-            1: "R_X86_64_64",
-            5: "R_X86_64_COPY",
-            6: "R_X86_64_GLOB_DAT",
-            7: "R_X86_64_JUMP_SLOT",
-            8: "R_X86_64_RELATIVE",
-            16: "R_X86_64_DTPMOD64",
-            17: "R_X86_64_DTPOFF64",
-            18: "R_X86_64_TPOFF64",
-            36: "R_X86_64_TLSDESC",
-            37: "R_X86_64_IRELATIVE",
-        },
-        relative=8,
-        irelative=37,
-        absolute=frozenset({1}),
-        got=frozenset({6, 7}),
+    step=X86Step,
+    relocations=Relocations.listed(
+        "R_X86_64_",
+        "1:64 5:COPY 6:GLOB_DAT 7:JUMP_SLOT 8:RELATIVE 16:DTPMOD64 17:DTPOFF64 18:TPOFF64 36:TLSDESC 37:IRELATIVE",
+        absolute={1},
         module=16,
-        thread_offset=frozenset({18}),
+        thread_offset={18},
         descriptor=36,
-        copy=5,
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
     tls_alignment=64,  # glibc sysdeps/x86/nptl/pthreaddef.h
     signature=bytes.fromhex("53300553"),
-    signature_code=bytes.fromhex("0fb93d53300553"),  # ud1 with the signature as displacement
+    signature_opening=bytes.fromhex("0fb93d"),  # ud1 with the signature as displacement
     system_call=334,
-    canary=lambda address: address.word is None and address.constant == 0x28,
+    canary=0x28,
     thread_pattern=Pattern(
         rb"[\x66\xf0\xf2\xf3]{0,3}\x64[\x66\xf0\xf2\xf3]?[\x40-\x4f]?" + MEMORY_OPERAND + rb"(?!\x25\x28\0\0\0)"
     ),
     registration_pattern=Pattern(rb"(?:[\xb8\xbf]|\x48\xc7[\xc0\xc7])\x4e\x01\x00\x00", b"\x4e\x01\x00\x00", (3, 1)),
     calls=calls.x86_64,
+    reader=DetailDisassembler,
 )
 
 I386 = Machine(
     name="i386",
     e_machine="EM_386",
-    bits=32,
     little_endian=True,
     capstone=(capstone.CS_ARCH_X86, capstone.CS_MODE_32),
-    decoder=_execute_32,
-    relocations=Relocations(
-        names={
-            1: "R_386_32",
-            5: "R_386_COPY",
-            6: "R_386_GLOB_DAT",
-            7: "R_386_JMP_SLOT",
-            8: "R_386_RELATIVE",
-            14: "R_386_TLS_TPOFF",
-            35: "R_386_TLS_DTPMOD32",
-            36: "R_386_TLS_DTPOFF32",
-            37: "R_386_TLS_TPOFF32",
-            41: "R_386_TLS_DESC",
-            42: "R_386_IRELATIVE",
-        },
-        relative=8,
-        irelative=42,
-        absolute=frozenset({1}),
-        got=frozenset({6, 7}),
+    step=I386Step,
+    relocations=Relocations.listed(
+        "R_386_",
+        "1:32 5:COPY 6:GLOB_DAT 7:JMP_SLOT 8:RELATIVE 14:TLS_TPOFF 35:TLS_DTPMOD32 36:TLS_DTPOFF32 37:TLS_TPOFF32 "
+        "41:TLS_DESC 42:IRELATIVE",
+        absolute={1},
         module=35,
-        thread_offset=frozenset({14, 37}),
+        thread_offset={14, 37},
         descriptor=41,
-        copy=5,
     ),
     tls_below=True,
-    tcb_size=0,
-    tls_bias=0,
     tls_alignment=64,
     signature=bytes.fromhex("53300553"),
-    signature_code=bytes.fromhex("0fb93d53300553"),
+    signature_opening=bytes.fromhex("0fb93d"),
     system_call=386,
-    canary=lambda address: address.word is None and address.constant == 0x14,
+    canary=0x14,
     thread_pattern=Pattern(
         rb"[\x66\xf0\xf2\xf3]{0,3}\x65[\x66\xf0\xf2\xf3]?(?:[\xa0-\xa3](?!\x14\0\0\0)|"
         + MEMORY_OPERAND
@@ -310,5 +369,6 @@ I386 = Machine(
     ),
     registration_pattern=Pattern(rb"\xb8\x82\x01\x00\x00", b"\xb8\x82\x01\x00\x00"),
     calls=calls.i386,
+    reader=DetailDisassembler,
     stub_base=x86.X86_REG_RBX,
 )

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rseq_matrix.elf.machines.machine import (
+from rseq_matrix.elf.machines.execution import (
     THREAD_POINTER,
-    Access,
+    Abi,
+    CodeStep,
     Flow,
-    Registers,
-    Surroundings,
     Value,
     add,
     loaded,
+    moved,
+    negative,
+    number_of,
 )
 
 FRAME, SCRATCH, STACK, LINK, PC = 11, 12, 13, 14, 15
-CALLER_SAVED = (0, 1, 2, 3, SCRATCH, LINK)  # AAPCS32, 6.1.1
-LOST_FOR_THREAD_POINTER = (0, SCRATCH, LINK)  # RTABI32, 5.3.5: __aeabi_read_tp() keeps all others
-ARGUMENTS = range(4)
-SYSTEM_CALL = (7, *range(6))  # syscall(2)
 MASK = 0xFFFFFFFF
 LSL, LSR = 0, 1
 
@@ -30,16 +28,6 @@ LSL, LSR = 0, 1
 AND, EOR, SUB, RSB, ADD, TST, CMP, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 10, 11, 12, 13, 14, 15
 ORN = 16  # in T32 only
 COMPARISONS = range(TST, CMN + 1)
-
-
-def signed(number: int, bits: int = 32) -> int:
-    """Return the number that these bits are in two's complement."""
-    return ((number + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
-
-
-def negative(value: Value | None) -> Value | None:
-    """Return the negative of a number."""
-    return Value(-value.constant) if value is not None and value.known else None
 
 
 def shifted(value: Value | None, kind: int, amount: int) -> Value | None:
@@ -66,115 +54,79 @@ def combined(operation: int, left: Value | None, right: Value | None) -> Value |
     return Value(results[operation]) if operation in results else None
 
 
-class Instruction:
-    """One instruction while it is executed: its fields, the registers as they are before it, and what it does."""
+class ArmStep(CodeStep):
+    """One instruction of either set."""
 
-    def __init__(
-        self,
-        address: int,
-        word: int,
-        size: int,
-        thumb: bool,
-        conditional: bool,
-        registers: Registers,
-        surroundings: Surroundings,
-    ) -> None:
-        self.address = address
-        self.word = word
-        self.size = size
-        self.thumb = thumb
-        self.conditional = conditional
-        self.registers = registers
-        self.surroundings = surroundings
-        self.flow = Flow.NEXT
-        self.target: int | None = None
-        self.through: Value | None = None
-        self.switches = False
-        self.accesses: list[Access] = []
-        self.written: dict[int, Value | None] = {}
-        self.reads_thread_pointer = False
-        self.compared: tuple[Value | None, ...] = ()
-
-    # --- fields
-
-    def field(self, low: int, count: int) -> int:
-        """Return the bits from `low` on."""
-        return self.word >> low & ((1 << count) - 1)
+    abi = Abi(
+        bits=32,
+        caller_saved=(0, 1, 2, 3, SCRATCH, LINK),  # AAPCS32, 6.1.1
+        arguments=tuple(range(4)),
+        system_call=(7, *range(6)),
+        lost_in_system_call=(0,),
+        lost_for_thread_pointer=(0, SCRATCH, LINK),  # RTABI32, 5.3.5: __aeabi_read_tp() keeps all others
+    )
+    conditional = False  # whether it depends on a condition if it is executed
 
     def number(self, low: int) -> int:
         """Return the register number in the four bits from `low` on."""
         return self.word >> low & 15
 
-    # --- registers
+    @property
+    def counter(self) -> int:
+        """Return what the program counter reads as: where two instructions on would be."""
+        return self.address + (4 if self.thumb else 8)
 
-    def read(self, register: int) -> Value | None:
-        """Return the value of a register: of the program counter it is where two instructions on would be."""
-        return Value(self.address + (4 if self.thumb else 8)) if register == PC else self.registers.get(register)
+    def get(self, register: int) -> Value | None:
+        """Return the value of a register."""
+        return Value(self.counter) if register == PC else self.registers.get(register)
 
-    def read_base(self, register: int) -> Value | None:
+    def base(self, register: int) -> Value | None:
         """Return the value of a base register: the program counter is aligned to a word for that."""
-        return Value(self.address + (4 if self.thumb else 8) & -4) if register == PC else self.registers.get(register)
+        return Value(self.counter & -4) if register == PC else self.registers.get(register)
 
     def write(self, register: int, value: Value | None = None) -> None:
         """Note what a register holds from now on; the program counter is a jump, in the instruction set that is on."""
         if register == PC:
             self.jump(value, exchange=not self.thumb)
-            return
-        self.written[register] = value._replace(constant=signed(value.constant)) if value is not None else None
+        else:
+            super().write(register, value)
 
     def forget(self, registers: Iterable[int]) -> None:
         """Note that nothing is known of some registers from now on; the program counter does not come into it."""
-        self.written.update(dict.fromkeys(register for register in registers if register != PC))
-
-    # --- memory
-
-    def load(self, where: Value | None, size: int) -> None:
-        """Note a load."""
-        if where is not None:
-            self.accesses.append(Access(where._replace(constant=signed(where.constant)), False, size))
+        super().forget(register for register in registers if register != PC)
 
     def load_word(self, where: Value | None) -> Value | None:
         """Note the load of a word; return what it gives: of a constant between the instructions, its number."""
         self.load(where, 4)
-        number = self.surroundings.constant(where.constant & MASK) if where is not None and where.known else None
+        number = self.context.constant(where.constant & MASK) if where is not None and where.known else None
         return Value(number) if number is not None else loaded(where)
-
-    def store(self, where: Value | None, size: int, value: Value | None = None) -> None:
-        """Note a store."""
-        if value is not None and value.known and size:
-            value = Value(value.constant & ((1 << 8 * size) - 1))
-        if where is not None:
-            self.accesses.append(Access(where._replace(constant=signed(where.constant)), True, size, value))
 
     # --- flow
 
-    def branch(self, flow: Flow, displacement: int, switches: bool = False) -> None:
+    def branch_by(self, flow: Flow, displacement: int, switches: bool = False) -> None:
         """Note a branch relative to the program counter."""
-        counter = self.address + (4 if self.thumb else 8)
         self.flow = flow
         self.switches = switches
-        self.target = ((counter & -4 if switches else counter) + displacement) & MASK
+        self.target = ((self.counter & -4 if switches else self.counter) + displacement) & MASK
 
     def jump(self, value: Value | None, exchange: bool = True, flow: Flow = Flow.JUMP) -> None:
         """Note a jump or call to an address that is computed; bit 0 says the instruction set, if they are exchanged.
 
         With the address behind it in the link register, a jump is a call (before Armv5 there was no other way).
         """
-        self.flow = flow
-        if flow is Flow.JUMP and self.registers.get(LINK) == Value(self.address + self.size):
-            self.flow = Flow.CALL
-        if value is not None and value.known:
-            self.target = value.constant & MASK & ~1
-            self.switches = exchange and bool(value.constant & 1) != self.thumb
-        else:
-            self.through = value
+        if flow is Flow.JUMP and self.registers.get(LINK) == Value(self.end):
+            flow = Flow.CALL
+        self.go(flow, value)
+        if self.target is not None:
+            self.switches = exchange and bool(self.target & 1) != self.thumb
+            self.target &= ~1
 
     def jump_to_register(self, register: int, flow: Flow = Flow.JUMP) -> None:
         """bx and blx."""
         if register == LINK and flow is Flow.JUMP:
             self.flow = Flow.RETURN
         else:
-            self.jump(self.read(register), flow=flow)
+            self.jump(self.get(register), flow=flow)
 
     # --- what both sets have
 
@@ -187,14 +139,13 @@ class Instruction:
 
     def insert_upper_half(self, register: int, number: int) -> None:
         """movt."""
-        old = self.read(register)
-        known = old is not None and old.known
-        self.write(register, Value(old.constant & 0xFFFF | number << 16) if old is not None and known else None)
+        old = number_of(self.get(register))
+        self.write(register, Value(old.constant & 0xFFFF | number << 16) if old is not None else None)
 
     def transfer(self, register: int, base: int, where: Value | None, size: int, load: bool) -> None:
         """Load or store a register. What is loaded into the program counter from the stack is the return address."""
         if not load:
-            self.store(where, size, self.read(register))
+            self.store(where, size, self.get(register))
         elif size != 4:
             self.load(where, size)
             self.forget((register,))
@@ -208,33 +159,33 @@ class Instruction:
     def transfer_two(self, registers: tuple[int, int], where: Value | None, load: bool) -> None:
         """ldrd, strd."""
         for place, register in enumerate(registers):
-            one = where.plus(4 * place) if where is not None else None
+            one = moved(where, 4 * place)
             if load:
                 self.load(one, 4)
                 self.forget((register,))
             else:
-                self.store(one, 4, self.read(register))
+                self.store(one, 4, self.get(register))
 
     def transfer_many(self, base: int, registers: list[int], up: bool, before: bool, load: bool) -> Value | None:
         """ldm, stm, push, pop. Returns the address behind, for the base register."""
-        start, size = self.read(base), 4 * len(registers)
+        start, size = self.get(base), 4 * len(registers)
         first = 4 * before if up else 4 * (not before) - size
         for place, register in enumerate(registers):
-            where = start.plus(first + 4 * place) if start is not None else None
+            where = moved(start, first + 4 * place)
             if not load:
-                self.store(where, 4, self.read(register))
+                self.store(where, 4, self.get(register))
             elif register == PC and base in (STACK, FRAME):
                 self.flow = Flow.RETURN
             else:
                 self.write(register, self.load_word(where))
-        return start.plus(size if up else -size) if start is not None else None
+        return moved(start, size if up else -size)
 
     def exclusive(self, base: int, load: bool, registers: Iterable[int]) -> None:
         """ldrex, strex, swp and their like: only the access is followed."""
         if load:
-            self.load(self.read(base), 0)
+            self.load(self.get(base), 0)
         else:
-            self.store(self.read(base), 0)
+            self.store(self.get(base), 0)
         self.forget(registers)
 
     def coprocessor(self) -> None:
@@ -251,57 +202,39 @@ class Instruction:
 
     def _vector_transfer(self) -> None:
         """vldr, vstr, vldm, vstm; and what has the same form."""
-        base, up, before, moved, load = self.number(16), *(self.field(bit, 1) for bit in (23, 24, 21, 20))
-        where = self.read_base(base)
-        if before and not moved and where is not None:  # one register; of several the first is as far as is looked
-            where = where.plus(4 * self.field(0, 8) * (1 if up else -1))
-        size = (4 if self.field(8, 2) == 2 else 8) if before and not moved else 0
+        base, up, before, moves, load = self.number(16), *(self.field(bit, 1) for bit in (23, 24, 21, 20))
+        where = self.base(base)
+        size = 0
+        if before and not moves:  # one register; of several the first is as far as is looked
+            where = moved(where, 4 * self.field(0, 8) * (1 if up else -1))
+            size = 4 if self.field(8, 2) == 2 else 8
         if load:
             self.load(where, size)
-        elif not (before and moved):  # vstmdb, vpush: below the base
+        elif not (before and moves):  # vstmdb, vpush: below the base
             self.store(where, size)
-        if moved:
+        if moves:
             self.forget((base,))
 
     def vector_structure(self) -> None:
         """vld1 to vld4, vst1 to vst4; a register number of 15 leaves the base as it is."""
         base = self.number(16)
         if self.field(21, 1):
-            self.load(self.read(base), 0)
+            self.load(self.get(base), 0)
         else:
-            self.store(self.read(base), 0)
+            self.store(self.get(base), 0)
         if self.number(0) != PC:
             self.forget((base,))
 
     # --- the end
 
-    def finish(self) -> tuple[Value | None, ...]:
-        """Do what calls and conditions add, write the registers, and return the arguments of a call."""
-        arguments: tuple[Value | None, ...] = ()
-        if self.flow is Flow.SYSTEM_CALL:
-            arguments = tuple(self.registers.get(number) for number in SYSTEM_CALL)
-            self.forget((0,))
-        elif self.flow in (Flow.CALL, Flow.JUMP):
-            arguments = tuple(self.registers.get(number) for number in ARGUMENTS)
-        if self.flow is Flow.CALL:
-            self._call()
+    def finish(self) -> None:
+        """Of an instruction that is executed or not, only what is so in both cases is known behind it."""
+        super().finish()
         if self.conditional:
             self._maybe()
-        for number, value in self.written.items():
-            self.registers.pop(number, None)
-            if value is not None:
-                self.registers[number] = value
-        return arguments
-
-    def _call(self) -> None:
-        if self.target is not None and self.surroundings.returns_thread_pointer(self.target):
-            self.forget(LOST_FOR_THREAD_POINTER)
-            self.write(0, THREAD_POINTER)
-        else:
-            self.forget(CALLER_SAVED)
 
     def _maybe(self) -> None:
-        """The instruction is executed or not: only what is so in both cases is known behind it.
+        """Leave what is so whether the instruction is executed or not.
 
         A jump whose target is not in the instruction stays one, as if it were always taken: what is not known of it
         must not be overlooked. A trap that need not be there is none.
