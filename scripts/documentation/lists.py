@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import words
@@ -150,19 +149,26 @@ def kernel_rules() -> str:
     return table(("rule", "answer", "cause"), rows)
 
 
+def severities(name: ast.expr, severity: ast.expr) -> Iterator[tuple[str, str]]:
+    """Yield the ids and severities that two expressions can be, side by side where both are conditional."""
+    if isinstance(name, ast.IfExp) and isinstance(severity, ast.IfExp):
+        yield from severities(name.body, severity.body)
+        yield from severities(name.orelse, severity.orelse)
+    elif isinstance(name, ast.Constant) and isinstance(severity, ast.IfExp):
+        yield from severities(name, severity.body)
+        yield from severities(name, severity.orelse)
+    elif isinstance(name, ast.Constant) and isinstance(severity, ast.Name) and severity.id in SEVERITIES:
+        yield str(name.value), severity.id
+
+
 def doctor_findings() -> str:
     """Return the findings of the doctor: each is made where an id stands before a severity."""
     found: dict[str, set[str]] = {}
     for path in sorted(Path(str(findings.__file__)).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            elements = node.elts if isinstance(node, ast.Tuple) else node.args if isinstance(node, ast.Call) else []
-            for name, severity in pairwise(elements):
-                levels = {leaf.id for leaf in ast.walk(severity) if isinstance(leaf, ast.Name)} & set(SEVERITIES)
-                if not levels or isinstance(severity, ast.Tuple | ast.Call):
-                    continue
-                for leaf in ast.walk(name):
-                    if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str):
-                        found.setdefault(leaf.value, set()).update(levels)
+            arguments = node.args if isinstance(node, ast.Call) else []
+            for name, severity in severities(*arguments[:2]) if len(arguments) > 1 else ():
+                found.setdefault(name, set()).add(severity)
     agree("findings", found, words.FINDINGS)
     rows = (
         (code(name), ", ".join(level.lower() for level in SEVERITIES if level in found[name]), words.FINDINGS[name])
