@@ -36,8 +36,7 @@ SIGNATURES = {  # RSEQ_SIG: glibc sysdeps/unix/sysv/linux/*/bits/rseq.h
 
 
 SWAP = ("-DFIELD=4", "-DSWAP")
-FAR = '__asm__ volatile("' + r"nop\n\t" * 100 + '")'
-LOOPS = (("-DLOOP",), ("-DLOOP", f"-DFAR={FAR}"))
+LOOP = ("-DLOOP",)
 
 
 def on(machine: str, *values: Any) -> Any:
@@ -98,8 +97,7 @@ def recipes(machine: str) -> Iterator[Recipe]:
     for kind in ALONE:
         yield resolver(machine, "tls", "-DBAD", kind=kind)
     yield from (Recipe("rseq_reference.c", options, machine) for options in ((), ("-DBAD",)))
-    yield from (Recipe("rseq_own.c", options, machine) for options in ((), ("-DSTORE", "-DALIGNMENT=8")))
-    yield from (Recipe("rseq_own.c", options, machine) for options in LOOPS)
+    yield from (Recipe("rseq_own.c", options, machine) for options in ((), LOOP, ("-DSTORE", "-DALIGNMENT=8")))
     yield from (Recipe("rseq_write.c", options, machine) for options in (("-DFIELD=4",), SWAP))
     yield Recipe("rseq_elsewhere.c", (), machine)
     yield from (section(machine, kind) for kind in SECTION_KINDS)
@@ -452,12 +450,12 @@ def test_a_compare_and_swap_is_a_write(machine: str, facts: Inspected) -> None:
 
 
 @every_machine
-@pytest.mark.parametrize("options", LOOPS, ids=["near", "far"])
-def test_a_loops_first_value_is_not_that_of_all_rounds(
-    machine: str, options: tuple[str, ...], facts: Inspected
-) -> None:
-    (registration,) = facts(Recipe("rseq_own.c", options, machine))["rseq"]["registrations"]
-    assert registration["length"] is None
+def test_a_loops_first_value_is_not_that_of_all_rounds(machine: str, facts: Inspected) -> None:
+    """Compilers may put the first call before the loop: of that one the length is known."""
+    found = facts(Recipe("rseq_own.c", LOOP, machine))["rseq"]["registrations"]
+    lengths = [registration["length"] for registration in found]
+    assert lengths[-1] is None
+    assert lengths[:-1] in ([], [32])
 
 
 def test_what_an_instruction_leaves_in_registers(tmp_path: Path) -> None:
@@ -465,7 +463,9 @@ def test_what_an_instruction_leaves_in_registers(tmp_path: Path) -> None:
     written = {write["function"]: write["field"] for write in rseq["writes"]}
     assert written == {"crafted_sign": "cpu_id"}
     lengths = {call["function"]: call["length"] for call in rseq["registrations"]}
-    assert lengths == {"crafted_rcx_is_lost": None, "crafted_r11_is_lost": None, "crafted_kept": 32}
+    assert lengths == {"crafted_rcx_is_lost": None, "crafted_r11_is_lost": None, "crafted_kept": 32} | dict.fromkeys(
+        ("crafted_near_loop", "crafted_far_loop")
+    )
 
 
 @every_machine

@@ -23,15 +23,18 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from rseq_matrix.documents.layout import LaidOutThread, LayoutDocument, StructPthread
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import InputError, MissingError
-from rseq_matrix.layout import dwarf, picture
+from rseq_matrix.layout import dwarf, findings, picture
 from rseq_matrix.layout.blocks import abi_offset
-from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.picture import of_process, of_program
 from rseq_matrix.ptrace import tasks
 from rseq_matrix.ptrace.objects import MappedSegment
 from rseq_matrix.ptrace.seize import seized
-from rseq_matrix.report.layout import CHARACTER, show_layout, to_svg
+from rseq_matrix.report import layout as report
+from rseq_matrix.report.layout import CHARACTER
 
 HELPERS = Path(__file__).resolve().parent / "helpers"
 SCHEMA = json.loads(
@@ -104,15 +107,33 @@ def waiting(program: Path, *what: str, environment: dict[str, str] | None = None
 
 
 def document_of(pid: int) -> Document:
-    found = of_process(pid).document()
+    found: Document = plain(of_process(pid).document())
     jsonschema.validate(found, SCHEMA)
     return found
 
 
 def started(*argv: str | Path) -> Document:
-    found = of_program([str(word) for word in argv]).document()
+    found: Document = plain(of_program([str(word) for word in argv]).document())
     jsonschema.validate(found, SCHEMA)
     return found
+
+
+def judge(threads: Sequence[Document]) -> list[Document]:
+    found: list[Document] = plain(findings.judge([read(LaidOutThread, thread) for thread in threads]))
+    return found
+
+
+def notes(threads: Sequence[Document], unplaced: Sequence[str]) -> list[Document]:
+    found: list[Document] = plain(findings.notes([read(LaidOutThread, thread) for thread in threads], unplaced))
+    return found
+
+
+def show_layout(console: Console, document: Document) -> None:
+    report.show_layout(console, read(LayoutDocument, document))
+
+
+def to_svg(document: Document) -> str:
+    return report.to_svg(read(LayoutDocument, document))
 
 
 def block(thread: Document, kind: str, name: str = "") -> Document:
@@ -368,7 +389,7 @@ def test_debug_information_that_disagrees(make: Make, tmp_path: Path, monkeypatc
     source.write_text(OTHER_PTHREAD)
     subprocess.run(["cc", "-g", "-shared", "-o", made, source], check=True)
 
-    def find(build_ids: Sequence[str], roots: Sequence[Path]) -> dwarf.StructPthread | None:
+    def find(build_ids: Sequence[str], roots: Sequence[Path]) -> StructPthread | None:
         assert Path("/") in roots
         path = tmp_path / dwarf.DIRECTORY / build_ids[0][:2] / f"{build_ids[0][2:]}.debug"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -490,6 +511,21 @@ def test_a_finding_is_said_once() -> None:
         threads.append(thread)
     (finding,) = judge(threads)
     assert finding["where"] == "threads 1, 2, 3, 4 and 3 more"
+
+
+def test_keys_keep_their_order() -> None:
+    thread = good_thread()
+    document: Document = {
+        "schema": 1,
+        "program": "x",
+        "pid": 1,
+        "moment": "attached",
+        "threads": [thread],
+        "elsewhere": [],
+    }
+    document["findings"] = notes([], ["libx.so"])
+    assert json.dumps(plain(read(LayoutDocument, document))) == json.dumps(document)
+    assert [list(f) for f in document["findings"]] == [["id", "severity", "sentence", "reference", "where"]]
 
 
 def test_notes() -> None:

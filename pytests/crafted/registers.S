@@ -78,4 +78,24 @@
         syscall
         ready crafted_kept
 
+/* A loop: its length grows. The end of the second is further away than inspect looks. */
+        begin crafted_near_loop
+        movl $32, %esi
+1:      movl $334, %eax
+        syscall
+        addl $32, %esi
+        jmp 1b
+        ready crafted_near_loop
+
+        begin crafted_far_loop
+        movl $32, %esi
+1:      movl $334, %eax
+        syscall
+        .rept 100
+        nop
+        .endr
+        addl $32, %esi
+        jmp 1b
+        ready crafted_far_loop
+
         .section .note.GNU-stack, "", @progbits

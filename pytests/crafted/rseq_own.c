@@ -5,7 +5,6 @@
  * ALIGNMENT  of the area: below 32 rseq(2) answers EINVAL where the address happens not to be aligned
  * STORE      code that writes cpu_id, with what is no mark of an unregistered area (0, a CPU's number)
  * LOOP       the call is made again with a greater length
- * FAR        between the call and the end of that loop is more code than inspect looks at
  * WRAPPER    the call is libc's syscall(2), as the last thing that the function does
  * MODEL      how the area is reached */
 #include <stdint.h>
@@ -18,9 +17,6 @@
 #endif
 #ifndef ALIGNMENT
 #define ALIGNMENT 32
-#endif
-#ifndef FAR
-#define FAR (void)0
 #endif
 #ifndef MODEL
 #define MODEL "initial-exec"
@@ -90,10 +86,8 @@ long crafted_register(void)
 #endif
 #ifdef LOOP
     long length = LENGTH;
-    while (rseq(&__rseq_abi, length, 0, 0x53053053) < 0) {
-        FAR;
+    while (rseq(&__rseq_abi, length, 0, 0x53053053) < 0)
         length += 32;
-    }
     return length;
 #else
     return rseq(&__rseq_abi, LENGTH, 0, 0x53053053);

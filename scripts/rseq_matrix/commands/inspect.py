@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -154,12 +154,12 @@ def _draw(request: InspectRequest) -> None:
         emit(request.svg_path, to_svg(document))
     if STANDARD_OUTPUT not in (request.json_path, request.svg_path):
         show_layout(request.console, document)
-    _finish(document["findings"])
+    _finish(finding.severity for finding in document.findings)
 
 
-def _finish(findings: Sequence[Json]) -> None:
+def _finish(severities: Iterable[str]) -> None:
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
-    sys.exit(EXIT_DIFFERENT if any(found["severity"] == ERROR for found in findings) else EXIT_AS_EXPECTED)
+    sys.exit(EXIT_DIFFERENT if ERROR in severities else EXIT_AS_EXPECTED)
 
 
 # --- files
@@ -183,7 +183,7 @@ def _inspect_files(request: InspectRequest) -> None:
         raise InputError(f"{refused[0]['path']}: {refused[0]['reason']}{more}")
     if not document["files"]:
         raise InputError(f"{', '.join(request.arguments)}: none of its {len(found)} ELF files could be inspected")
-    _finish([finding for file in document["files"] for finding in file["findings"]])
+    _finish(finding["severity"] for file in document["files"] for finding in file["findings"])
 
 
 def _read(request: InspectRequest, targets: Sequence[InspectedFile], found: list[FileOutcome]) -> None:

@@ -28,7 +28,7 @@ class Followed:
     static: bool = False
     secure: bool = False
     children: int = 0
-    """Other processes that it started; nobody looks at them."""
+    """Other processes that it started; they are not examined."""
     left: int = 0
     """Those of them that still ran when it had ended."""
 

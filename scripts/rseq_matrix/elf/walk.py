@@ -45,13 +45,11 @@ class Walk:
         self.steps: list[CodeStep] = []
         self._code, self._initial, self._to_end, self._limit = code, initial, to_end, limit
         self._instructions, self._execute, self._is_padding = instructions, execute, is_padding
-        self._starts: dict[
-            int, Registers | None
-        ] = {}  # by index, where the step before does not say it; None: unreached
+        # What registers hold: by index, where the step before does not say it (None: not reached); and at branches, by
+        # their target and address.
+        self._starts: dict[int, Registers | None] = {}
+        self._edges: dict[int, dict[int, Registers]] = {head: {} for head in heads}
         self._index: dict[int, int] = {}  # of each step, by address
-        self._edges: dict[
-            int, dict[int, Registers]
-        ] = {}  # what registers hold at branches, by their target and address
         self._unseen: set[int] = set()  # where nothing says how the code is reached
         self._roots = set(heads)  # the same in spite of a branch, which only that code leads to
         self._heads: set[int] = set()  # where backward branches lead

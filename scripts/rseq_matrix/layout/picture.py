@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from rseq_matrix.documents.layout import LaidOutThread, LayoutDocument, StructPthread
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.blocks import Layout, place, thread_document
+from rseq_matrix.layout.blocks import Layout, laid_out_thread, place
 from rseq_matrix.layout.dwarf import find_struct_pthread, read_file
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.libc import read_libc
@@ -21,7 +21,6 @@ from rseq_matrix.ptrace.objects import Object, is_static, loaded_objects
 from rseq_matrix.ptrace.seize import seized
 from rseq_matrix.ptrace.tasks import living_tasks
 
-SCHEMA = 1
 ATTACHED = "attached"
 STALE = "layout-rseq-stale"
 PAUSE = 0.02  # seconds
@@ -35,22 +34,20 @@ class Picture:
     program: str
     pid: int
     moment: str
-    threads: tuple[dict[str, Any], ...]
+    threads: tuple[LaidOutThread, ...]
     elsewhere: tuple[str, ...]
     unplaced: tuple[str, ...]
 
-    def document(self) -> dict[str, Any]:
-        """Return the JSON document of schema layout-1; offsets are bytes from the thread pointer."""
-        threads = list(self.threads)
-        return {
-            "schema": SCHEMA,
-            "program": self.program,
-            "pid": self.pid,
-            "moment": self.moment,
-            "threads": threads,
-            "elsewhere": list(self.elsewhere),
-            "findings": [*judge(threads), *notes(threads, self.unplaced)],
-        }
+    def document(self) -> LayoutDocument:
+        """Return the document, with the findings."""
+        return LayoutDocument(
+            program=self.program,
+            pid=self.pid,
+            moment=self.moment,
+            threads=self.threads,
+            elsewhere=self.elsewhere,
+            findings=(*judge(self.threads), *notes(self.threads, self.unplaced)),
+        )
 
 
 def check_machine(memory: ProcessMemory) -> None:
@@ -74,7 +71,7 @@ def _layout(memory: ProcessMemory) -> Layout:
     return place(memory, libc, objects, dwarf)
 
 
-def _own_dwarf(memory: ProcessMemory, objects: Sequence[Object]) -> Any:
+def _own_dwarf(memory: ProcessMemory, objects: Sequence[Object]) -> StructPthread | None:
     """Look into libc's file itself, which a self-built libc was not stripped of, and a static program's."""
     homes = [found for found in objects if found.name.startswith("libc.so")] or list(objects[:1])
     path = memory.directory / "exe" if is_static(memory, objects) else Path(f"/proc/{memory.pid}/root{homes[0].path}")
@@ -88,7 +85,7 @@ def _draw(tracees: Tracees, moment: str) -> Picture:
         check_machine(memory)
         tasks = [tracee.read() for tracee in stopped]
         layout = _layout(memory)
-        threads = tuple(thread_document(layout, task) for task in tasks)
+        threads = tuple(laid_out_thread(layout, task) for task in tasks)
         program = layout.objects[0].path or memory.program
         return Picture(program, tracees.pid, moment, threads, layout.elsewhere, layout.unplaced)
     except OSError as error:
@@ -109,8 +106,9 @@ def of_process(pid: int) -> Picture:
     if suspects:
         time.sleep(PAUSE)
         picture = _look(pid)
-        for thread in picture.threads:
-            thread["starting"] = thread["tid"] in _unregistered(picture) - suspects
+        starting = _unregistered(picture) - suspects
+        threads = tuple(replace(thread, starting=thread.tid in starting) for thread in picture.threads)
+        picture = replace(picture, threads=threads)
     return picture
 
 
@@ -120,7 +118,7 @@ def _unregistered(picture: Picture) -> set[int]:
     One that is only just starting does, too: glibc registers the area in the new thread (nptl/pthread_create.c,
     start_thread). Only a second look can tell.
     """
-    return {t["tid"] for t in picture.threads for found in judge([t]) if found["id"] == STALE}
+    return {t.tid for t in picture.threads for found in judge([t]) if found.id == STALE}
 
 
 def _find_dwarf_before(pid: int) -> None:
@@ -140,7 +138,7 @@ def _look(pid: int) -> Picture:
 
 
 def of_program(argv: Sequence[str]) -> Picture:
-    """Start a program, draw it at the first moment at which its TLS is set up (document()["moment"]), and end it.
+    """Start a program, draw it at the first moment at which its TLS is set up (Picture.moment), and end it.
 
     Raises InputError for what is no program of this machine or does not get there; MissingError where tracing is not
     allowed.

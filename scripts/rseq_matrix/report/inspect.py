@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.documents.inspect import LintRule
+from rseq_matrix.documents.inspect import LintFinding, LintRule
 from rseq_matrix.documents.plain import Json
 from rseq_matrix.report.findings import SEVERITY_STYLES, clean, finding_text
 
@@ -203,7 +203,7 @@ def _show_file(console: Console, file: Json) -> None:
     console.print()
     _heading(console, "findings" if file["findings"] else "no findings")
     for finding, more in _first_of_each(file["findings"]):
-        console.print(Padding(finding_text(finding), (0, 0, 0, 2)))
+        console.print(Padding(finding_text(LintFinding(**finding)), (0, 0, 0, 2)))
         if more:
             console.print(f"  ... and {more} more of {finding['id']} (--json has them all)", highlight=False)
 
@@ -282,7 +282,7 @@ def _problems(document: Json) -> Iterator[Text]:
     for file in document["files"]:
         for finding in file["findings"]:
             if finding["severity"] == "error":
-                yield Text.assemble(f"{clean(file['path'])}: ", finding_text(finding))
+                yield Text.assemble(f"{clean(file['path'])}: ", finding_text(LintFinding(**finding)))
     for file in document["unreadable"]:
         yield Text.assemble(f"{clean(file['path'])}: ", ("not read", "bold"), f": {clean(file['reason'])}")
 

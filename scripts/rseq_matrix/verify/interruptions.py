@@ -98,6 +98,16 @@ class _Trials:
 
     def conclude(self) -> None:
         """Count and judge: first the sections that are entered without an abort of another one, then the others."""
+        broken = self._conclude_sections()
+        outside = [trial for trial in self.trials if not trial.point.section]
+        self._count_outside(outside)
+        names = {defect.name for defect in self.result.found}
+        for operation in self.subject.operations:
+            own = [trial for trial in outside if trial.point.operation == operation]
+            self.result.found += judge_outside(self.subject, operation, own, broken, names)
+
+    def _conclude_sections(self) -> list[Section]:
+        """Count and judge what was interrupted inside. Returns the sections that have a defect."""
         broken: list[Section] = []
         for result in sorted(self.result.sections, key=lambda result: result.after is not None):
             own = [trial for trial in self.trials if trial.point.section is result.section]
@@ -109,16 +119,14 @@ class _Trials:
             found = judge_section(self.subject, result.section, own, broken)
             broken += [result.section] if found else []
             self.result.found += found
-        outside = [trial for trial in self.trials if not trial.point.section]
+        return broken
+
+    def _count_outside(self, outside: list[InterruptionTrial]) -> None:
         for around in self.result.outside:
             way = (around.operation, around.operator, around.after)
             own = [t for t in outside if (t.point.operation, t.point.operator, t.point.after) == way]
             around.tried, reached = _happened(own)
             around.not_reached = len({trial.point.address for trial in own} - {address for address, _ in reached})
-        names = {defect.name for defect in self.result.found}
-        for operation in self.subject.operations:
-            own = [trial for trial in outside if trial.point.operation == operation]
-            self.result.found += judge_outside(self.subject, operation, own, broken, names)
 
     def problem(self) -> str:
         """Say what keeps the sections from having been interrupted by everything."""

@@ -160,6 +160,22 @@ def _ended(subject: Subject, cell: Cell, ending: Ending, run: Run) -> Verdict:
     return Verdict(cell, observed, done, result, reason)
 
 
+def _defect_of(subject: Subject, cell: Cell, run: Run, trial: Trial) -> Defect | None:
+    """Return what is wrong with what the subject did at a stage; None if nothing is. The probe has called it."""
+    record = run.records.get(cell.stage)
+    if record is None:
+        said = "; ".join(filter(None, (run.misbehaved or "the process did not get there", run.complaints[:300])))
+        return _defect("crash" if run.ending else "not-loaded", cell, f"this stage was not reached: {said}")
+    if not trial.usable:
+        return _not_loaded(cell, trial, run)
+    if trial.progress != "done":
+        return _crash(subject, cell, trial, observed_class(record), run.ending)
+    defect = _done(subject, cell, run, bool(kernel_registered(record)), observed_class(record))
+    if not defect and speaks_for_bad_end(run, cell.stage):
+        defect = _defect("crash", cell, f"it was the last stage of its process: {run.misbehaved}")
+    return defect
+
+
 def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, obstacle: str = "") -> Verdict:
     """Judge one cell by the run that speaks for it; None if there was none, for the reason in `obstacle`.
 
@@ -171,20 +187,9 @@ def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, 
         return _ended(subject, cell, ending, run)
     record, trial = run.records.get(cell.stage), run.trials[cell.stage]
     observed = observed_class(record) if record else None
-    defect = None
-    if record is None:
-        said = "; ".join(filter(None, (run.misbehaved or "the process did not get there", run.complaints[:300])))
-        defect = _defect("crash" if run.ending else "not-loaded", cell, f"this stage was not reached: {said}")
-    elif trial.progress == "not begun":
+    if record and trial.progress == "not begun":
         return Verdict(cell, observed, trial, ERROR, f"the probe did not call the subject: {run.misbehaved}")
-    elif not trial.usable:
-        defect = _not_loaded(cell, trial, run)
-    elif trial.progress != "done":
-        defect = _crash(subject, cell, trial, observed, run.ending)
-    else:
-        defect = _done(subject, cell, run, bool(kernel_registered(record)), observed)
-        if not defect and speaks_for_bad_end(run, cell.stage):
-            defect = _defect("crash", cell, f"it was the last stage of its process: {run.misbehaved}")
+    defect = _defect_of(subject, cell, run, trial)
     if defect:
         return Verdict(cell, observed, trial, FAIL, defect.sentence, defect)
     want = trial.attempted if ENVIRONMENTS[cell.environment].stepped else 2

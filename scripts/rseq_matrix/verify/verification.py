@@ -38,6 +38,15 @@ HISTORY_SHARE = 0.2
 """Of the seconds for stress, on top of them."""
 
 
+def _phase_word(result: Result, problem: str) -> tuple[str, str]:
+    """Return the result word of a phase, and the reason: a defect counts more than a problem, that more than a lack."""
+    if result.defects:
+        return FAIL, result.defects[0].sentence
+    if problem or result.problem:
+        return ERROR, problem or result.problem
+    return (UNSUPPORTED, result.unsupported) if result.unsupported else (PASS, "")
+
+
 @dataclass(frozen=True)
 class Job:
     """One phase for one subject."""
@@ -109,14 +118,13 @@ class JudgedSubject:
 
     def add(self, name: str, result: Result | None, problem: str, seconds: float) -> None:
         """Keep a phase's result; `problem` is why there is none. `seconds` is how long the phase took."""
-        defects = result.defects if result else ()
-        problem = problem or (result.problem if result else "")
-        unsupported = result.unsupported if result else ""
-        word = FAIL if defects else ERROR if problem else UNSUPPORTED if unsupported else PASS
-        reason = defects[0].sentence if defects else problem or unsupported
-        self.defects += defects
-        self.phases[name] = PhaseResult(word, reason, round(seconds, 3), result.document() if result else None)
-        for count, value in (result.counts() if result else {}).items():
+        if result is None:
+            self.phases[name] = PhaseResult(ERROR if problem else PASS, problem, round(seconds, 3), None)
+            return
+        word, reason = _phase_word(result, problem)
+        self.defects += result.defects
+        self.phases[name] = PhaseResult(word, reason, round(seconds, 3), result.document())
+        for count, value in result.counts().items():
             if value is None:
                 self.untold.add(count)
             before = getattr(self.totals, count) or 0

@@ -18,27 +18,36 @@ from rseq_matrix.doctor.host_libc import asked_for
 from rseq_matrix.documents.doctor import NOTE, OTHER, PRESENT, PROCESS, TUNABLE, WARNING, DoctorFinding, Examined
 
 
+def _tunables(document: Examined) -> str | None:
+    """Return GLIBC_TUNABLES as libc or the process had it; None where it is not set."""
+    if document.libc and document.libc.tunable:
+        return document.libc.tunable.text
+    return document.process.tunables if document.process else None
+
+
+def _tunable_off(document: Examined, text: str, own: bool) -> DoctorFinding:
+    """Return that the tunable keeps glibc from registering. own: something else registers areas."""
+    where = "the initial environment of the process" if document.kind == PROCESS else "the environment of this shell"
+    return DoctorFinding(
+        "tunable-off",
+        NOTE if own else WARNING,
+        f"glibc does not register rseq, because of GLIBC_TUNABLES='{text}' in {where}. {ONLY_SLOWER}; "
+        f"{OTHERS_REGISTER}",
+        f"Keep the setting for programs with tcmalloc; otherwise remove {TUNABLE}=0 from GLIBC_TUNABLES",
+        f"{TUNABLES}; {GETCPU}; {TCMALLOC}; {LIBRSEQ}",
+    )
+
+
 def switched_off(document: Examined) -> Iterator[DoctorFinding]:
     """glibc does not register rseq: because of the tunable, or for no known reason; or it ignores the tunable."""
-    libc, process = document.libc, document.process
-    if libc is None or libc.size is None:
+    libc = document.libc
+    if libc is None or libc.size is None or kernel_answer(document) != PRESENT:
         return
-    tunable, size = libc.tunable, libc.size
-    text = tunable.text if tunable else process.tunables if process else None
+    tunable, size, text = libc.tunable, libc.size, _tunables(document)
     asked = asked_for(text)
-    if kernel_answer(document) != PRESENT:
-        return
     own = any(thread.owner == OTHER for thread in document.threads)
-    where = "the initial environment of the process" if document.kind == PROCESS else "the environment of this shell"
     if size == 0 and asked is not None and (tunable is None or tunable.in_force):
-        yield DoctorFinding(
-            "tunable-off",
-            NOTE if own else WARNING,
-            f"glibc does not register rseq, because of GLIBC_TUNABLES='{text}' in {where}. {ONLY_SLOWER}; "
-            f"{OTHERS_REGISTER}",
-            f"Keep the setting for programs with tcmalloc; otherwise remove {TUNABLE}=0 from GLIBC_TUNABLES",
-            f"{TUNABLES}; {GETCPU}; {TCMALLOC}; {LIBRSEQ}",
-        )
+        yield _tunable_off(document, str(text), own)
     elif size > 0 and asked == "0":
         why, cure = _why_ignored(document)
         sentence = f"GLIBC_TUNABLES contains {TUNABLE}=0, but glibc registers rseq{why}"

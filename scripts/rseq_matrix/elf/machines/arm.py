@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import capstone
 
 from rseq_matrix.elf.machines import calls, thumb
-from rseq_matrix.elf.machines.arm_step import LINK, MASK, MOV, PC, ArmStep, shifted
+from rseq_matrix.elf.machines.arm_step import LINK, MASK, PC, ArmStep, Op, shifted
 from rseq_matrix.elf.machines.execution import (
     Encoded,
     Flow,
@@ -37,7 +37,7 @@ ALWAYS, UNCONDITIONAL = 14, 15
 
 def _process(i: ArmStep, right: Value | None) -> None:
     operation, register = i.field(21, 4), i.number(12)
-    if (operation, register) == (MOV, PC) and not i.field(25, 1) and i.number(0) == LINK:
+    if (operation, register) == (Op.MOV, PC) and not i.field(25, 1) and i.number(0) == LINK:
         i.flow = Flow.RETURN
     else:
         i.process(operation, register, i.get(i.number(16)), right)

@@ -24,10 +24,12 @@ FRAME, SCRATCH, STACK, LINK, PC = 11, 12, 13, 14, 15
 MASK = 0xFFFFFFFF
 LSL, LSR = 0, 1
 
-# The operations of data processing, by the numbers that they have in A32; all others give nothing that is followed.
-AND, EOR, SUB, RSB, ADD, TST, CMP, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 10, 11, 12, 13, 14, 15
-ORN = 16  # in T32 only
-COMPARISONS = range(TST, CMN + 1)
+
+class Op:
+    """The operations of data processing, by their numbers in A32; all others give nothing that is followed."""
+
+    AND, EOR, SUB, RSB, ADD, TST, CMP, CMN, ORR, MOV, BIC, MVN = 0, 1, 2, 3, 4, 8, 10, 11, 12, 13, 14, 15
+    ORN, OTHER = 16, 17  # in T32 only
 
 
 def shifted(value: Value | None, kind: int, amount: int) -> Value | None:
@@ -41,16 +43,17 @@ def shifted(value: Value | None, kind: int, amount: int) -> Value | None:
 
 def combined(operation: int, left: Value | None, right: Value | None) -> Value | None:
     """Return the result of an operation of data processing."""
-    if operation == MOV:
+    if operation == Op.MOV:
         return right
-    if operation in (ADD, SUB):
-        return add(left, right if operation == ADD else negative(right))
-    if operation == RSB:
+    if operation in (Op.ADD, Op.SUB):
+        return add(left, right if operation == Op.ADD else negative(right))
+    if operation == Op.RSB:
         return add(negative(left), right)
-    if right is None or not right.known or (operation != MVN and (left is None or not left.known)):
+    if right is None or not right.known or (operation != Op.MVN and (left is None or not left.known)):
         return None
     one, other = left.constant if left is not None else 0, right.constant
-    results = {AND: one & other, EOR: one ^ other, ORR: one | other, BIC: one & ~other, MVN: ~other, ORN: one | ~other}
+    both, either = {Op.AND: one & other, Op.BIC: one & ~other}, {Op.ORR: one | other, Op.ORN: one | ~other}
+    results = {**both, **either, Op.EOR: one ^ other, Op.MVN: ~other}
     return Value(results[operation]) if operation in results else None
 
 
@@ -132,9 +135,9 @@ class ArmStep(CodeStep):
 
     def process(self, operation: int, register: int, left: Value | None, right: Value | None) -> None:
         """Do data processing. A difference is as good as a comparison: compilers count its leading zeroes."""
-        if operation in (CMP, SUB, RSB, EOR):
+        if operation in (Op.CMP, Op.SUB, Op.RSB, Op.EOR):
             self.compared = (left, right)
-        if operation not in COMPARISONS:
+        if operation not in range(Op.TST, Op.CMN + 1):
             self.write(register, combined(operation, left, right))
 
     def insert_upper_half(self, register: int, number: int) -> None:

@@ -207,10 +207,6 @@ def _operation(word: int, size: int) -> RiscvOperation:
 # --- execution
 
 
-def _word(value: Value | None) -> Value | None:
-    return sign_extended(value, 32)
-
-
 def _shifted_right(value: Value | None, count: int) -> Value | None:
     number = number_of(value)
     return Value(number.constant % 2**64 >> count) if number is not None else None
@@ -220,13 +216,13 @@ RESULTS: dict[str, Callable[[RiscvOperation, Value | None, Value | None, int], V
     "lui": lambda operation, _left, _right, _address: Value(operation.number),
     "auipc": lambda operation, _left, _right, address: Value(address + operation.number),
     "addi": lambda operation, left, _right, _address: moved(left, operation.number),
-    "addiw": lambda operation, left, _right, _address: _word(moved(left, operation.number)),
+    "addiw": lambda operation, left, _right, _address: sign_extended(moved(left, operation.number), 32),
     "slli": lambda operation, left, _right, _address: scaled(left, operation.number),
     "srli": lambda operation, left, _right, _address: _shifted_right(left, operation.number),
     "add": lambda _operation, left, right, _address: add(left, right),
     "sub": lambda _operation, left, right, _address: add(left, negative(right)),
-    "addw": lambda _operation, left, right, _address: _word(add(left, right)),
-    "subw": lambda _operation, left, right, _address: _word(add(left, negative(right))),
+    "addw": lambda _operation, left, right, _address: sign_extended(add(left, right), 32),
+    "subw": lambda _operation, left, right, _address: sign_extended(add(left, negative(right)), 32),
     "load": lambda operation, left, _right, _address: (
         loaded(moved(left, operation.number)) if operation.size == 8 else None
     ),
@@ -337,7 +333,6 @@ RISCV64 = Machine(
         descriptor=12,
     ),
     tls_below=False,
-    tcb_size=0,  # tp is behind the TCB, where the first block starts (psABI, "Thread Local Storage")
     signature=bytes.fromhex("731040f1"),  # csrw mhartid, x0
     system_call=293,
     thread_pattern=Pattern(rb"(?=" + rb"|".join(READS_TP) + rb")"),

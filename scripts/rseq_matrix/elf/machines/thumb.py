@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rseq_matrix.elf.machines.arm_step import (
-    ADD,
-    AND,
-    BIC,
-    CMP,
-    EOR,
-    LINK,
-    MASK,
-    MOV,
-    MVN,
-    ORN,
-    ORR,
-    PC,
-    RSB,
-    STACK,
-    SUB,
-    TST,
-    ArmStep,
-    shifted,
-)
+from rseq_matrix.elf.machines.arm_step import LINK, MASK, PC, STACK, ArmStep, Op, shifted
 from rseq_matrix.elf.machines.execution import (
     Encoded,
     Flow,
@@ -43,11 +24,10 @@ ALWAYS = 14
 ENTRIES = 2048  # of a table of branches
 
 # The operations of data processing by their numbers here, and by those in 16 bits. The others only write.
-OPERATIONS = {0: AND, 1: BIC, 2: ORR, 3: ORN, 4: EOR, 8: ADD, 13: SUB, 14: RSB}
-WITHOUT_FIRST = {2: MOV, 3: MVN}  # where the first register is 15
+OPERATIONS = {0: Op.AND, 1: Op.BIC, 2: Op.ORR, 3: Op.ORN, 4: Op.EOR, 8: Op.ADD, 13: Op.SUB, 14: Op.RSB}
+WITHOUT_FIRST = {2: Op.MOV, 3: Op.MVN}  # where the first register is 15
 WITHOUT_RESULT = (0, 4, 8, 13)  # tst, teq, cmn, cmp: where the result's register is 15
-SHORT_OPERATIONS = {0: AND, 1: EOR, 8: TST, 10: CMP, 11: TST, 12: ORR, 14: BIC, 15: MVN}
-OTHER = 17
+SHORT_OPERATIONS = {0: Op.AND, 1: Op.EOR, 8: Op.TST, 10: Op.CMP, 11: Op.TST, 12: Op.ORR, 14: Op.BIC, 15: Op.MVN}
 
 
 # --- 16 bits
@@ -56,24 +36,24 @@ OTHER = 17
 def _add_third(i: ArmStep) -> None:
     """add, sub: a third register or three bits."""
     right = Value(i.field(6, 3)) if i.field(10, 1) else i.get(i.field(6, 3))
-    i.process(SUB if i.field(9, 1) else ADD, i.field(0, 3), i.get(i.field(3, 3)), right)
+    i.process(Op.SUB if i.field(9, 1) else Op.ADD, i.field(0, 3), i.get(i.field(3, 3)), right)
 
 
 def _immediate(i: ArmStep) -> None:
     """mov, cmp, add, sub: eight bits."""
     operation, register = i.field(11, 2), i.field(8, 3)
-    i.process((MOV, CMP, ADD, SUB)[operation], register, i.get(register), Value(i.field(0, 8)))
+    i.process((Op.MOV, Op.CMP, Op.ADD, Op.SUB)[operation], register, i.get(register), Value(i.field(0, 8)))
 
 
 def _short_process(i: ArmStep) -> None:
     operation, register = i.field(6, 4), i.field(0, 3)
-    i.process(SHORT_OPERATIONS.get(operation, OTHER), register, i.get(register), i.get(i.field(3, 3)))
+    i.process(SHORT_OPERATIONS.get(operation, Op.OTHER), register, i.get(register), i.get(i.field(3, 3)))
 
 
 def _add_any(i: ArmStep) -> None:
     """add, cmp: any two registers."""
     register = i.field(7, 1) << 3 | i.field(0, 3)
-    i.process(CMP if i.field(8, 1) else ADD, register, i.get(register), i.get(i.number(3)))
+    i.process(Op.CMP if i.field(8, 1) else Op.ADD, register, i.get(register), i.get(i.number(3)))
 
 
 def _move_any(i: ArmStep) -> None:
@@ -192,11 +172,11 @@ def _constant(i: ArmStep) -> int:
 def _process(i: ArmStep, right: Value | None) -> None:
     operation, first, register = i.field(21, 4), i.number(16), i.number(8)
     if register == PC and operation in WITHOUT_RESULT:
-        i.process(CMP if OPERATIONS[operation] == SUB else TST, register, i.get(first), right)
+        i.process(Op.CMP if OPERATIONS[operation] == Op.SUB else Op.TST, register, i.get(first), right)
     elif first == PC and operation in WITHOUT_FIRST:
         i.process(WITHOUT_FIRST[operation], register, None, right)
     else:
-        i.process(OPERATIONS.get(operation, OTHER), register, i.get(first), right)
+        i.process(OPERATIONS.get(operation, Op.OTHER), register, i.get(first), right)
 
 
 def _process_register(i: ArmStep) -> None:
