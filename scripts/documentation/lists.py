@@ -218,6 +218,15 @@ def packages() -> str:
     return table(("package", "what it is for"), rows)
 
 
+def benchmarks() -> str:
+    """Return the benchmarks, with the first paragraph of each."""
+    rows = []
+    for path in sorted((ROOT / "scripts" / "benchmarks").glob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+        rows.append((code(f"scripts/benchmarks/{path.name}"), " ".join(first.split())))
+    return table(("benchmark", "what it measures"), rows)
+
+
 LISTS: dict[str, Callable[[], str]] = {
     "stages": stages,
     "phases of a life": lambda: said("phases", ("phase", "when"), list(PHASES.values()), words.PHASES_OF_A_LIFE),
@@ -240,5 +249,6 @@ LISTS: dict[str, Callable[[], str]] = {
     "C folders": lambda: folders("csrc", ROOT / "csrc", words.C_FOLDERS, "csrc/"),
     "scripts": lambda: folders("scripts", ROOT / "scripts", words.SCRIPT_FOLDERS, "scripts/"),
     "packages": packages,
+    "benchmarks": benchmarks,
 }
 """Every list, by the name that stands in the page's mark."""
