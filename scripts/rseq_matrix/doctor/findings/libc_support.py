@@ -15,7 +15,17 @@ from rseq_matrix.doctor.findings.vocabulary import (
     TUNABLES,
 )
 from rseq_matrix.doctor.host_libc import asked_for
-from rseq_matrix.documents.doctor import NOTE, OTHER, PRESENT, PROCESS, TUNABLE, WARNING, DoctorFinding, Examined
+from rseq_matrix.documents.doctor import (
+    NOTE,
+    OTHER,
+    PRESENT,
+    PROCESS,
+    TUNABLE,
+    WARNING,
+    DoctorFinding,
+    Examined,
+    TunableSetting,
+)
 
 
 def _tunables(document: Examined) -> str | None:
@@ -23,6 +33,10 @@ def _tunables(document: Examined) -> str | None:
     if document.libc and document.libc.tunable:
         return document.libc.tunable.text
     return document.process.tunables if document.process else None
+
+
+def _in_force(tunable: TunableSetting | None) -> bool:
+    return tunable is None or bool(tunable.in_force)
 
 
 def _tunable_off(document: Examined, text: str, own: bool) -> DoctorFinding:
@@ -46,7 +60,7 @@ def switched_off(document: Examined) -> Iterator[DoctorFinding]:
     tunable, size, text = libc.tunable, libc.size, _tunables(document)
     asked = asked_for(text)
     own = any(thread.owner == OTHER for thread in document.threads)
-    if size == 0 and asked is not None and (tunable is None or tunable.in_force):
+    if size == 0 and asked is not None and _in_force(tunable):
         yield _tunable_off(document, str(text), own)
     elif size > 0 and asked == "0":
         why, cure = _why_ignored(document)
