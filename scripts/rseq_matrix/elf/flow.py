@@ -261,14 +261,15 @@ class Program:
         """Return where a call or jump leads; UNKNOWN where the code does not show it."""
         if step.target is not None:
             return self.stub(step.target) or Destination(step.target)
-        through = step.through
-        if through is None or through.thread:
-            return UNKNOWN
-        if through.known:
-            return Destination(through.constant & (2**self.machine.bits - 1))
-        if through.word is None or through.word.depth != 1 or through.constant:
-            return UNKNOWN
-        return self._by_slot(through.word.address & (2**self.machine.bits - 1), stub=False)
+        slot = self._slot_through(step.through)
+        return UNKNOWN if slot is None else self._by_slot(slot, stub=False)
+
+    def _slot_through(self, through: Value | None) -> int | None:
+        """Return the address of the word that holds where a call or jump leads."""
+        if through is None or through.thread or through.word is None or through.word.depth != 1 or through.constant:
+            return None
+        mask: int = 2**self.machine.bits - 1
+        return through.word.address & mask
 
     def _by_slot(self, address: int, stub: bool) -> Destination:
         slot = self.memory.slot(address)
@@ -317,11 +318,8 @@ class Program:
             if step.flow is Flow.JUMP and step.target is not None and step.switches:  # arm: `bx pc` before the stub
                 self.modes.learn(step.target, not insn.thumb)
                 return self.stub(step.target)
-            if step.flow in (Flow.JUMP, Flow.CALL) and step.through is not None and step.through.word is not None:
-                at = step.through.word.address & (2**self.machine.bits - 1)
-                if step.through.word.depth == 1 and not step.through.constant and self.memory.at(at) is not None:
-                    return self._by_slot(at, stub=True)
-            return None
+            slot = self._slot_through(step.through) if step.flow in (Flow.JUMP, Flow.CALL) else None
+            return self._by_slot(slot, stub=True) if slot is not None and self.memory.at(slot) is not None else None
         return None
 
 
