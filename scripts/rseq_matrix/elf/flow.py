@@ -14,7 +14,7 @@ from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow, ObjectCon
 from rseq_matrix.elf.machines.machine import Disassembler, Pattern
 from rseq_matrix.elf.modes import ARM, THUMB, Modes
 from rseq_matrix.elf.relocations import Relocated, Slot
-from rseq_matrix.elf.walk import Walk
+from rseq_matrix.elf.walk import CodeWalk
 
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
@@ -41,7 +41,7 @@ class Destination(NamedTuple):
 UNKNOWN = Destination(None)
 
 
-class Program:
+class ProgramCode:
     """A file's code with what is needed to follow it."""
 
     def __init__(self, image: Image) -> None:
@@ -154,9 +154,9 @@ class Program:
         """Yield each step with what the registers hold behind it (which the next step changes)."""
         return self._walk(function).states()
 
-    def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> Walk:
+    def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> CodeWalk:
         code, step = range(function.start, function.end), self.machine.step
-        return Walk(
+        return CodeWalk(
             code,
             self.machine.initial,
             lambda at: self.instructions(at, function.end),
@@ -326,7 +326,7 @@ class Program:
 # --- bytes
 
 
-def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
+def occurrences(program: ProgramCode, pattern: Pattern) -> Iterator[int]:
     """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
     step = 4 if pattern.thumb else program.machine.boundary
     for address, raw in program.code:

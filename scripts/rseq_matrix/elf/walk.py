@@ -21,13 +21,13 @@ NO_START: Registers = {-2: ZERO}
 ROUNDS = 12  # then nothing is known any more where backward branches lead
 
 
-class Walk:
+class CodeWalk:
     """The steps of a piece of code.
 
     `instructions` yields those from an address on, or an address where there is none; `execute` makes a step of one;
-    `is_padding` tells those that are for nothing.
-    `initial` is what registers hold where nothing says how the code is reached. The steps go up to where the path ends
-    if the end of the code is not certain (not `to_end`), and there are at most `limit`. Other code leads to `heads`.
+    `is_padding` tells those that are for nothing. `initial` is what registers hold where nothing says how the code is
+    reached, and `heads` are such places. The steps go up to where the path ends if the end of the code is not certain
+    (not `to_end`), and there are at most `limit`.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.elf.facts import Facts, Registration, Write
+from rseq_matrix.elf.facts import FileFacts, RegistrationCall, Write
 from rseq_matrix.lint.rules import ERROR, WARNING, Finding, finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
@@ -16,7 +16,7 @@ READ_ONLY = frozenset({"cpu_id_start", "cpu_id", "node_id", "mm_cid"})
 NOT_REGISTERED = frozenset({0xFFFFFFFF, 0xFFFFFFFE, 2**64 - 1, 2**64 - 2, -1, -2})
 
 
-def judge(facts: Facts) -> Iterator[Finding]:
+def judge(facts: FileFacts) -> Iterator[Finding]:
     """Yield the findings about references, registrations and stores."""
     for reference in facts.rseq.references:
         if reference.binding == "strong":
@@ -43,7 +43,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _length(registration: Registration) -> Iterator[Finding]:
+def _length(registration: RegistrationCall) -> Iterator[Finding]:
     length = registration.length
     if length is None or (registration.flags or 0) & UNREGISTER or length in (QUERY, ORIGINAL_SIZE):
         return
