@@ -1,5 +1,5 @@
-/* Chooses the machine. A new one needs arch/<machine>.h, <machine>_section.h, <machine>_pair.h, <machine>_vfork.h and a
- * line here. */
+/* Includes the headers of the machine that is compiled for. A new one needs arch/<machine>.h, <machine>_section.h,
+ * <machine>_pair.h, <machine>_vfork.h and a line here. */
 #ifndef RSM_ARCH_H
 #define RSM_ARCH_H
 

@@ -24,9 +24,9 @@ static inline long rsm_auxiliary_vector_file(struct rsm_auxiliary_vector *vector
     return size;
 }
 
-/* /proc/self first: that is the file which valgrind and qemu-user answer with the program's own vector; what they know
- * nothing of gives theirs. It is the main thread's, and empty once main() has called pthread_exit(); then, and where
- * there is no /proc, PR_GET_AUXV (Linux 6.4, commit ddc65971bb67) or the thread's own file. */
+/* /proc/self first: for that file valgrind and qemu-user return the program's own vector, for others and for the prctl
+ * theirs. It is the main thread's, and empty once main() has called pthread_exit(); then, and where there is no /proc,
+ * PR_GET_AUXV (Linux 6.4, commit ddc65971bb67) or the thread's own file. */
 static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector)
 {
     enum { PR_GET_AUXV_OPTION = 0x41555856 };
@@ -38,7 +38,7 @@ static inline void rsm_auxiliary_vector_read(struct rsm_auxiliary_vector *vector
         size = rsm_auxiliary_vector_file(vector, thread);
     if (size < 16 || size > (long)sizeof(vector->entry))
         size = size < 16 ? 16 : (long)sizeof(vector->entry);
-    vector->entry[size / 16 * 2 - 2] = 0; /* ended, whatever came */
+    vector->entry[size / 16 * 2 - 2] = 0; /* AT_NULL, also where the file was cut off */
 }
 
 static inline uint64_t rsm_auxiliary_vector_value(const struct rsm_auxiliary_vector *vector, uint64_t type)

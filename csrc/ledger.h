@@ -1,10 +1,11 @@
 /* The ledger: what was added in this process so far, by copy of the subject and by stage. A subject's counters are the
- * process's own memory: copied by fork(), shared by vfork(), gone after exec(). So the ledger is that, too: private
- * memory at an address of its own choice, where every later probe finds it, in whatever object it is. */
+ * process's own memory: copied by fork(), shared by vfork(), gone after execve(). So is the ledger: private memory at a
+ * fixed address, where every later probe finds it, in any object. */
 #ifndef RSM_LEDGER_H
 #define RSM_LEDGER_H
 
 #include "arch.h"
+#include "record.h"
 
 #define RSM_LEDGER_ADDRESS 0x10725e900000ul
 #define RSM_LEDGER_MAGIC 0x72656764656c6d72ul

@@ -1,9 +1,9 @@
 /* Where libc keeps __rseq_offset, __rseq_size and __rseq_flags (glibc 2.35, commit c901c3e764d7).
  *
  * A library would name these symbols and let the dynamic linker fill its GOT. Early code cannot: its own relocations
- * may not be done. So in a dynamic process the symbols are looked up by hand in the dynamic linker that the kernel
- * mapped (AT_BASE), which has relocated itself before any other code runs and is one for all namespaces. A static
- * program names them. */
+ * may not be done. So in a dynamic process the symbols are looked up in the tables of the dynamic linker that the
+ * kernel mapped (AT_BASE), which has relocated itself before any other code runs and is one for all namespaces. A
+ * static program names them. */
 #ifndef RSM_LIBC_SYMBOLS_H
 #define RSM_LIBC_SYMBOLS_H
 
@@ -11,12 +11,14 @@
 
 #include "auxiliary_vector.h"
 
+#define RSM_BUILD_ID_LENGTH 20 /* of a SHA-1, as linkers make it */
+
 struct rsm_libc_symbols { /* null: this libc has none */
     const int64_t *rseq_offset;
     const uint32_t *rseq_size;
     const uint32_t *rseq_flags;
     uint32_t has_build_id;
-    uint8_t build_id[RSM_BUILD_ID_SIZE]; /* of the dynamic linker */
+    uint8_t build_id[RSM_BUILD_ID_LENGTH]; /* of the dynamic linker */
 };
 
 #ifdef RSM_STATIC
@@ -51,8 +53,9 @@ static inline int rsm_string_equal(const char *a, const char *b)
     return *a == *b;
 }
 
-/* A d_ptr: glibc adds the load address in place while it relocates itself and others, musl does not, and nobody does in
- * the vDSO. The one of gVisor is linked to the kernel's half of the addresses, and its load address wraps around. */
+/* A d_ptr: glibc adds the load address in place while it relocates itself and others, musl does not, and in the vDSO
+ * it is never added. The vDSO of gVisor is linked to the kernel's half of the addresses, and its load address wraps
+ * around. */
 static inline const void *rsm_dynamic_pointer(uint64_t base, uint64_t value)
 {
     return (const void *)(value < base || value >> 63 ? base + value : value);
@@ -102,8 +105,8 @@ static inline void rsm_build_id_read(struct rsm_libc_symbols *symbols, const uin
     while (note + sizeof(Elf64_Nhdr) <= end) {
         const Elf64_Nhdr *header = (const Elf64_Nhdr *)note;
         const uint8_t *description = note + sizeof(*header) + ((header->n_namesz + 3) & ~3u);
-        if (header->n_type == NT_GNU_BUILD_ID && header->n_descsz == RSM_BUILD_ID_SIZE) {
-            for (int i = 0; i < RSM_BUILD_ID_SIZE; i++)
+        if (header->n_type == NT_GNU_BUILD_ID && header->n_descsz == RSM_BUILD_ID_LENGTH) {
+            for (int i = 0; i < RSM_BUILD_ID_LENGTH; i++)
                 symbols->build_id[i] = description[i];
             symbols->has_build_id = 1;
             return;

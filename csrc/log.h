@@ -5,8 +5,9 @@
 #define RSM_LOG_H
 
 #include "arch.h"
+#include "record.h"
 
-/* Null where the process was not started by the driver, or by another version of it. */
+/* Null where the process was not started by this version of the driver. */
 static inline struct rsm_log *rsm_log_map(void)
 {
     enum { PROT_READ_WRITE = 3, MAP_SHARED_FILE = 1 };
@@ -26,7 +27,7 @@ static inline void rsm_log_unmap(struct rsm_log *log)
     rsm_syscall(RSM_SYS_MUNMAP, (long)log, sizeof(struct rsm_log), 0, 0, 0, 0);
 }
 
-/* Whether `stage` is wanted in this process; a host need not bring about a stage that is not. */
+/* Whether `stage` is enabled in this process; a host does not bring about a stage that is not. */
 static inline int rsm_stage_enabled(uint32_t stage)
 {
     struct rsm_log *log = rsm_log_map();

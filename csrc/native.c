@@ -1,4 +1,5 @@
-/* The C half of the driver. Part of Python's extension module, not of any probe. */
+/* What the driver, which is Python, asks of C: the built-in subject's sum, the kernel's and libc's answers. Part of the
+ * extension module, not of any probe. */
 #define _GNU_SOURCE
 #include <sys/auxv.h>
 

@@ -1,4 +1,4 @@
-/* The C half of the driver, for C. */
+/* Everything that Python sees of C: the declarations that cffi reads, for C. */
 #ifndef RSM_NATIVE_H
 #define RSM_NATIVE_H
 

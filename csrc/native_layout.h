@@ -7,7 +7,7 @@ extern const unsigned int rsm_stage_count;
  * fallback's. */
 uint64_t rsm_native_sum(const struct rsm_log *log, unsigned int counter, unsigned int cpus);
 
-/* What the built-in subject is called, and the signature that libc registers with. */
+/* The name of the built-in subject, and the signature that libc registers with. */
 extern const char *const rsm_native_subject_name;
 extern const unsigned int rsm_native_signature;
 

@@ -10,22 +10,25 @@
 #define RSM_PROBE_H
 
 #include "log.h"
+#include "probe_traps.h"
 #include "registry.h"
 #include "subject_split.h"
 #include "trial.h"
 
+_Static_assert(RSM_BUILD_ID_SIZE == RSM_BUILD_ID_LENGTH, "a record holds a whole build id");
+
 #define RSM_PROBE_ADDS 8 /* adds at each firing */
 #define RSM_STABLE_READS 16
 
-struct rsm_surroundings {      /* what only the stage's code can pass on */
+struct rsm_stage_context {     /* what only the stage's code knows */
     int (*sched_getcpu)(void); /* libc's, null where libc may not be called */
     const char *(*libc_version)(void);
     uint32_t section; /* enum rsm_section */
 };
 
-/* Whether the reads are worth keeping: the thread was on one CPU before and after, and the area says that one, or none.
- * It may have been away and back meanwhile, most of all where every system call is a stop; an area that does not follow
- * the thread says something else each time. */
+/* Whether the reads belong together: the thread was on one CPU before and after, and the area has that one, or none.
+ * The thread may have been moved away and back in between, most of all where every system call is a stop; an area that
+ * does not follow the thread disagrees each time. */
 static inline int rsm_cpu_reads_agree(const struct rsm_record *record, const struct rsm_registration *registration,
                                       uint32_t before, uint32_t after)
 {
@@ -33,9 +36,9 @@ static inline int rsm_cpu_reads_agree(const struct rsm_record *record, const str
     return before == after && (!says || (uint32_t)record->area_cpu_id == after);
 }
 
-/* Reads the CPU from the area, the kernel and libc until they agree, or for some times. */
+/* Reads the CPU from the area, the kernel and libc, until they agree, at most RSM_STABLE_READS times. */
 static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_registration *registration,
-                                   const struct rsm_surroundings *surroundings)
+                                   const struct rsm_stage_context *context)
 {
     for (int tries = 0; tries < RSM_STABLE_READS; tries++) {
         uint32_t before = 0, after = 0;
@@ -45,8 +48,8 @@ static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_r
             record->area_cpu_id = (int32_t)rsm_area_cpu_id(registration->area);
             record->known |= RSM_KNOWN_AREA;
         }
-        if (surroundings->sched_getcpu)
-            record->sched_getcpu = surroundings->sched_getcpu();
+        if (context->sched_getcpu)
+            record->sched_getcpu = context->sched_getcpu();
         rsm_syscall(RSM_SYS_GETCPU, (long)&after, 0, 0, 0, 0, 0);
         record->getcpu = (int32_t)after;
         if (rsm_cpu_reads_agree(record, registration, before, after))
@@ -55,7 +58,7 @@ static inline void rsm_observe_cpu(struct rsm_record *record, const struct rsm_r
 }
 
 static inline void rsm_observe_libc(struct rsm_record *record, const struct rsm_registration *registration,
-                                    const struct rsm_surroundings *surroundings)
+                                    const struct rsm_stage_context *context)
 {
     const struct rsm_libc_symbols *symbols = &registration->symbols;
     record->thread_pointer = registration->thread_pointer;
@@ -71,9 +74,9 @@ static inline void rsm_observe_libc(struct rsm_record *record, const struct rsm_
             record->build_id[i] = symbols->build_id[i];
         record->known |= RSM_KNOWN_BUILD_ID;
     }
-    if (!surroundings->libc_version)
+    if (!context->libc_version)
         return;
-    const char *version = surroundings->libc_version();
+    const char *version = context->libc_version();
     for (int i = 0; i < RSM_VERSION_SIZE - 1 && version[i]; i++)
         record->libc_version[i] = version[i];
 }
@@ -95,16 +98,17 @@ static inline void rsm_observe_kernel(struct rsm_record *record, const struct rs
         record->kernel_registered = !record->kernel_registered;
 }
 
-/* The tracer need not ask what a stop is for while nobody says so: where every instruction is one, that counts. */
-static inline void rsm_let_tracer_look(struct rsm_log *log, uint32_t stage)
+/* A tracer that single-steps everything asks what a SIGTRAP is for only while `stopping` is not 0: that saves a system
+ * call an instruction. */
+static inline void rsm_read_by_tracer(struct rsm_log *log, uint32_t stage)
 {
     __atomic_fetch_add(&log->stopping, 1, __ATOMIC_RELAXED);
     rsm_stop_for_tracer(stage);
     __atomic_fetch_sub(&log->stopping, 1, __ATOMIC_RELAXED);
 }
 
-static inline void rsm_let_subject_add(struct rsm_log *log, uint32_t stage, struct rsm_record *record,
-                                       const struct rsm_registration *registration, uint32_t sabotage)
+static inline void rsm_subject_add_inline(struct rsm_log *log, uint32_t stage, struct rsm_record *record,
+                                          const struct rsm_registration *registration, uint32_t sabotage)
 {
     for (uint32_t i = 0; i < RSM_PROBE_ADDS; i++) {
         __atomic_fetch_add(&log->stage[stage].attempted, 1, __ATOMIC_RELAXED);
@@ -119,7 +123,7 @@ static inline void rsm_let_subject_add(struct rsm_log *log, uint32_t stage, stru
 }
 
 /* Takes the record of `stage` unless it was taken before. */
-static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const struct rsm_surroundings *surroundings)
+static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const struct rsm_stage_context *context)
 {
     uint32_t sabotage = log->stage[stage].sabotage;
     struct rsm_registration registration;
@@ -135,19 +139,19 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
     record->pid = (int32_t)rsm_syscall(RSM_SYS_GETPID, 0, 0, 0, 0, 0, 0);
     record->tid = (int32_t)rsm_syscall(RSM_SYS_GETTID, 0, 0, 0, 0, 0, 0);
     record->relocated = rsm_own_relocations_done();
-    record->section = surroundings->section;
+    record->section = context->section;
     record->reached = __atomic_load_n(&log->reached, __ATOMIC_RELAXED);
     record->sched_getcpu = RSM_UNKNOWN;
     __atomic_store_n(&record->state, RSM_RECORD_BEGUN, __ATOMIC_RELEASE);
-    rsm_sabotage_strike(sabotage);
+    rsm_sabotage_act(sabotage);
     rsm_registration_find(&registration);
-    rsm_observe_libc(record, &registration, surroundings);
-    rsm_observe_cpu(record, &registration, surroundings);
+    rsm_observe_libc(record, &registration, context);
+    rsm_observe_cpu(record, &registration, context);
     rsm_observe_kernel(record, &registration, sabotage);
     if (log->traced && !rsm_sabotaged(sabotage, RSM_SABOTAGE_NO_STOP))
-        rsm_let_tracer_look(log, stage);
+        rsm_read_by_tracer(log, stage);
     if (log->source == RSM_SOURCE_INLINE)
-        rsm_let_subject_add(log, stage, record, &registration, sabotage);
+        rsm_subject_add_inline(log, stage, record, &registration, sabotage);
     else
         rsm_trial(log, stage);
     if (!rsm_sabotaged(sabotage, RSM_SABOTAGE_SHORT))
@@ -156,15 +160,15 @@ static inline void rsm_record_take(struct rsm_log *log, uint32_t stage, const st
         rsm_sabotage_kill();
 }
 
-static inline void rsm_probe(uint32_t stage, struct rsm_surroundings surroundings)
+static inline void rsm_probe(uint32_t stage, struct rsm_stage_context context)
 {
     struct rsm_log *log = rsm_log_map();
     if (!log)
         return;
     if (log->stage[stage].enabled) {
-        rsm_record_take(log, stage, &surroundings);
+        rsm_record_take(log, stage, &context);
         if (rsm_sabotaged(log->stage[stage].sabotage, RSM_SABOTAGE_TWICE))
-            rsm_record_take(log, stage, &surroundings);
+            rsm_record_take(log, stage, &context);
     }
     rsm_log_unmap(log);
 }
@@ -180,16 +184,17 @@ static inline void rsm_probe(uint32_t stage, struct rsm_surroundings surrounding
         _Static_assert((int)RSM_STAGE_MAY_##carrier##_##hook != RSM_MAY_LIBC,                                          \
                        "libc may be used here: RSM_PROBE_LIBC");                                                       \
         RSM_DECLARE_STAGE(carrier, hook);                                                                              \
-        rsm_probe(RSM_STAGE_##carrier##_##hook, (struct rsm_surroundings){0, 0, RSM_SECTION_NONE});                    \
+        rsm_probe(RSM_STAGE_##carrier##_##hook, (struct rsm_stage_context){0, 0, RSM_SECTION_NONE});                   \
     } while (0)
 
-/* gnu_get_libc_version() and sched_getcpu(): whoever uses this includes probe_libc.h, so that the others cannot. */
+/* Needs probe_libc.h, for gnu_get_libc_version() and sched_getcpu(): stages that may not call libc do not include it.
+ */
 #define RSM_PROBE_LIBC_SECTION(carrier, hook, section)                                                                 \
     do {                                                                                                               \
         _Static_assert((int)RSM_STAGE_MAY_##carrier##_##hook == RSM_MAY_LIBC, "libc may not be used here: RSM_PROBE"); \
         RSM_DECLARE_STAGE(carrier, hook);                                                                              \
         rsm_probe(RSM_STAGE_##carrier##_##hook,                                                                        \
-                  (struct rsm_surroundings){rsm_libc_sched_getcpu, rsm_libc_version, section});                        \
+                  (struct rsm_stage_context){rsm_libc_sched_getcpu, rsm_libc_version, section});                       \
     } while (0)
 
 #define RSM_PROBE_LIBC(carrier, hook) RSM_PROBE_LIBC_SECTION(carrier, hook, RSM_SECTION_NONE)

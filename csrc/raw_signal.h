@@ -1,4 +1,5 @@
-/* Signals without libc: rt_sigaction(2) with a restorer of our own, tgkill(2) to this thread. */
+/* Installs a handler and sends a signal without libc: rt_sigaction(2) with its own restorer, tgkill(2) to this thread.
+ * x86-64. */
 #ifndef RSM_RAW_SIGNAL_H
 #define RSM_RAW_SIGNAL_H
 
@@ -14,7 +15,8 @@ struct rsm_kernel_sigaction { /* struct kernel_sigaction of the kernel, not libc
     uint64_t mask;
 };
 
-/* rt_sigreturn(2) finds the frame at the stack pointer, so this may not have a prologue. */
+/* rsm_signal_restorer: rt_sigreturn(). Where the handler returns to; the kernel finds the frame at the stack pointer,
+ * so there may be no prologue. Does not return. */
 __asm__(".pushsection .text\n\t"
         ".local rsm_signal_restorer\n"
         "rsm_signal_restorer:\n\t"

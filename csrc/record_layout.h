@@ -37,7 +37,7 @@ enum rsm_known {
     RSM_KNOWN_BUILD_ID = 8, /* build id of the dynamic linker */
 };
 
-/* what became of the critical section that a signal interrupted */
+/* whether the critical section that a signal interrupted was aborted */
 enum rsm_section {
     RSM_SECTION_NONE, /* none was interrupted */
     RSM_SECTION_ABORTED,
@@ -51,7 +51,7 @@ enum rsm_path {
     RSM_PATH_FALLBACK,
 };
 
-/* how far the main program had come when a record was taken; the hosts say so */
+/* where the main program was when a record was taken; the hosts report it */
 enum rsm_reached {
     RSM_REACHED_START,
     RSM_REACHED_MAIN, /* main() has been entered */
@@ -95,13 +95,13 @@ struct rsm_record {
     uint32_t reserved;
 };
 
-/* what a host brings about itself in main(), because nothing from outside can */
-enum rsm_surrounding {
-    RSM_SURROUNDING_OWN_AREA = 1,    /* it registers an area of its own, in main() and in each thread */
-    RSM_SURROUNDING_LATE_FILTER = 2, /* a seccomp filter that refuses rseq(2) with EPERM */
+/* what a host does of its environment itself, in main(), because it cannot be done from outside */
+enum rsm_host_environment {
+    RSM_HOST_OWN_AREA = 1,    /* it registers an area of its own, in main() and in each thread */
+    RSM_HOST_LATE_FILTER = 2, /* a seccomp filter that refuses rseq(2) with EPERM */
 };
 
-/* which subject the probes let add */
+/* which subject adds at the stages */
 enum rsm_subject_source {
     RSM_SOURCE_INLINE, /* the probes' own, subject_split.h: its counters lie in the log */
     RSM_SOURCE_OBJECT, /* the shared object at rsm_log.subject_path */
@@ -115,7 +115,7 @@ enum rsm_linked_subject {
     RSM_LINKED_LIST,
 };
 
-/* how far a stage came in letting the subject work */
+/* what a stage had done with the subject when it ended or crashed */
 enum rsm_trial_progress {
     RSM_TRIAL_NONE,
     RSM_TRIAL_SEARCHED, /* `copies` is known */
@@ -126,7 +126,7 @@ enum rsm_trial_progress {
     RSM_TRIAL_DONE,
 };
 
-/* what a subject of verify's did at a stage: written by the probe, the stepped_* fields by the tracer */
+/* what a subject that `verify` tests did at a stage: written by the probe, the stepped_* fields by the tracer */
 struct rsm_trial {
     uint32_t progress;  /* enum rsm_trial_progress; a crash in one of its calls leaves it there */
     uint32_t copies;    /* of the subject, mapped in this process */
@@ -135,7 +135,7 @@ struct rsm_trial {
     uint64_t base;      /* where that copy was loaded */
     uint64_t attempted; /* adds */
     uint64_t committed; /* by how much the stage's sum grew */
-    uint64_t fast;      /* adds of which the subject says so */
+    uint64_t fast;      /* adds that the subject reports as such */
     uint64_t fallback;
     uint64_t aborts;
     uint32_t books; /* counters of other stages that were compared with what was added in this process */
@@ -143,9 +143,9 @@ struct rsm_trial {
     uint64_t want;  /* of that one */
     uint64_t got;
     uint32_t stepped;         /* adds that the tracer stepped through to their end */
-    uint32_t stepped_limited; /* adds that it gave up stepping, after RSM_STEPS_MAX steps */
+    uint32_t stepped_limited; /* adds that it stopped stepping after RSM_STEPS_MAX steps */
     uint32_t stepped_most;    /* instructions in one add */
-    uint32_t stepped_commits; /* times that a section was left by its end */
+    uint32_t stepped_commits; /* times that a section was left at its end */
     uint32_t stepped_aborts;  /* times that one was left otherwise */
     uint32_t stepped_section; /* index of the section last entered */
     uint64_t stepped_at;      /* address in it that was last executed, relative to base */
@@ -165,14 +165,14 @@ struct rsm_stage_slot {
     uint32_t sabotage;  /* enum rsm_sabotage, obeyed only by probes built for testing the tester */
 };
 
-/* of one CPU in the first, of everybody in the second use; one counter a stage */
+/* one counter a stage; of one CPU, or shared by all */
 struct rsm_counters {
     uint64_t add[RSM_STAGE_MAX];
 };
 
 struct rsm_log {
     uint32_t magic;
-    uint32_t size;     /* sizeof(struct rsm_log) of who made it */
+    uint32_t size;     /* sizeof(struct rsm_log) in the driver that made it */
     uint32_t traced;   /* 1: a tracer waits for the probe's breakpoint */
     uint32_t sequence; /* the last one given */
     uint32_t reached;  /* enum rsm_reached */
@@ -181,11 +181,11 @@ struct rsm_log {
     uint32_t adds;     /* at each stage, for a subject of verify's */
     uint32_t section_count;
     uint32_t watched_count;
-    uint32_t surroundings; /* set of enum rsm_surrounding */
-    int32_t program_pid;   /* of the program, where another one starts it; 0: it is the one that the tracer started */
-    uint32_t stopping;     /* threads that are about to stop for the tracer, or have just stopped */
-    uint32_t stepped;      /* 1: the tracer single-steps every instruction of every task */
-    uint32_t padding[2];   /* to a cache line */
+    uint32_t host_environment; /* set of enum rsm_host_environment */
+    int32_t program_pid; /* of the program, where another one starts it; 0: it is the one that the tracer started */
+    uint32_t stopping;   /* threads that are about to stop for the tracer, or have just stopped */
+    uint32_t stepped;    /* 1: the tracer single-steps every instruction of every task */
+    uint32_t padding[2]; /* to a cache line */
     struct rsm_stage_slot stage[RSM_STAGE_MAX];
     struct rsm_record record[RSM_STAGE_MAX];
     struct rsm_trial trial[RSM_STAGE_MAX];

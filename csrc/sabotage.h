@@ -1,9 +1,10 @@
-/* Defects on purpose, for testing that the matrix turns red. Only probes built with RSM_SABOTAGE_BUILD contain them; in
+/* Planted defects, for tests that the matrix reports them. Only probes built with RSM_SABOTAGE_BUILD contain them; in
  * every other build rsm_sabotaged() is the constant 0 and the compiler drops the code. */
 #ifndef RSM_SABOTAGE_H
 #define RSM_SABOTAGE_H
 
 #include "arch.h"
+#include "record.h"
 
 #ifdef RSM_SABOTAGE_BUILD
 
@@ -44,8 +45,8 @@ static inline void rsm_sabotage_kill(void)
     rsm_syscall(RSM_SYS_KILL, pid, SIGKILL_NUMBER, 0, 0, 0, 0);
 }
 
-/* The defects that strike while a record is begun and not yet complete. */
-static inline void rsm_sabotage_strike(uint32_t planted)
+/* The defects that happen while a record is begun and not yet complete. */
+static inline void rsm_sabotage_act(uint32_t planted)
 {
     if (planted == RSM_SABOTAGE_CRASH)
         rsm_sabotage_crash();
@@ -68,7 +69,7 @@ static inline int rsm_sabotaged(uint32_t planted, enum rsm_sabotage kind)
     return 0;
 }
 
-static inline void rsm_sabotage_strike(uint32_t planted)
+static inline void rsm_sabotage_act(uint32_t planted)
 {
     (void)planted;
 }

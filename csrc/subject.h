@@ -6,7 +6,7 @@
  *
  * rsm_subject_add() is called from everywhere: audit hooks, IFUNC resolvers (where the subject's own relocations may
  * not be done, so that nothing that goes through its GOT or PLT works), constructors of other libraries, signal
- * handlers that interrupt it, threads that nobody registered, children of vfork() that borrow a registered thread's
+ * handlers that interrupt it, threads without a registered area, children of vfork() that borrow a registered thread's
  * memory, threads that are about to end. So it may not lock, allocate, or rely on libc or on TLS being set up.
  *
  * A C++ library declares the functions extern "C". This header can be copied; a subject may also declare them itself.
@@ -53,8 +53,8 @@ unsigned rsm_subject_aborts(void);
 int rsm_subject_register(void);
 
 /* A subject may also have stacks, one a CPU and one that all share, of nodes that are the caller's. A node belongs to
- * who popped it or has not pushed it, and its memory stays readable as long as anybody may pop. As re-entrant as an
- * add. */
+ * the thread that popped it or has not pushed it, and its memory stays readable as long as any thread may pop. As
+ * re-entrant as an add. */
 struct rsm_subject_node {
     struct rsm_subject_node *next; /* the subject's, while the node is in a stack */
     uint64_t value;                /* the caller's */

@@ -1,4 +1,4 @@
-/* The functions of a subject (subject.h), wherever they were found. */
+/* The functions of a subject (subject.h) that the stages call. */
 #ifndef RSM_SUBJECT_FUNCTIONS_H
 #define RSM_SUBJECT_FUNCTIONS_H
 

@@ -1,7 +1,7 @@
-/* Finds the subject of verify's in this process: a shared object that the dynamic linker has mapped, from code that may
- * run before anything is relocated. What is mapped is read from /proc, the functions are looked up by hand in the
- * object's own tables, and which copy counts where there are several is told by the dynamic linker's list of objects:
- * an audit library and what dlmopen() loads are in namespaces of their own, with a copy each. */
+/* Finds the subject that `verify` tests in this process: a shared object that the dynamic linker has mapped, from code
+ * that may run before anything is relocated. What is mapped is read from /proc, the functions are looked up in the
+ * object's own tables, and which copy is used where there are several follows from the dynamic linker's list of
+ * objects: an audit library and what dlmopen() loads are in namespaces of their own, with a copy each. */
 #ifndef RSM_SUBJECT_OBJECT_H
 #define RSM_SUBJECT_OBJECT_H
 
@@ -9,6 +9,7 @@
 #include <link.h>
 
 #include "libc_symbols.h"
+#include "record.h"
 #include "subject_functions.h"
 
 #define RSM_COPIES_MAX 8

@@ -1,6 +1,6 @@
 /* The built-in subject: split counters. Each CPU has a counter that only critical sections add to, and all share
  * one that only atomics add to; a sum is over both. The two never write the same word, so a thread in a critical
- * section and a thread in the fallback cannot lose each other's adds.
+ * section and a thread in the fallback cannot overwrite each other's adds.
  *
  * It needs neither libc nor TLS nor relocations. The counters lie in the log, so fork children and the child of a vfork
  * count into the same ones. Before an add it asks the kernel (one system call, kernel_query.h) and not only cpu_id,
@@ -16,7 +16,7 @@
 _Static_assert(RSM_STAGE_MAX <= RSM_SUBJECT_COUNTERS, "each stage has a counter of its own");
 
 #define RSM_SPLIT_NAME "split"
-#define RSM_SPLIT_TRIES 64 /* then the fallback: under a single-stepping tracer every try is aborted, for ever */
+#define RSM_SPLIT_TRIES 64 /* then the fallback: under a single-stepping tracer every try is aborted */
 
 struct rsm_split_add {
     uint32_t path; /* enum rsm_path */

@@ -1,12 +1,15 @@
-/* Lets a subject of verify's work at a stage, thousands of times, and compares its sums with the ledger: its own
- * counter's at once, those of all stages that this process has been through as well. The first and the last add are
+/* Calls the subject that `verify` tests at a stage: adds thousands of times, and compares its sums with the ledger, for
+ * this stage's counter and for those of all stages that this process has passed. The first and the last add are
  * single-stepped by the tracer, which sees whether a critical section committed: where the kernel protects nothing,
- * that alone is a defect, and no race needs to be seen. Where the tracer single-steps everything, every add is, and
- * what is done around them is not: to find the subject and to compare all sums takes a million instructions. */
+ * that alone is a defect, and no race needs to be seen. Where the tracer single-steps everything, every add is
+ * single-stepped, and what is done around them is not: to find the subject and to compare all sums takes a million
+ * instructions. */
 #ifndef RSM_TRIAL_H
 #define RSM_TRIAL_H
 
 #include "ledger.h"
+#include "log.h"
+#include "probe_traps.h"
 #ifdef RSM_STATIC
 #include "subject_linked.h"
 #else
@@ -38,7 +41,7 @@ static inline void rsm_trial_add(struct rsm_log *log, uint32_t stage, const stru
     }
 }
 
-/* All that was added in this process, at whatever stage, has to be there still. */
+/* Compares the sums of all stages with what was added at them in this process. */
 static inline void rsm_trial_check(struct rsm_trial *trial, const struct rsm_subject_functions *subject,
                                    const struct rsm_book *book)
 {
@@ -95,8 +98,9 @@ static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
         rsm_free_end(stage);
 }
 
-/* Lets the subject work a little in the thread that is about to bring a stage about, so that what it remembers of that
- * thread is there when the stage's code runs: a child of vfork() finds it. Counted in the ledger as the stage's. */
+/* Lets the subject add a few times in the thread that is about to bring a stage about, so that what it remembers of
+ * that thread is there when the stage's code runs, in a child of vfork() for example. Counted in the ledger as the
+ * stage's. */
 static inline void rsm_trial_warm(struct rsm_log *log, uint32_t stage)
 {
     enum { WARM_ADDS = 3 };
@@ -109,8 +113,8 @@ static inline void rsm_trial_warm(struct rsm_log *log, uint32_t stage)
     }
 }
 
-/* The same for who does not hold the log. Does nothing where the subject is not one of verify's, or the stage is not
- * wanted. Returns whether it is wanted. */
+/* The same for a caller that has not mapped the log. Does nothing in `run`, or if the stage is not enabled. Returns
+ * whether it is enabled. */
 static inline int rsm_warm(uint32_t stage)
 {
     struct rsm_log *log = rsm_log_map();

@@ -1,9 +1,9 @@
-/* For `exec --environment seccomp-late`: a constructor that refuses rseq(2) from here on, when libc has long registered
- * the main thread. Fires no stage. libc may be used. */
+/* For `exec --environment seccomp-late`: a constructor that installs a filter against rseq(2), after libc has
+ * registered the main thread. Fires no stage. libc may be used. */
 #include <errno.h>
 #include <unistd.h>
 
-#include "kernel/filter.h"
+#include "rseq/seccomp.h"
 
 __attribute__((constructor)) static void refuse(void)
 {

@@ -1,9 +1,9 @@
-/* preload.malloc. Fired by the first call of malloc() in the process, from wherever it comes; csrc/host/allocating.c
- * sees to it that this is before any constructor. The object's relocations are done, but libc may not be called: it may
+/* preload.malloc. Fired by the first call of malloc() in the process, by any object; csrc/host/allocating.c
+ * makes it before any constructor runs. The object's relocations are done, but libc may not be called: it may
  * not be initialized yet, and it may call malloc() in turn.
  *
- * The allocator hands out pieces of one static arena and never takes one back, which is enough for the short program
- * that is run with it. */
+ * The allocator returns pieces of one static arena and never reuses one, which is enough for the short program that is
+ * run with it. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "host/own_area.h"
+#include "rseq/own_area.h"
 
 typedef int create_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
-struct beginning {
+struct start_routine {
     void *(*start)(void *);
     void *argument;
 };
@@ -22,24 +22,24 @@ __attribute__((constructor)) static void begin(void)
 
 static void *begin_thread(void *argument)
 {
-    struct beginning beginning = *(struct beginning *)argument;
+    struct start_routine routine = *(struct start_routine *)argument;
     free(argument);
     rsm_own_area_register();
-    return beginning.start(beginning.argument);
+    return routine.start(routine.argument);
 }
 
 __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                                                           void *(*start)(void *), void *argument)
 {
     create_function *next = (create_function *)dlsym(RTLD_NEXT, "pthread_create");
-    struct beginning *beginning = malloc(sizeof(*beginning));
-    if (!next || !beginning) {
-        free(beginning);
+    struct start_routine *routine = malloc(sizeof(*routine));
+    if (!next || !routine) {
+        free(routine);
         return next ? EAGAIN : ENOSYS;
     }
-    *beginning = (struct beginning){start, argument};
-    int error = next(thread, attributes, begin_thread, beginning);
+    *routine = (struct start_routine){start, argument};
+    int error = next(thread, attributes, begin_thread, routine);
     if (error)
-        free(beginning);
+        free(routine);
     return error;
 }

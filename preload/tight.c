@@ -1,4 +1,4 @@
-/* For the environment static-tls-tight: a constructor that takes all of the surplus of static TLS, which the dynamic
+/* For the environment static-tls-tight: a constructor that uses up the surplus of static TLS, which the dynamic
  * linker keeps for objects with initial-exec TLS that dlopen() loads (glibc elf/dl-tls.c, _dl_tls_static_surplus_init).
  * It opens objects with blocks of 16 KiB, 8 KiB, ... 32 bytes, each while it fits, and then one more that must not fit.
  * Fires no stage. libc may be used. */

@@ -12,7 +12,7 @@ GOOD, BROKEN = HERE / "subjects", HERE / "broken"
 
 
 def compile_subject(source: Path, directory: Path, *flags: str) -> Path:
-    """Compile a subject as the README tells a user to; return the shared object."""
+    """Compile a subject as docs/commands/verify.md tells a user to; return the shared object."""
     target = directory / f"{source.stem}.so"
     command = ["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc'}", "-o", str(target)]
     subprocess.run([*command, str(source), *flags], check=True)

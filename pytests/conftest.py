@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from rseq_matrix.build import Build, build, find_compiler, unsupported_links
-from rseq_matrix.campaign import Campaign, Wanted
+from rseq_matrix.build import Build, build
+from rseq_matrix.documents.plain import plain
 from rseq_matrix.errors import RseqMatrixError
-from rseq_matrix.journal import Journal
+from rseq_matrix.libcs.compiler import find_compiler, unsupported_links
 from rseq_matrix.libcs.specs import FETCHED, parse
 from rseq_matrix.libcs.store import obtain
-from rseq_matrix.registry import STAGES
-from rseq_matrix.run import Options, Runner
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.journal import Journal
+from rseq_matrix.matrix.runner import Options, Runner
+from rseq_matrix.model.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
@@ -162,7 +164,8 @@ def sabotaged() -> Sabotage:
             for _ in campaign.go(journal):
                 pass
             journal.discard()
-        return campaign.document()
+        result: Document = plain(campaign.document())
+        return result
 
     return go
 

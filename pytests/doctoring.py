@@ -7,12 +7,28 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
 from conftest import ROOT, run_command
+from rseq_matrix.documents.doctor import (
+    GLIBC,
+    HOST,
+    LEGACY,
+    PRESENT,
+    EventOutcomes,
+    Examined,
+    ExaminedLibc,
+    ExaminedThread,
+    KernelBehaviour,
+    LengthBehaviour,
+    MembarrierBehaviour,
+    SliceExtensions,
+    TunableSetting,
+)
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/doctor-1.json").read_text(encoding="utf-8"))
 OFF = {"GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
@@ -53,3 +69,25 @@ def waiting(command: Sequence[str], ready: bool = True, environment: dict[str, s
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+REWRITTEN = EventOutcomes("rewritten", "rewritten", "rewritten")
+THREAD = ExaminedThread("main", owner=GLIBC, length=32, cpu_id=1, cpu_id_start=1, believed=True)
+LIBC = ExaminedLibc(size=20, offset=2336, flags=0, tunable=TunableSetting(None, None, None))
+KERNEL = KernelBehaviour(
+    release="6.6",
+    machine="x86_64",
+    rseq=PRESENT,
+    refused_after_start=False,
+    feature_size=28,
+    align=32,
+    class_=LEGACY,
+    registrations=(LengthBehaviour(32, 0, 22, True, REWRITTEN, None, 0, -22, 95, LEGACY),),
+    membarrier=MembarrierBehaviour(offered=True, answer=0, aborts=True),
+    slice_extension=SliceExtensions(known=False, lengths=()),
+)
+
+
+def healthy_facts(**changes: Any) -> Examined:
+    """Return what a host without a defect shows, with changes."""
+    return replace(Examined(kind=HOST, kernel=KERNEL, libc=LIBC, threads=(THREAD,)), **changes)

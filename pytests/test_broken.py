@@ -13,7 +13,9 @@ import pytest
 
 from compiling import BROKEN, compile_subject
 from conftest import run_command
-from rseq_matrix.verify.verification import Verification, Wanted
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.verify import VerifyRequest
+from rseq_matrix.verify.verification import Verification
 
 pytestmark = pytest.mark.ptrace
 
@@ -54,11 +56,12 @@ def by_command(subject: Path, phase: str, globs: list[str], out: Path) -> dict[s
 
 def in_process(subject: Path, phase: str, globs: list[str]) -> dict[str, Any]:
     """Do the same without a new Python each time."""
-    wanted = Wanted((str(subject),), tuple(globs), (phase,), seconds=SECONDS, adds=ADDS)
+    request = VerifyRequest((str(subject),), tuple(globs), (phase,), seconds=SECONDS, adds=ADDS)
     with ExitStack() as stack:
-        verification = Verification(wanted, stack)
+        verification = Verification(request, stack)
         (judged,) = verification.go(lambda _subject, _phase, _part: None)
-        return judged.document()
+        document: dict[str, Any] = plain(judged.document())
+        return document
 
 
 @pytest.mark.parametrize("name", CAUGHT)

@@ -16,9 +16,12 @@ import pytest
 from rich.console import Console
 
 from conftest import ROOT, Command, Document
-from rseq_matrix.comparison import FIELDS, class_changed, diff_document, load
+from rseq_matrix.documents.diff import DiffDocument
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import InputError
-from rseq_matrix.report.comparison import show_diff
+from rseq_matrix.matrix.comparison import FIELDS, class_changed, diff_document, load
+from rseq_matrix.report.diff import show_diff
 
 SCHEMAS = ROOT / "scripts" / "rseq_matrix" / "schema"
 SCHEMA = json.loads((SCHEMAS / "diff-1.json").read_text())
@@ -54,14 +57,14 @@ def written(tmp_path: Path, name: str, document: Any) -> Path:
 
 def compared(tmp_path: Path, old: Document, new: Document) -> Document:
     """Return the comparison, valid by its schema."""
-    document = diff_document(written(tmp_path, "old.json", old), written(tmp_path, "new.json", new))
+    document: Document = plain(diff_document(written(tmp_path, "old.json", old), written(tmp_path, "new.json", new)))
     jsonschema.validate(document, SCHEMA)
     return document
 
 
 def shown(document: Document, width: int = 80) -> str:
     text = io.StringIO()
-    show_diff(Console(file=text, width=width, color_system=None), document)
+    show_diff(Console(file=text, width=width, color_system=None), read(DiffDocument, document))
     return text.getvalue()
 
 
@@ -81,13 +84,13 @@ def test_a_document_does_not_differ_from_itself(tmp_path: Path, old: Document, n
     document = compared(tmp_path, old, new)
     assert document["changes"] == document["added"] == document["vanished"] == []
     assert document["common"] == len(old["cells"])
-    assert not class_changed(document)
+    assert not class_changed(read(DiffDocument, document))
 
 
 def test_a_second_run_does_not_differ(tmp_path: Path, old: Document, command: Command) -> None:
     path = tmp_path / "again.json"
     command("run", "--environment", "default", "--environment", "tunable-off", "--json", str(path))
-    document = diff_document(written(tmp_path, "old.json", old), path)
+    document = plain(diff_document(written(tmp_path, "old.json", old), path))
     assert document["changes"] == document["added"] == document["vanished"] == []
 
 
@@ -156,7 +159,7 @@ def test_a_changed_field_is_said_once_for_all_its_cells(tmp_path: Path, old: Doc
     assert f"rseq_size 32 -> 20 in {count}{len(observed_cells(old))} cells" in text
     assert f"rseq_offset 2336 -> -704 in {count}{len(observed_cells(old))} cells" in text
     assert text.count("2336") == 1
-    assert not class_changed(document)
+    assert not class_changed(read(DiffDocument, document))
 
 
 # --- classes, paths, results, cells
@@ -177,7 +180,7 @@ def test_a_changed_class_is_shown_with_its_stages_and_links(tmp_path: Path, old:
         ("result", "PASS", "FAIL", names),
         ("path", "fast", "fallback", names),
     ]
-    assert class_changed(document)
+    assert class_changed(read(DiffDocument, document))
     text = shown(document)
     assert "registered -> stale ! in 2 cells" in text
     assert "process.fork_child (dynamic)" in text
@@ -195,7 +198,7 @@ def test_a_cell_that_could_not_be_observed_has_changed_its_class(tmp_path: Path,
     document = compared(tmp_path, old, new)
     assert document["changes"][0]["field"] == "class"
     assert document["changes"][0]["new"] is None
-    assert class_changed(document)
+    assert class_changed(read(DiffDocument, document))
     assert "-> not observed" in shown(document)
 
 
@@ -207,7 +210,7 @@ def test_new_and_vanished_cells_and_interrupted_runs(tmp_path: Path, old: Docume
     document = compared(tmp_path, old, new)
     assert document["added"] == [VICTIM]
     assert document["vanished"] == ["dynamic-now/tunable-off/executable.atexit"]
-    assert not class_changed(document)
+    assert not class_changed(read(DiffDocument, document))
     text = shown(document)
     assert "new cells: 1\n" in text
     assert "tunable-off/executable.atexit (dynamic-now)" in text
@@ -299,7 +302,7 @@ BAD: dict[str, tuple[Callable[[Document], Any], str]] = {
     "observed empty": (change_cell(observed={}), "what was observed of cell 0 has no 'class'"),
     "size text": (change_observed(rseq_size="20"), "'rseq_size' of what was observed"),
     "size truth": (change_observed(rseq_size=True), "'rseq_size' of what was observed"),
-    "oracle empty": (change_observed(oracle={}), "the oracle of cell 0 has no 'registered'"),
+    "oracle empty": (change_observed(oracle={}), "the oracle of what was observed of cell 0 has no 'registered'"),
     "twice": (lambda document: document["cells"].append(document["cells"][0]), "more than once"),
 }
 

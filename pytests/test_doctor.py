@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +19,11 @@ import pytest
 from rich.console import Console
 
 from conftest import Command, run_command
-from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, named, state, waiting
+from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, healthy_facts, named, state, waiting
+from rseq_matrix.doctor.verdict import diagnose
+from rseq_matrix.documents.doctor import DoctorFinding, Examination
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.report.doctor import show_doctor
 
 # --- a healthy host
@@ -37,6 +42,13 @@ def test_a_host_without_a_defect_is_healthy(host: Document) -> None:
     assert host["libc"]["tunable"] == {"text": None, "asked": None, "in_force": None}
 
 
+def test_the_document_is_what_its_dataclasses_say(host: Document) -> None:
+    assert plain(read(Examination, host)) == host
+    command = doctor("--verbose", "--", "/bin/true")
+    assert list(plain(read(Examination, command))) == list(command)
+    assert plain(read(Examination, command)) == command
+
+
 def test_the_package_of_libc_is_named(host: Document) -> None:
     loader = os.path.realpath("/lib64/ld-linux-x86-64.so.2")
     query = ["dpkg-query", "-S", loader, loader.removeprefix("/usr")]
@@ -45,9 +57,9 @@ def test_the_package_of_libc_is_named(host: Document) -> None:
     assert host["libc"]["package"].startswith("libc6")
 
 
-def test_more_findings_than_fit_are_counted(host: Document) -> None:
-    finding = {"id": "tunable-off", "severity": "warning", "sentence": "Off", "advice": "None", "reference": "none"}
-    document = host | {"findings": [finding] * 5}
+def test_more_findings_than_fit_are_counted() -> None:
+    finding = DoctorFinding("tunable-off", "warning", "Off", "None", "none")
+    document = replace(diagnose(healthy_facts()), findings=(finding,) * 5)
     for verbose, shown in ((False, 3), (True, 5)):
         written = io.StringIO()
         show_doctor(Console(file=written, width=80), document, verbose)
@@ -100,16 +112,16 @@ def _timed() -> float:
 
 def test_verbose_shows_the_experiments() -> None:
     done = run_command("doctor", "--verbose")
-    for word in ("32 bytes", "registered; its CPU number overwritten, then: sleep", "__rseq_offset", "restartable seq"):
+    for word in ("32 bytes", "registered; an overwritten CPU number after sleep: ", "__rseq_offset", "restartable seq"):
         assert word in done.stdout
 
 
 def test_verbose_says_what_was_not_registered(deny: Path) -> None:
     options = {"env": os.environ | {"COLUMNS": "200"}}
     refused = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, str(errno.EPERM)], **options)
-    assert "refused with EPERM; its CPU number overwritten, then: sleep not tried" in refused.stdout
+    assert "registration fails with EPERM; an overwritten CPU number after sleep: not tried" in refused.stdout
     faked = run_command("doctor", "--verbose", wrapper=[str(deny), RSEQ, "0"], **options)
-    assert "answered 'success', and not done; its CPU number" in faked.stdout
+    assert "registration returns success without being executed; an overwritten CPU number" in faked.stdout
 
 
 def test_verbose_shows_what_the_kernel_answers(command: Command) -> None:
@@ -255,7 +267,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
         (["--", "/nonexistent/program"], 4, "there is no such file"),
         (["--", "/etc/passwd"], 4, "not an ELF file"),
         (["--run"], 2, "needs a COMMAND"),
-        (["--process", "1", "--", "true"], 2, "cannot be asked for together"),
+        (["--process", "1", "--", "true"], 2, "cannot be combined"),
         (["--process", "me"], 2, "not a valid integer"),
         (["--loads", "/nonexistent.so", "--", "/bin/true"], 4, "/nonexistent.so"),
         (["--json", "/nonexistent/out.json"], 2, "/nonexistent"),

@@ -7,34 +7,34 @@ from types import SimpleNamespace
 
 import pytest
 
-from doctoring import Document
-from rseq_matrix.doctor import filters
-from rseq_matrix.doctor.filters import Instruction, answer_of, call_data, read_filters, value_of
 from rseq_matrix.doctor.seccomp import strictness
+from rseq_matrix.documents.doctor import FilterAnswer, SeccompFilters
+from rseq_matrix.ptrace import filters
+from rseq_matrix.ptrace.filters import FilterInstruction, answer_of, call_data, read_filters, value_of
 
 LOAD_NUMBER, EQUALS, RETURN = 0x20, 0x15, 0x06
 ALLOW, KILL, ERRNO, KILL_THREAD = 0x7FFF0000, 0x80000000, 0x00050000, 0
 
 
-def refusing(value: int) -> list[Instruction]:
+def refusing(value: int) -> list[FilterInstruction]:
     return [
-        Instruction(LOAD_NUMBER, 0, 0, 0),
-        Instruction(EQUALS, 0, 1, 334),
-        Instruction(RETURN, 0, 0, value),
-        Instruction(RETURN, 0, 0, ALLOW),
+        FilterInstruction(LOAD_NUMBER, 0, 0, 0),
+        FilterInstruction(EQUALS, 0, 1, 334),
+        FilterInstruction(RETURN, 0, 0, value),
+        FilterInstruction(RETURN, 0, 0, ALLOW),
     ]
 
 
 def test_filters_are_walked_through() -> None:
     data = call_data()
     assert value_of(refusing(ERRNO | 38), data) == ERRNO | 38
-    assert answer_of([refusing(ERRNO | 38)], data) == {"action": "errno", "errno": 38}
-    assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == {"action": "kill", "errno": None}
-    assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == {"action": "errno", "errno": 0}
-    assert answer_of([refusing(ERRNO | 1), refusing(KILL_THREAD)], data) == {"action": "kill-thread", "errno": None}
-    assert answer_of([refusing(KILL_THREAD), refusing(KILL)], data) == {"action": "kill", "errno": None}
+    assert answer_of([refusing(ERRNO | 38)], data) == ("errno", 38)
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL)], data) == ("kill", None)
+    assert answer_of([refusing(ALLOW), refusing(ERRNO)], data) == ("errno", 0)
+    assert answer_of([refusing(ERRNO | 1), refusing(KILL_THREAD)], data) == ("kill-thread", None)
+    assert answer_of([refusing(KILL_THREAD), refusing(KILL)], data) == ("kill", None)
     assert answer_of([], data) is None
-    assert value_of([Instruction(LOAD_NUMBER, 0, 0, 0)], data) is None
+    assert value_of([FilterInstruction(LOAD_NUMBER, 0, 0, 0)], data) is None
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_filters_are_walked_through() -> None:
 )
 def test_the_instructions_of_a_filter(steps: list[tuple[int, int]], value: int) -> None:
     program = [(0x00, 12), *steps, (0x16, 0)]  # load 12; return what comes out
-    assert value_of([Instruction(code, 0, 0, operand) for code, operand in program], call_data()) == value
+    assert value_of([FilterInstruction(code, 0, 0, operand) for code, operand in program], call_data()) == value
 
 
 @pytest.mark.parametrize(
@@ -78,25 +78,27 @@ def test_the_instructions_of_a_filter(steps: list[tuple[int, int]], value: int) 
     ],
 )
 def test_the_comparisons_of_a_filter(comparison: int, operand: int, holds: int) -> None:
-    program = [Instruction(0x00, 0, 0, 12), Instruction(comparison, 0, 1, operand)]
-    assert value_of([*program, Instruction(0x06, 0, 0, 1), Instruction(0x06, 0, 0, 0)], call_data()) == holds
+    program = [FilterInstruction(0x00, 0, 0, 12), FilterInstruction(comparison, 0, 1, operand)]
+    assert (
+        value_of([*program, FilterInstruction(0x06, 0, 0, 1), FilterInstruction(0x06, 0, 0, 0)], call_data()) == holds
+    )
 
 
 def test_a_filter_that_looks_at_an_argument() -> None:
     by_length = [
-        Instruction(LOAD_NUMBER, 0, 0, 16 + 8),  # the low half of the second argument
-        Instruction(0x54, 0, 0, 0xFF),  # and
-        Instruction(0x25, 0, 1, 32),  # greater than
-        Instruction(RETURN, 0, 0, KILL),
-        Instruction(RETURN, 0, 0, ALLOW),
+        FilterInstruction(LOAD_NUMBER, 0, 0, 16 + 8),  # the low half of the second argument
+        FilterInstruction(0x54, 0, 0, 0xFF),  # and
+        FilterInstruction(0x25, 0, 1, 32),  # greater than
+        FilterInstruction(RETURN, 0, 0, KILL),
+        FilterInstruction(RETURN, 0, 0, ALLOW),
     ]
     assert value_of(by_length, call_data(length=32)) == ALLOW
     assert value_of(by_length, call_data(length=33)) == KILL
 
 
 def test_the_strictest_filters_of_the_threads_count() -> None:
-    def having(action: str | None) -> Document:
-        return {"filters": 1, "rseq": action and {"action": action, "errno": None}}
+    def having(action: str | None) -> SeccompFilters:
+        return SeccompFilters(1, rseq=FilterAnswer(action, None) if action else None)
 
     order = ["kill", "kill-thread", "trap", "errno", "notify", "trace"]
     values = [strictness(having(action)) for action in order]

@@ -104,9 +104,9 @@ def test_a_child_that_glibc_ends_is_not_taken_for_the_program(planted: Callable[
 def test_a_program_that_goes_to_the_background_is_said_to() -> None:
     document = doctor("--run", "--", "sh", "-c", "sleep 60 & exit 0")
     assert facts(document, *FINISHED, "children", "left") == FINISHED | {"children": 1, "left": 1}
-    assert "left others behind" in document["verdict"]["sentence"]
+    assert "left other processes running" in document["verdict"]["sentence"]
     shown = run_command("doctor", "--run", "--", "sh", "-c", "sleep 60 & exit 0", env=os.environ | {"COLUMNS": "200"})
-    assert "1 went on behind it" in shown.stdout
+    assert "1 still ran when it had ended" in shown.stdout
     assert "--process" in shown.stdout
 
 

@@ -21,22 +21,22 @@ import pytest
 
 from compiling import BROKEN, GOOD, compile_subject
 from conftest import COMMAND, Command, Document
-from rseq_matrix import readiness
 from rseq_matrix.build import build
-from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.environments import ENVIRONMENTS, SCRATCH, Start, started
-from rseq_matrix.journal import Journal
-from rseq_matrix.judge import FAIL, XFAIL, XPASS, Identity, judge
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import Cell
-from rseq_matrix.readiness import ENTER, ready
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.run import Runner
-from rseq_matrix.session import Run
-from rseq_matrix.targets import system_target
-from rseq_matrix.timeline import FATAL, World, expectations
-from rseq_matrix.verify.stages import STEPPED_ADDS, stages
-from rseq_matrix.verify.stages import Wanted as StagesWanted
+from rseq_matrix.environments import readiness
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, SCRATCH, Start, started
+from rseq_matrix.environments.readiness import ENTER, ready
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.journal import Journal
+from rseq_matrix.matrix.judgement import Identity, judge
+from rseq_matrix.matrix.runner import Runner
+from rseq_matrix.matrix.targets import system_target
+from rseq_matrix.matrix.tracer import Run
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.results import FAIL, XFAIL, XPASS
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import FATAL, World, expectations
+from rseq_matrix.verify.at_stages import STEPPED_ADDS, StagesRequest, work_at_stages
 from rseq_matrix.verify.subject import BUILT_IN, opened
 
 pytestmark = [pytest.mark.ptrace, pytest.mark.libc_a]
@@ -430,16 +430,16 @@ def test_an_environment_that_is_not_there_is_an_error(name: str, monkeypatch: py
     with Journal(campaign.identity(), resume=False) as journal:
         assert list(campaign.go(journal)) == []
         journal.discard()
-    (cell,) = campaign.document()["cells"]
-    assert cell["result"] == "ERROR"
-    assert cell["reason"].startswith("the environment is not what it says: the first program in it saw present, ")
+    (cell,) = campaign.document().cells
+    assert cell.result == "ERROR"
+    assert cell.reason.startswith("the environment is not what it says: the first program in it saw present, ")
     with opened(build().directory / "subjects" / "split.so", "split", 0) as subject:
-        found = stages(subject, system_target(), StagesWanted((cell["id"],)), lambda _done, _total: None)
-    assert found.problem.endswith(cell["reason"])
+        found = work_at_stages(subject, system_target(), StagesRequest((cell.id,)), lambda _done, _total: None)
+    assert found.problem.endswith(cell.reason)
 
 
 def late(stage: str) -> Any:
-    world = World("dynamic-now", "seccomp-late", True, "present", True)
+    world = World("dynamic-now", ENVIRONMENTS["seccomp-late"].conditions, True, "present", True)
     return expectations(LIVES["threads"](world), world)[stage]
 
 

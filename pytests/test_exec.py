@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, Command
-from rseq_matrix.build import find_compiler
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.roots import open_root
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, toolchain

@@ -20,16 +20,18 @@ from rich.console import Console
 
 from conftest import ROOT, Command, Document
 from rseq_matrix.build import Build
+from rseq_matrix.documents.explain import EXPLAIN_SCHEMA, Explanation, Explanations
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import InputError
-from rseq_matrix.kernel import explanation, messages, strace
-from rseq_matrix.kernel.calls import Player, Seen, plain_environment
-from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.explanation import explain_facts, explain_text, together
-from rseq_matrix.kernel.facts import Facts, causes, scenarios
-from rseq_matrix.kernel.features import Host, here
-from rseq_matrix.kernel.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, Area, Features
-from rseq_matrix.kernel.steps import BASES, SIZE, Step, becomes, behind_filter, moves, predict
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.explain import explanation, messages, strace
+from rseq_matrix.explain.causes import CallFacts, causes, scenarios
+from rseq_matrix.explain.elsewhere import KERNELS
+from rseq_matrix.kernels.features import Host, here
+from rseq_matrix.kernels.replay import Player, ReplayedStep, plain_environment
+from rseq_matrix.kernels.rules import LEAVES, READ_ONLY, READS, RULES, UNMAPPED, WRITABLE, AssumedArea, Features
+from rseq_matrix.kernels.sequences import BASES, SIZE, CallStep, becomes, behind_filter, moves, predict
+from rseq_matrix.report.explain import show_explanation
 from test_kernel_rules import PROVOKED
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/explain-1.json").read_text())
@@ -46,6 +48,25 @@ def host() -> Host:
     return found
 
 
+def explain_facts(facts: CallFacts, host: Host) -> Document:
+    document: Document = plain(explanation.explain_facts(facts, host))
+    return document
+
+
+def explain_text(text: str, host: Host) -> Document:
+    document: Document = plain(explanation.explain_text(text, host))
+    return document
+
+
+def together(documents: Sequence[Document]) -> Document:
+    document: Document = plain(explanation.together([read(Explanation, one) for one in documents]))
+    return document
+
+
+def typed(document: Document) -> Explanation | Explanations:
+    return read(Explanation, document) if document["kind"] == "explanation" else read(Explanations, document)
+
+
 def checked(document: Document) -> Document:
     jsonschema.validate(document, SCHEMA)
     assert json.loads(json.dumps(document)) == document
@@ -58,7 +79,7 @@ def ids(document: Document) -> list[str]:
 
 def shown(document: Document, width: int = 100) -> str:
     out = io.StringIO()
-    show_explanation(Console(file=out, width=width), document)
+    show_explanation(Console(file=out, width=width), typed(document))
     return " ".join(out.getvalue().split())
 
 
@@ -67,7 +88,7 @@ def shown(document: Document, width: int = 100) -> str:
 
 @pytest.mark.parametrize("word", [*ERRNOS, "0", "SIGSEGV", "SIGSYS"])
 def test_every_cause_of_an_answer_is_replayed_for_real(word: str, host: Host) -> None:
-    document = checked(explain_facts(Facts(word), host))
+    document = checked(explain_facts(CallFacts(word), host))
     assert document["agrees"] is True
     for cause in document["causes"]:
         if cause["replay"]:
@@ -83,35 +104,44 @@ def test_no_rule_is_without_an_explanation() -> None:
     """Of some kernel: each rule is a cause of its answer, found from the bare errno."""
     kernels = [*KERNELS.values(), Features(40, 64, 2, True, "writes", "SIGSEGV")]
     for name, rule in RULES.items():
-        found = {one.answer.rule.id for features in kernels for one in causes(Facts(rule.answer), features)}
+        found = {one.answer.rule.id for features in kernels for one in causes(CallFacts(rule.answer), features)}
         assert name in found, name
 
 
-CALLS: dict[str, tuple[Facts, str]] = {
-    "misaligned": (Facts("EINVAL", align=16, length=32, flags=0, registered="none"), "alignment-original"),
-    "misaligned extended": (Facts("EINVAL", align=8, length=64, flags=0, registered="none"), "alignment-extended"),
-    "short": (Facts("EINVAL", align=64, length=20, flags=0, registered="none"), "length-short"),
-    "flag": (Facts("EINVAL", align=64, length=32, flags=1 << 20, registered="none"), "register-flags"),
-    "other": (Facts("EINVAL", address=0x7F0000001000, length=32, flags=0, registered="other"), "registered-address"),
-    "other length": (Facts("EINVAL", length=64, flags=0, registered="same", registered_length=32), "registered-length"),
-    "un flags": (Facts("EINVAL", length=32, flags=5, registered="same"), "unregister-flags"),
-    "un nothing": (Facts("EINVAL", length=32, flags=1, registered="none"), "unregister-nothing"),
-    "un other": (Facts("EINVAL", length=32, flags=1, registered="other"), "unregister-address"),
-    "un length": (Facts("EINVAL", length=32, flags=1, registered="same", registered_length=64), "unregister-length"),
+CALLS: dict[str, tuple[CallFacts, str]] = {
+    "misaligned": (CallFacts("EINVAL", align=16, length=32, flags=0, registered="none"), "alignment-original"),
+    "misaligned extended": (CallFacts("EINVAL", align=8, length=64, flags=0, registered="none"), "alignment-extended"),
+    "short": (CallFacts("EINVAL", align=64, length=20, flags=0, registered="none"), "length-short"),
+    "flag": (CallFacts("EINVAL", align=64, length=32, flags=1 << 20, registered="none"), "register-flags"),
+    "other": (
+        CallFacts("EINVAL", address=0x7F0000001000, length=32, flags=0, registered="other"),
+        "registered-address",
+    ),
+    "other length": (
+        CallFacts("EINVAL", length=64, flags=0, registered="same", registered_length=32),
+        "registered-length",
+    ),
+    "un flags": (CallFacts("EINVAL", length=32, flags=5, registered="same"), "unregister-flags"),
+    "un nothing": (CallFacts("EINVAL", length=32, flags=1, registered="none"), "unregister-nothing"),
+    "un other": (CallFacts("EINVAL", length=32, flags=1, registered="other"), "unregister-address"),
+    "un length": (
+        CallFacts("EINVAL", length=32, flags=1, registered="same", registered_length=64),
+        "unregister-length",
+    ),
     "un signature": (
-        Facts("EPERM", flags=1, signature=7, registered="same", registered_signature=8),
+        CallFacts("EPERM", flags=1, signature=7, registered="same", registered_signature=8),
         "unregister-signature",
     ),
     "signature": (
-        Facts("EPERM", flags=0, signature=7, registered="same", registered_signature=8),
+        CallFacts("EPERM", flags=0, signature=7, registered="same", registered_signature=8),
         "registered-signature",
     ),
-    "twice": (Facts("EBUSY", length=32, flags=0), "registered-twice"),
-    "null": (Facts("EFAULT", address=0, length=32, flags=0), "null"),
-    "kernel half": (Facts("EFAULT", address=0xFFFFFFFFFFFFF000, length=32, flags=0), "address-kernel"),
-    "unmapped": (Facts("EFAULT", address=0x7F0000001000, length=32, flags=0), "unmapped-refused"),
+    "twice": (CallFacts("EBUSY", length=32, flags=0), "registered-twice"),
+    "null": (CallFacts("EFAULT", address=0, length=32, flags=0), "null"),
+    "kernel half": (CallFacts("EFAULT", address=0xFFFFFFFFFFFFF000, length=32, flags=0), "address-kernel"),
+    "unmapped": (CallFacts("EFAULT", address=0x7F0000001000, length=32, flags=0), "unmapped-refused"),
     "protected": (
-        Facts("EFAULT", address=0x7F0000001000, length=32, flags=1, registered="same"),
+        CallFacts("EFAULT", address=0x7F0000001000, length=32, flags=1, registered="same"),
         "unregister-memory-refused",
     ),
 }
@@ -128,8 +158,8 @@ def test_the_first_cause_is_the_one_that_the_facts_say(name: str, host: Host) ->
 
 
 def test_with_all_facts_there_is_one_cause(host: Host) -> None:
-    area = Area(0x7F0000002000, 32, 0x53053053)
-    known = Facts("EINVAL", 0x7F0000001000, None, 32, 0, 0x53053053, "other", area=area)
+    area = AssumedArea(0x7F0000002000, 32, 0x53053053)
+    known = CallFacts("EINVAL", 0x7F0000001000, None, 32, 0, 0x53053053, "other", area=area)
     document = checked(explain_facts(known, host))
     assert ids(document) == ["registered-address"]
     assert "(it lies at 0x7f0000002000)" in document["causes"][0]["sentence"]
@@ -139,7 +169,7 @@ def test_with_all_facts_there_is_one_cause(host: Host) -> None:
 
 
 def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
-    document = explain_facts(Facts("EINVAL", align=16, length=32, flags=0), host)
+    document = explain_facts(CallFacts("EINVAL", align=16, length=32, flags=0), host)
     assert ids(document) == ["alignment-original", "registered-address"]
     text = shown(document)
     assert "1. The address 0x… is a multiple of 16 only, and an area of 32 bytes must lie at a multiple of 32." in text
@@ -149,15 +179,15 @@ def test_of_several_causes_each_says_what_to_look_at(host: Host) -> None:
 @pytest.mark.parametrize(
     ("facts", "first"),
     [
-        (Facts("EINVAL"), ["registered-address", "length-short", "alignment-original"]),
-        (Facts("EINVAL", flags=1), ["unregister-nothing"]),
-        (Facts("EINVAL", length=64), ["registered-address"]),
-        (Facts("EPERM"), ["filter", "registered-signature"]),
-        (Facts("EPERM", flags=0, registered="same"), ["registered-signature", "filter"]),
-        (Facts("EPERM", flags=1), ["unregister-signature", "filter"]),
+        (CallFacts("EINVAL"), ["registered-address", "length-short", "alignment-original"]),
+        (CallFacts("EINVAL", flags=1), ["unregister-nothing"]),
+        (CallFacts("EINVAL", length=64), ["registered-address"]),
+        (CallFacts("EPERM"), ["filter", "registered-signature"]),
+        (CallFacts("EPERM", flags=0, registered="same"), ["registered-signature", "filter"]),
+        (CallFacts("EPERM", flags=1), ["unregister-signature", "filter"]),
     ],
 )
-def test_what_is_likely_comes_before_what_is_rare(facts: Facts, first: list[str], host: Host) -> None:
+def test_what_is_likely_comes_before_what_is_rare(facts: CallFacts, first: list[str], host: Host) -> None:
     assert ids(explain_facts(facts, host))[: len(first)] == first
 
 
@@ -175,7 +205,7 @@ def test_a_pointer_in_read_only_memory_is_read_from_the_line(rseq_cs: str, host:
 
 @pytest.mark.parametrize("word", ["EBUSY", "EPERM"])
 def test_nobody_is_registered_at_null(word: str, host: Host) -> None:
-    document = explain_facts(Facts(word, address=0, length=32, flags=0), host)
+    document = explain_facts(CallFacts(word, address=0, length=32, flags=0), host)
     assert ids(document) == ["filter"]
     assert document["agrees"] is True
 
@@ -183,13 +213,13 @@ def test_nobody_is_registered_at_null(word: str, host: Host) -> None:
 def test_another_kernel_s_rule_stands_beside_a_filter(host: Host) -> None:
     if host.features.touches == LEAVES:
         pytest.skip("it is this kernel's rule")
-    document = checked(explain_facts(Facts("0", address=0, length=32, flags=0), host))
+    document = checked(explain_facts(CallFacts("0", address=0, length=32, flags=0), host))
     assert ids(document) == ["null-ignored", "filter-success"]
     assert document["causes"][0]["by"].startswith("Linux")
 
 
 def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
-    document = checked(explain_facts(Facts("0", flags=1), host))
+    document = checked(explain_facts(CallFacts("0", flags=1), host))
     assert ids(document) == ["unregistered", "filter-success"]
     assert document["causes"][1]["replay"]["cpu_id"] >= 0
     assert "registered still" in document["causes"][1]["sentence"]
@@ -197,15 +227,15 @@ def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
 
 
 def test_a_made_up_value_is_called_an_example(host: Host) -> None:
-    sentences = [cause["sentence"] for cause in explain_facts(Facts("EINVAL"), host)["causes"]]
-    sentences += [cause["sentence"] for cause in explain_facts(Facts("EFAULT"), host)["causes"]]
+    sentences = [cause["sentence"] for cause in explain_facts(CallFacts("EINVAL"), host)["causes"]]
+    sentences += [cause["sentence"] for cause in explain_facts(CallFacts("EFAULT"), host)["causes"]]
     assert any("a length of 20 (say) is too short" in sentence for sentence in sentences)
     assert any("the area at 0xffff800000000000 (say) with" in sentence for sentence in sentences)
     assert not any(f"{BASES[WRITABLE]:#x}"[:6] in sentence for sentence in sentences)
 
 
 def test_the_original_address_is_named_and_its_low_part_replayed(host: Host) -> None:
-    document = explain_facts(Facts("EINVAL", address=0x7FFF12345678, length=32, flags=0, registered="none"), host)
+    document = explain_facts(CallFacts("EINVAL", address=0x7FFF12345678, length=32, flags=0, registered="none"), host)
     (cause,) = document["causes"]
     assert "0x7fff12345678 is a multiple of 8 only" in cause["sentence"]
     assert "5678, 32, 0," in cause["replay"]["steps"][-1]
@@ -215,7 +245,7 @@ def test_an_answer_of_another_kernel_is_said_to_be_one(host: Host) -> None:
     if host.features.feature_size is None:
         pytest.skip("this kernel takes 32 bytes only")
     length = 4096
-    document = checked(explain_facts(Facts("EINVAL", align=4096, length=length, flags=0, registered="none"), host))
+    document = checked(explain_facts(CallFacts("EINVAL", align=4096, length=length, flags=0, registered="none"), host))
     assert ids(document) == ["length-not-original", "filter"]
     assert document["causes"][0]["sentence"].startswith("not on this kernel, but on others")
     assert document["causes"][0]["replay"]["got"] == "0"
@@ -231,14 +261,14 @@ def test_an_errno_with_two_names_is_one(line: str, command: Command) -> None:
 
 
 def test_an_errno_that_no_kernel_answers_is_a_filter_s(host: Host) -> None:
-    document = checked(explain_facts(Facts("EACCES"), host))
+    document = checked(explain_facts(CallFacts("EACCES"), host))
     assert ids(document) == ["filter"]
     assert "the kernel itself answers EACCES to no such call" in document["causes"][0]["sentence"]
     assert document["causes"][0]["replay"]["got"] == "EACCES"
 
 
 def test_a_fake_success_shows_in_the_area(host: Host) -> None:
-    document = explain_facts(Facts("0", length=32, flags=0), host)
+    document = explain_facts(CallFacts("0", length=32, flags=0), host)
     replays = {cause["id"]: cause["replay"] for cause in document["causes"]}
     assert replays["registered"]["cpu_id"] >= 0
     assert replays["filter-success"]["cpu_id"] == -1
@@ -306,8 +336,8 @@ def test_several_errnos_are_explained_in_turn(command: Command, tmp_path: Path) 
 
 def test_of_several_one_that_contradicts_is_enough(host: Host) -> None:
     assert host.player is not None
-    lying = replace(host, player=Lying(host.player, Seen("EBUSY")))
-    documents = [explain_facts(Facts("EBUSY"), lying), explain_facts(Facts("EFAULT"), lying)]
+    lying = replace(host, player=Lying(host.player, ReplayedStep("EBUSY")))
+    documents = [explain_facts(CallFacts("EBUSY"), lying), explain_facts(CallFacts("EFAULT"), lying)]
     document = checked(together(documents))
     assert [one["agrees"] for one in documents] == [True, False]
     assert document["agrees"] is False
@@ -318,7 +348,7 @@ def test_of_several_one_that_contradicts_is_enough(host: Host) -> None:
 @pytest.mark.parametrize("word", [*ERRNOS, "0"])
 def test_what_is_shown_fits_and_has_no_markup_of_its_own(word: str, width: int, host: Host) -> None:
     out = io.StringIO()
-    show_explanation(Console(file=out, width=width), explain_facts(Facts(word), host))
+    show_explanation(Console(file=out, width=width), typed(explain_facts(CallFacts(word), host)))
     assert all(len(line) <= width for line in out.getvalue().splitlines())
     assert "None" not in out.getvalue()
     assert "{" not in out.getvalue()
@@ -461,20 +491,25 @@ def test_without_a_compiler_it_is_explained_and_then_said(command: Command, tmp_
 class Lying(Player):
     """Stands for a kernel whose answers are others."""
 
-    def __init__(self, real: Player, lie: Seen) -> None:
+    def __init__(self, real: Player, lie: ReplayedStep) -> None:
         self._real, self._lie = real, lie
 
-    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+    def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
         return [[*seen[:-1], self._lie] for seen in self._real.play(sequences)]
 
 
 @pytest.mark.parametrize(
     ("word", "lie"),
-    [("EINVAL", Seen("0", 1)), ("EFAULT", Seen("SIGSEGV")), ("0", Seen("0", -1)), ("EBUSY", Seen("EPERM"))],
+    [
+        ("EINVAL", ReplayedStep("0", 1)),
+        ("EFAULT", ReplayedStep("SIGSEGV")),
+        ("0", ReplayedStep("0", -1)),
+        ("EBUSY", ReplayedStep("EPERM")),
+    ],
 )
-def test_a_replay_that_contradicts_is_said(word: str, lie: Seen, host: Host) -> None:
+def test_a_replay_that_contradicts_is_said(word: str, lie: ReplayedStep, host: Host) -> None:
     assert host.player is not None
-    document = checked(explain_facts(Facts(word), replace(host, player=Lying(host.player, lie))))
+    document = checked(explain_facts(CallFacts(word), replace(host, player=Lying(host.player, lie))))
     assert document["agrees"] is False
     text = shown(document)
     assert "CONTRADICTED: replayed in a child" in text
@@ -485,7 +520,7 @@ def test_a_wrong_model_ends_the_command_with_1() -> None:
     """With the rules of a kernel that this is not, the command must notice."""
     program = (
         "import sys, dataclasses\n"
-        "from rseq_matrix.kernel import features\n"
+        "from rseq_matrix.kernels import features\n"
         "find = features.find_features\n"
         "features.find_features = lambda player: dataclasses.replace(find(player), align=4096)\n"
         "from rseq_matrix import cli\n"
@@ -503,14 +538,14 @@ def test_a_spoilt_area_is_tried_again(host: Host, monkeypatch: pytest.MonkeyPatc
     real = host.player.answer
     killed: list[bool] = []
 
-    def interrupted(steps: Sequence[Step]) -> Seen:
+    def interrupted(steps: Sequence[CallStep]) -> ReplayedStep:
         if any(step.name == "protect" for step in steps) and not killed:
             killed.append(True)
-            return Seen("SIGSEGV")
+            return ReplayedStep("SIGSEGV")
         return real(steps)
 
     monkeypatch.setattr(host.player, "answer", interrupted)
-    facts = Facts("EFAULT", flags=1, registered="same")
+    facts = CallFacts("EFAULT", flags=1, registered="same")
     if host.features.reset_error == "EFAULT":
         assert explain_facts(facts, host)["agrees"] is True
         assert killed
@@ -569,7 +604,7 @@ def test_a_glibc_that_does_not_end_the_program_contradicts(host: Host, monkeypat
     """Planted: the program behaves as if the filter were not there."""
     real = messages._run
 
-    def harmless(path: Path, trial: messages.Trial) -> str:
+    def harmless(path: Path, trial: messages.ProgramTrial) -> str:
         return real(path, replace(trial, arguments=(messages.NEVER,)))
 
     if explain_text(FATAL, host)["notes"]:
@@ -645,10 +680,10 @@ def test_messages_of_libraries(text: str, name: str, got: str, host: Host) -> No
 # --- lines of strace, as they are printed
 
 
-def traced(built: Build, steps: Sequence[Step], path: Path, *options: str) -> str:
+def traced(built: Build, steps: Sequence[CallStep], path: Path, *options: str) -> str:
     """Return what strace printed of the child that plays a sequence."""
     memory = [hex(number) for number in (BASES[WRITABLE], BASES[READ_ONLY], BASES[UNMAPPED], SIZE)]
-    program = built.directory / "kernel/calls"
+    program = built.directory / "explain/calls"
     environment = plain_environment(GLIBC_TUNABLES="glibc.pthread.rseq=0")
     subprocess.run(
         ["strace", "-f", *options, "-o", path, program, *memory],
@@ -919,9 +954,9 @@ def test_garbage_never_escapes() -> None:
 
 
 def test_schema_names_every_key(host: Host) -> None:
-    documents: list[dict[str, Any]] = [explain_facts(Facts("EINVAL"), host), explain_text(FATAL, host)]
+    documents: list[dict[str, Any]] = [explain_facts(CallFacts("EINVAL"), host), explain_text(FATAL, host)]
     for document in documents:
         assert document.keys() == SCHEMA["$defs"]["explanation"]["properties"].keys()
     assert together(documents).keys() == SCHEMA["$defs"]["explanations"]["properties"].keys()
     for name in ("explanation", "explanations"):
-        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == explanation.SCHEMA
+        assert SCHEMA["$defs"][name]["properties"]["schema"]["const"] == EXPLAIN_SCHEMA

@@ -19,9 +19,18 @@ import pytest
 
 from conftest import COMMAND, ROOT, run_command
 from crafting import Recipe, make
-from rseq_matrix import inspection
 from rseq_matrix.build import Build
-from rseq_matrix.inspection import READ, UNREADABLE, Outcome, Target, attempt, find, inspection_document, outcomes
+from rseq_matrix.lint import inspection
+from rseq_matrix.lint.inspection import (
+    READ,
+    UNREADABLE,
+    FileOutcome,
+    InspectedFile,
+    attempt,
+    find,
+    inspection_document,
+    outcomes,
+)
 from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import Surplus
 
@@ -177,13 +186,13 @@ def test_a_file_that_may_not_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", refuse)
-    (outcome,) = outcomes([Target(str(tree / "good.so"), False)])
+    (outcome,) = outcomes([InspectedFile(str(tree / "good.so"), False)])
     assert (outcome.kind, outcome.document["reason"]) == (UNREADABLE, "permission denied")
 
 
 def test_a_directory_member_that_vanished(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = Target(str(tree / "gone.so"), False)
-    monkeypatch.setattr(inspection, "_in_directory", lambda _path: [gone, Target(str(tree / "good.so"), False)])
+    gone = InspectedFile(str(tree / "gone.so"), False)
+    monkeypatch.setattr(inspection, "_in_directory", lambda _path: [gone, InspectedFile(str(tree / "good.so"), False)])
     kinds = {outcome.target.path: outcome.kind for outcome in outcomes(find([str(tree)]))}
     assert kinds == {gone.path: UNREADABLE, str(tree / "good.so"): READ}
 
@@ -212,7 +221,7 @@ def test_a_segment_that_is_a_hole_of_gigabytes(tree: Path, tmp_path: Path) -> No
     path.write_bytes(raw)
     os.truncate(path, place + size)
     code = (
-        "import resource, sys\nfrom rseq_matrix.inspection import inspect_file\n"
+        "import resource, sys\nfrom rseq_matrix.lint.inspection import inspect_file\n"
         "notes = inspect_file(sys.argv[1])['notes']\n"
         "print(len(notes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -247,7 +256,7 @@ def test_usage(arguments: list[str]) -> None:
 # --- what is kept
 
 
-def die(target: Target, surplus: Surplus) -> Outcome:
+def die(target: InspectedFile, surplus: Surplus) -> FileOutcome:
     """Read like attempt(), but for one file whose reader is killed."""
     if target.path.endswith("bad.so"):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,21 +8,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rseq_matrix._native import lib
 
 from compiling import BROKEN, compile_subject
 from rseq_matrix.build import Build
 from rseq_matrix.elf.facts import SectionInstruction
-from rseq_matrix.verify import tracee, trials
+from rseq_matrix.verify import driven, interruption_plan, one_interruption, trial_process
+from rseq_matrix.verify.cases import is_explained
+from rseq_matrix.verify.driven import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
 from rseq_matrix.verify.effects import Effect
-from rseq_matrix.verify.interruptions import Interruptions, choose, interrupt
+from rseq_matrix.verify.interruption_plan import choose
+from rseq_matrix.verify.interruption_results import Interruptions
+from rseq_matrix.verify.interruptions import interrupt
+from rseq_matrix.verify.naming import stores
 from rseq_matrix.verify.subject import BUILT_IN, opened
-from rseq_matrix.verify.tracee import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
-from rseq_matrix.verify.trials import Place, Trial
-from rseq_matrix.verify.verdicts import is_explained, stores
+from rseq_matrix.verify.trials import InterruptionPoint, InterruptionTrial
 
 pytestmark = pytest.mark.ptrace
 
@@ -64,10 +65,10 @@ def test_a_built_in_subject_is_right_wherever_it_is_interrupted(name: str, built
     assert (found.defects, found.problem, found.given_up, found.without) == ((), "", [], {})
     sections = {"split": 2, "list": 4, "atomic": 0}[name]
     totals = found.totals
-    assert (totals["sections"], totals["sections_entered"], totals["not_reached"]) == (sections, sections, 0)
-    assert totals["section_interruptions"] == totals["section_instructions"] * len(KINDS)
+    assert (totals.sections, totals.sections_entered, totals.not_reached) == (sections, sections, 0)
+    assert totals.section_interruptions == totals.section_instructions * len(KINDS)
     assert all(set(result.tried) == KINDS for result in found.sections)
-    assert totals["outside_interruptions"] > 0
+    assert totals.outside_interruptions > 0
     assert {around.not_reached for around in found.outside} == {0}
 
 
@@ -102,7 +103,7 @@ def test_a_broken_subject_is_caught_by_name(name: str, turn: int, built: Build, 
 def test_an_abort_from_elsewhere_is_explained_by_the_section_that_does_not_bear_it(
     operator: int, effect: Effect, names: set[str], explained: bool
 ) -> None:
-    trial = Trial(Place("add", operator, None, 0x1000), "preemption", True, effect)
+    trial = InterruptionTrial(InterruptionPoint("add", operator, None, 0x1000), "preemption", True, effect)
     assert is_explained(trial, names) == explained
 
 
@@ -190,8 +191,8 @@ def test_a_subject_that_does_not_work_at_all(code: str, name: str, built: Build,
 
 @TWO_CPUS
 def test_a_membarrier_that_does_nothing_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "MEMBARRIER_RSEQ", 0)  # MEMBARRIER_CMD_QUERY
-    monkeypatch.setattr(trials, "REPEATS", 1)
+    monkeypatch.setattr(one_interruption, "MEMBARRIER_RSEQ", 0)  # MEMBARRIER_CMD_QUERY
+    monkeypatch.setattr(trial_process, "REPEATS", 1)
     found = run(built.directory / "subjects" / "split.so", built)
     sections = found.sections
     assert all(set(result.not_reached) == {"membarrier"} for result in sections)
@@ -205,26 +206,26 @@ def test_a_membarrier_that_does_nothing_is_not_counted(built: Build, monkeypatch
 
 @TWO_CPUS
 def test_a_migration_that_does_not_happen_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pin(self: tracee.Tracee, role: int, cpu: int) -> None:
-        if role in self.tids and not (role == tracee.OPERATOR and cpu != self.cpus[0]):
-            os.sched_setaffinity(self.tids[role], {cpu})
+    def pin(self: driven.DrivenProcess, role: int, cpu: int) -> None:
+        if role in self.threads and not (role == driven.OPERATOR and cpu != self.cpus[0]):
+            os.sched_setaffinity(self.threads[role].tid, {cpu})
 
-    monkeypatch.setattr(tracee.Tracee, "pin", pin)
-    monkeypatch.setattr(trials, "REPEATS", 1)
+    monkeypatch.setattr(driven.DrivenProcess, "pin", pin)
+    monkeypatch.setattr(trial_process, "REPEATS", 1)
     found = run(built.directory / "subjects" / "split.so", built)
     assert all("migration" not in result.tried for result in found.sections)
     assert "could not be interrupted by a migration" in found.problem
 
 
 def test_a_signal_that_is_not_delivered_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    def go_on(self: tracee.Tracee, role: int, number: int = 0) -> None:
+    def restart(self: driven.DrivenProcess, role: int, number: int = 0) -> None:
         del number
-        del self.stops[role]
-        lib.rsm_trace_go_on(self.tids[role], 0, 0)
+        self.threads[role].pending = 0
+        self.threads[role].restart()
 
-    monkeypatch.setattr(tracee.Tracee, "go_on", go_on)
-    monkeypatch.setattr(trials, "REPEATS", 1)
-    monkeypatch.setattr(trials, "OUTSIDE", ())
+    monkeypatch.setattr(driven.DrivenProcess, "restart", restart)
+    monkeypatch.setattr(trial_process, "REPEATS", 1)
+    monkeypatch.setattr(interruption_plan, "OUTSIDE", ())
     found = run(built.directory / "subjects" / "split.so", built)
     assert all("signal" not in result.tried for result in found.sections)
 
@@ -310,15 +311,15 @@ def test_stores(code: str, writes: bool) -> None:
 
 def test_the_document_has_every_count(built: Build) -> None:
     found = run(built.directory / "subjects" / "list.so", built)
-    document: dict[str, Any] = found.document()
-    assert len(document["sections"]) == document["totals"]["sections"]
-    for section in document["sections"]:
-        assert section["operations"]
-        assert all(count == section["instructions"] for count in section["tried"].values())
-    around = [(entry["operation"], entry["registered"]) for entry in document["outside"]]
+    document = found.document()
+    assert len(document.sections) == document.totals.sections
+    for section in document.sections:
+        assert section.operations
+        assert all(count == section.instructions for count in section.tried.values())
+    around = [(entry.operation, entry.registered) for entry in document.outside]
     assert {("add", True), ("push", True), ("pop", True), ("add", False), ("push", False), ("pop", False)} == set(
         around
     )
     assert found.counts() == {
-        "instructions": document["totals"]["section_instructions"] + document["totals"]["outside_instructions"]
+        "instructions": document.totals.section_instructions + document.totals.outside_instructions
     }

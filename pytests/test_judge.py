@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from rseq_matrix.judge import Identity, Judged, judge, out_of_order
-from rseq_matrix.matrix import Cell
-from rseq_matrix.record import Oracle, Record, Tally
-from rseq_matrix.session import Run
-from rseq_matrix.timeline import Expectation
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.judgement import Identity, Judged, judge, out_of_order
+from rseq_matrix.matrix.log import Oracle, Record, Tally
+from rseq_matrix.matrix.tracer import Run
+from rseq_matrix.model.timeline import Expectation
 
 STAGE = "executable.main"
 CELL = Cell("glibc-2.36", "dynamic-now", "default", STAGE, "life")

@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from conftest import Command
+from rseq_matrix.documents.kernel import AnswerTable
+from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import MissingError
-from rseq_matrix.kernel import features as kernel_features
-from rseq_matrix.kernel import table
-from rseq_matrix.kernel.calls import Player, Seen
-from rseq_matrix.kernel.elsewhere import KERNELS
-from rseq_matrix.kernel.features import SIGNATURE, Host, call_at, here
-from rseq_matrix.kernel.rules import (
+from rseq_matrix.explain.elsewhere import KERNELS
+from rseq_matrix.kernels import answers
+from rseq_matrix.kernels import features as kernel_features
+from rseq_matrix.kernels.answers import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, answer_table, rows
+from rseq_matrix.kernels.features import SIGNATURE, Host, call_at, here
+from rseq_matrix.kernels.replay import Player, ReplayedStep
+from rseq_matrix.kernels.rules import (
     KERNEL_HALF,
     READ_ONLY,
     RULES,
@@ -33,22 +37,21 @@ from rseq_matrix.kernel.rules import (
     WRITABLE,
     Call,
     Features,
-    Rule,
+    KernelRule,
 )
-from rseq_matrix.kernel.steps import BASES, Step, becomes, by_main, by_thread, points, predict
-from rseq_matrix.kernel.table import ELSEWHERE, KERNEL_ADDRESS, PLACE, WELL_ALIGNED, rows, table_document
-from rseq_matrix.report.kernel import show_kernel_table
+from rseq_matrix.kernels.sequences import BASES, CallStep, becomes, by_main, by_thread, points, predict
+from rseq_matrix.report.explain import show_kernel_table
 
 OLD, NEW, LARGE = KERNELS["Linux 4.18"], KERNELS["Linux 7.0"], Features(40, 64, 2, True, "writes", "SIGSEGV")
 MIDDLE = KERNELS["Linux 6.18"]
 
 
-def call(address: int = WELL_ALIGNED, length: int = 32, flags: int = 0, signature: int = SIGNATURE) -> Step:
+def call(address: int = WELL_ALIGNED, length: int = 32, flags: int = 0, signature: int = SIGNATURE) -> CallStep:
     return by_main(Call(address, length, flags, signature))
 
 
 FIRST = call()
-PROVOKED: Mapping[str, tuple[str, Features, tuple[Step, ...]]] = {
+PROVOKED: Mapping[str, tuple[str, Features, tuple[CallStep, ...]]] = {
     "unregister-flags": ("EINVAL", MIDDLE, (FIRST, call(flags=UNREGISTER | 4))),
     "unregister-nothing": ("EINVAL", MIDDLE, (call(flags=UNREGISTER),)),
     "unregister-address": ("EINVAL", MIDDLE, (FIRST, call(ELSEWHERE, flags=UNREGISTER))),
@@ -82,7 +85,7 @@ PROVOKED: Mapping[str, tuple[str, Features, tuple[Step, ...]]] = {
 
 
 UN = UNREGISTER
-SEVERAL_WRONGS: Mapping[str, tuple[Features, tuple[Step, ...]]] = {
+SEVERAL_WRONGS: Mapping[str, tuple[Features, tuple[CallStep, ...]]] = {
     "unregister-flags": (MIDDLE, (call(length=64, flags=UN | 4, signature=7),)),
     "unregister-nothing": (MIDDLE, (call(ELSEWHERE, 64, UN, 7),)),
     "unregister-address": (MIDDLE, (FIRST, call(ELSEWHERE, 64, UN, 7))),
@@ -114,7 +117,7 @@ def player(host: Host) -> Player:
     return host.player
 
 
-def words(seen: Sequence[Seen]) -> list[str]:
+def words(seen: Sequence[ReplayedStep]) -> list[str]:
     return [answer.word for answer in seen]
 
 
@@ -231,7 +234,9 @@ SEQUENCES = STEPS | STEPS.map(lambda steps: [by_main(RIGHT), *steps])
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequences=st.lists(SEQUENCES, min_size=5, max_size=30))
-def test_the_model_agrees_with_the_kernel_at_random(sequences: list[list[Step]], host: Host, player: Player) -> None:
+def test_the_model_agrees_with_the_kernel_at_random(
+    sequences: list[list[CallStep]], host: Host, player: Player
+) -> None:
     want = [[prediction.word for prediction in predict(steps, host.features)] for steps in sequences]
     assert [words(seen) for seen in player.play(sequences)] == want
 
@@ -261,30 +266,30 @@ def test_a_wrong_feature_is_found(change: Callable[[Features], Features], host: 
 
 
 def test_the_table_agrees_with_this_kernel(host: Host) -> None:
-    document = table_document(host)
-    assert [row["what"] for row in document["rows"] if not row["agrees"]] == []
-    assert document["agrees"]
-    assert json.loads(json.dumps(document)) == document
-    assert len({row["what"] for row in document["rows"]}) == len(document["rows"])
+    document = answer_table(host)
+    assert [row.what for row in document.rows if not row.agrees] == []
+    assert document.agrees
+    assert read(AnswerTable, json.loads(to_json(document))) == document
+    assert len({row.what for row in document.rows}) == len(document.rows)
 
 
 def test_the_table_has_what_it_promises(host: Host) -> None:
     found = rows(host)
-    lengths = [row["what"] for row in found if row["group"] == "length"]
+    lengths = [row.what for row in found if row.group == "length"]
     for length in (20, 24, 28, 32, 33, 64, host.features.feature_size or 32):
         assert any(what.split(":")[0] == f"register {length} bytes" for what in lengths), length
-    what = {row["what"] for row in found}
+    what = {row.what for row in found}
     assert {f"register 32 bytes at a multiple of {align}" for align in (8, 16, 32, 64, 128)} <= what
     again = {f"register again, {how}" for how in ("all the same", "at another address", "with another signature")}
     flags = {"register with an unknown flag", "unregister with a further flag"}
     assert {"unregister another address", "unregister with another signature", *again, *flags} <= what
-    answers = {row["got"] for row in found}
+    answers = {row.got for row in found}
     assert {"0", "EINVAL", "EBUSY", "EPERM", "EFAULT", "ENOSYS", "SIGSYS"} <= answers
-    assert all(row["because"] and row["reference"] for row in found)
+    assert all(row.because and row.reference for row in found)
 
 
 def test_the_lengths_of_a_newer_kernel_are_in_its_table() -> None:
-    what = [experiment.what for experiment in table.experiments(NEW)]
+    what = [experiment.what for experiment in answers.experiments(NEW)]
     assert "register 33 bytes: the feature size" in what
     assert "register 64 bytes: the feature size rounded up" in what
 
@@ -292,10 +297,10 @@ def test_the_lengths_of_a_newer_kernel_are_in_its_table() -> None:
 class Lying(Player):
     """Stands for a kernel with another rule: it takes what is misaligned, or says yes and does nothing."""
 
-    def __init__(self, real: Player, word: str, lie: Seen) -> None:
+    def __init__(self, real: Player, word: str, lie: ReplayedStep) -> None:
         self._real, self._word, self._lie = real, word, lie
 
-    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+    def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
         found = self._real.play(sequences)
         return [[*seen[:-1], self._lie if seen[-1].word == self._word else seen[-1]] for seen in found]
 
@@ -303,16 +308,18 @@ class Lying(Player):
 @pytest.mark.parametrize(
     ("word", "lie", "what"),
     [
-        ("EINVAL", Seen("0", 1), "register 32 bytes at a multiple of 8"),
-        ("0", Seen("0", -1), "register 33 bytes"),
-        ("EPERM", Seen("EINVAL"), "register again, with another signature"),
+        ("EINVAL", ReplayedStep("0", 1), "register 32 bytes at a multiple of 8"),
+        ("0", ReplayedStep("0", -1), "register 33 bytes"),
+        ("EPERM", ReplayedStep("EINVAL"), "register again, with another signature"),
     ],
 )
-def test_a_kernel_with_other_rules_is_marked(word: str, lie: Seen, what: str, host: Host, player: Player) -> None:
-    document = table_document(replace(host, player=Lying(player, word, lie)))
-    wrong = {row["what"] for row in document["rows"] if not row["agrees"]}
+def test_a_kernel_with_other_rules_is_marked(
+    word: str, lie: ReplayedStep, what: str, host: Host, player: Player
+) -> None:
+    document = answer_table(replace(host, player=Lying(player, word, lie)))
+    wrong = {row.what for row in document.rows if not row.agrees}
     assert what in wrong
-    assert not document["agrees"]
+    assert not document.agrees
     out = io.StringIO()
     show_kernel_table(Console(file=out, width=120), document)
     assert "! (want" in out.getvalue()
@@ -325,12 +332,12 @@ class Early(Player):
     def __init__(self, real: Player) -> None:
         self._real = real
 
-    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
-        return [[Seen("EFAULT"), *seen[1:]] if len(seen) > 1 else seen for seen in self._real.play(sequences)]
+    def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
+        return [[ReplayedStep("EFAULT"), *seen[1:]] if len(seen) > 1 else seen for seen in self._real.play(sequences)]
 
 
 def test_a_row_agrees_only_if_what_came_before_does(host: Host, player: Player) -> None:
-    found = {row["what"]: row["agrees"] for row in rows(replace(host, player=Early(player)))}
+    found = {row.what: row.agrees for row in rows(replace(host, player=Early(player)))}
     assert not found["unregister another address"]
     assert found["register 32 bytes at a multiple of 32"]
 
@@ -341,23 +348,23 @@ class Interrupted(Player):
     def __init__(self, real: Player) -> None:
         self._real, self.killed = real, 0
 
-    def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+    def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
         found = self._real.play(sequences)
         for number, steps in enumerate(sequences):
             if not self.killed and any(step.name == "protect" for step in steps):
-                self.killed, found[number] = 1, [Seen("SIGSEGV")]
+                self.killed, found[number] = 1, [ReplayedStep("SIGSEGV")]
         return found
 
 
 def test_a_spoilt_row_is_tried_again(host: Host, player: Player) -> None:
     interrupted = Interrupted(player)
-    assert table_document(replace(host, player=interrupted))["agrees"]
+    assert answer_table(replace(host, player=interrupted)).agrees
     assert interrupted.killed
 
 
 def test_the_table_is_readable(host: Host) -> None:
     out = io.StringIO()
-    show_kernel_table(Console(file=out, width=100), table_document(host))
+    show_kernel_table(Console(file=out, width=100), answer_table(host))
     shown = out.getvalue()
     assert "rseq present" in shown
     assert "register again, all the same" in shown
@@ -407,14 +414,14 @@ def test_features_are_what_trying_shows(host: Host, player: Player) -> None:
         def __init__(self) -> None:
             pass
 
-        def play(self, sequences: Sequence[Sequence[Step]]) -> list[list[Seen]]:
+        def play(self, sequences: Sequence[Sequence[CallStep]]) -> list[list[ReplayedStep]]:
             found = player.play(sequences)
             return [[*seen[:-1], self._changed(steps, seen[-1])] for steps, seen in zip(sequences, found, strict=True)]
 
-        def _changed(self, steps: Sequence[Step], seen: Seen) -> Seen:
+        def _changed(self, steps: Sequence[CallStep], seen: ReplayedStep) -> ReplayedStep:
             if steps[-1].call == wanted:
-                return Seen("0", 1)
-            return Seen("SIGSEGV") if seen.word == "EFAULT" else seen
+                return ReplayedStep("0", 1)
+            return ReplayedStep("SIGSEGV") if seen.word == "EFAULT" else seen
 
     found = kernel_features.find_features(Other())
     assert found.flags == host.features.flags | 1 << 5
@@ -422,7 +429,7 @@ def test_features_are_what_trying_shows(host: Host, player: Player) -> None:
 
 
 def test_a_rule_is_one_sentence_with_its_source() -> None:
-    def fine(rule: Rule) -> bool:
+    def fine(rule: KernelRule) -> bool:
         return ". " not in rule.because and not rule.because.endswith(".") and "kernel/rseq.c" in rule.reference
 
     assert [rule.id for rule in RULES.values() if not fine(rule)] == []

@@ -23,13 +23,18 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from rseq_matrix.documents.layout import LaidOutThread, LayoutDocument, StructPthread
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
 from rseq_matrix.errors import InputError, MissingError
-from rseq_matrix.layout import dwarf, picture, tracing
+from rseq_matrix.layout import dwarf, findings, picture
 from rseq_matrix.layout.blocks import abi_offset
-from rseq_matrix.layout.findings import judge, notes
-from rseq_matrix.layout.objects import Segment
 from rseq_matrix.layout.picture import of_process, of_program
-from rseq_matrix.report.layout import CHARACTER, show_layout, to_svg
+from rseq_matrix.ptrace import tasks
+from rseq_matrix.ptrace.objects import MappedSegment
+from rseq_matrix.ptrace.seize import seized
+from rseq_matrix.report import layout as report
+from rseq_matrix.report.layout import CHARACTER
 
 HELPERS = Path(__file__).resolve().parent / "helpers"
 SCHEMA = json.loads(
@@ -102,15 +107,33 @@ def waiting(program: Path, *what: str, environment: dict[str, str] | None = None
 
 
 def document_of(pid: int) -> Document:
-    found = of_process(pid).document()
+    found: Document = plain(of_process(pid).document())
     jsonschema.validate(found, SCHEMA)
     return found
 
 
 def started(*argv: str | Path) -> Document:
-    found = of_program([str(word) for word in argv]).document()
+    found: Document = plain(of_program([str(word) for word in argv]).document())
     jsonschema.validate(found, SCHEMA)
     return found
+
+
+def judge(threads: Sequence[Document]) -> list[Document]:
+    found: list[Document] = plain(findings.judge([read(LaidOutThread, thread) for thread in threads]))
+    return found
+
+
+def notes(threads: Sequence[Document], unplaced: Sequence[str]) -> list[Document]:
+    found: list[Document] = plain(findings.notes([read(LaidOutThread, thread) for thread in threads], unplaced))
+    return found
+
+
+def show_layout(console: Console, document: Document) -> None:
+    report.show_layout(console, read(LayoutDocument, document))
+
+
+def to_svg(document: Document) -> str:
+    return report.to_svg(read(LayoutDocument, document))
 
 
 def block(thread: Document, kind: str, name: str = "") -> Document:
@@ -124,7 +147,7 @@ def errors(document: Document) -> list[str]:
 
 
 def state(pid: int) -> str:
-    return tracing.stat_fields(Path(f"/proc/{pid}"))[0]
+    return tasks.stat_fields(Path(f"/proc/{pid}"))[0]
 
 
 def agrees(document: Document, program: Path, said: dict[str, list[int]], size: int, alignment: int) -> None:
@@ -255,7 +278,7 @@ def test_through_the_loader(make: Make) -> None:
 
 def test_abi_offset_is_the_nearest_place_with_room() -> None:
     for size, alignment, address in itertools.product((1, 31, 32, 4096), (1, 8, 64, 4096), (0, 8, 40, 4104)):
-        at = abi_offset(Segment(7, 4, 0, address, 0, size, alignment))
+        at = abi_offset(MappedSegment(7, 4, 0, address, 0, size, alignment))
         assert at % alignment == address % alignment
         assert at + size <= 0 < at + size + alignment
 
@@ -366,7 +389,7 @@ def test_debug_information_that_disagrees(make: Make, tmp_path: Path, monkeypatc
     source.write_text(OTHER_PTHREAD)
     subprocess.run(["cc", "-g", "-shared", "-o", made, source], check=True)
 
-    def find(build_ids: Sequence[str], roots: Sequence[Path]) -> dwarf.StructPthread | None:
+    def find(build_ids: Sequence[str], roots: Sequence[Path]) -> StructPthread | None:
         assert Path("/") in roots
         path = tmp_path / dwarf.DIRECTORY / build_ids[0][:2] / f"{build_ids[0][2:]}.debug"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -490,6 +513,21 @@ def test_a_finding_is_said_once() -> None:
     assert finding["where"] == "threads 1, 2, 3, 4 and 3 more"
 
 
+def test_keys_keep_their_order() -> None:
+    thread = good_thread()
+    document: Document = {
+        "schema": 1,
+        "program": "x",
+        "pid": 1,
+        "moment": "attached",
+        "threads": [thread],
+        "elsewhere": [],
+    }
+    document["findings"] = notes([], ["libx.so"])
+    assert json.dumps(plain(read(LayoutDocument, document))) == json.dumps(document)
+    assert [list(f) for f in document["findings"]] == [["id", "severity", "sentence", "reference", "where"]]
+
+
 def test_notes() -> None:
     bare = good_thread() | {"blocks": [], "rseq": None}
     silent = good_thread()
@@ -509,7 +547,7 @@ def untouched(pid: int, expected: str) -> None:
         time.sleep(0.005)
     assert state(pid) == expected
     for task in Path(f"/proc/{pid}/task").iterdir():
-        assert tracing.status_field(task, "TracerPid") == "0"
+        assert tasks.status_field(task, "TracerPid") == "0"
 
 
 @pytest.mark.ptrace
@@ -559,7 +597,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
             assert errors(document) == []
         time.sleep(0.05)
         for task in Path(f"/proc/{process.pid}/task").iterdir():
-            assert tracing.status_field(task, "TracerPid") in ("0", "")
+            assert tasks.status_field(task, "TracerPid") in ("0", "")
         assert state(process.pid) in "RS"
         process.kill()
         assert process.wait(5) == -signal.SIGKILL  # no thread is kept
@@ -568,7 +606,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
 @pytest.mark.ptrace
 def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
     with waiting(make()) as it:
-        with tracing.standing_still(it.process.pid):
+        with seized(it.process.pid):
             it.process.send_signal(signal.SIGTERM)
         assert it.process.wait(10) == -signal.SIGTERM
 
@@ -576,7 +614,7 @@ def test_a_signal_on_its_way_is_not_lost(make: Make) -> None:
 @pytest.mark.ptrace
 def test_killed_while_it_is_held(make: Make) -> None:
     with waiting(make(), "thread", "thread") as it:
-        with tracing.standing_still(it.process.pid):
+        with seized(it.process.pid):
             it.process.kill()
         assert it.process.wait(5) == -signal.SIGKILL
 
@@ -594,8 +632,8 @@ def run_interrupted(code: str, *arguments: str | int) -> int:
 @pytest.mark.ptrace
 def test_interruption_lets_go(make: Make) -> None:
     code = (
-        "import sys, time\nfrom rseq_matrix.layout.tracing import standing_still\n"
-        "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom rseq_matrix.ptrace.seize import seized\n"
+        "with seized(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
     )
     with waiting(make(), "thread") as it:
         assert run_interrupted(code, it.process.pid) != 0
@@ -606,7 +644,7 @@ def test_interruption_lets_go(make: Make) -> None:
 def test_interruption_ends_what_was_started(make: Make, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "import sys, time, pathlib\nfrom rseq_matrix.layout.starting import started_program\n"
+        "import sys, time, pathlib\nfrom rseq_matrix.layout.started import started_program\n"
         "with started_program([sys.argv[1]]) as started:\n"
         "    pathlib.Path(sys.argv[2]).write_text(str(started.pid))\n"
         "    print('there', flush=True)\n    time.sleep(60)\n"
@@ -654,7 +692,7 @@ def test_threads_and_children_of_a_constructor(tmp_path: Path) -> None:
     document = started(program)
     assert len(document["threads"]) == 3
     assert errors(document) == []
-    assert tracing.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
+    assert tasks.living_tasks(int(place.read_text())) == []  # or a zombie that its new parent has yet to see
 
 
 # --- bad input
@@ -680,7 +718,7 @@ def test_zombie() -> None:
 
 
 def test_kernel_thread() -> None:
-    if not int(tracing.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
+    if not int(tasks.stat_fields(Path("/proc/2"))[6] if Path("/proc/2").exists() else 0) & 0x00200000:
         pytest.skip("no thread of the kernel is visible here")
     refused(lambda: of_process(2), InputError, "kernel")
 
@@ -693,8 +731,8 @@ def test_itself() -> None:
 def test_traced_already(make: Make) -> None:
     with waiting(make()) as it:
         code = (
-            "import sys, time\nfrom rseq_matrix.layout.tracing import standing_still\n"
-            "with standing_still(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
+            "import sys, time\nfrom rseq_matrix.ptrace.seize import seized\n"
+            "with seized(int(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(60)\n"
         )
         command = [sys.executable, "-c", code, str(it.process.pid)]
         with running(*command) as other:

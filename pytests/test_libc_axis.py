@@ -13,15 +13,15 @@ import jsonschema
 import pytest
 
 from conftest import Command, Document
-from rseq_matrix import timeline
-from rseq_matrix.campaign import Campaign, Wanted
-from rseq_matrix.judge import PASS, UNSUPPORTED, XFAIL
 from rseq_matrix.libcs.specs import FETCHED
-from rseq_matrix.matrix import all_cells
-from rseq_matrix.registry import LINKS
-from rseq_matrix.run import Finding, Runner
-from rseq_matrix.surroundings import Libc
-from rseq_matrix.timeline import BEFORE, BEHIND, RULES, State, World
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.cells import all_cells
+from rseq_matrix.matrix.libc import Libc
+from rseq_matrix.matrix.runner import ProcessRuns, Runner
+from rseq_matrix.model import timeline
+from rseq_matrix.model.results import PASS, UNSUPPORTED, XFAIL
+from rseq_matrix.model.stages import LINKS
+from rseq_matrix.model.timeline import BEFORE, BEHIND, RULES, State, World
 
 pytestmark = pytest.mark.mirror
 SCHEMA = json.loads((resources.files("rseq_matrix.schema") / "run-1.json").read_text())
@@ -34,7 +34,7 @@ class Axis:
     """Every libc, run once."""
 
     campaign: Campaign
-    findings: list[Finding]
+    findings: list[ProcessRuns]
 
     def failing(self) -> list[str]:
         """Judge all again, without running, and return the cells that do not pass."""

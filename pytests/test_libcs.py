@@ -14,17 +14,19 @@ import jsonschema
 import pytest
 
 from conftest import Command
-from rseq_matrix.build import Build, build, find_compiler, source_root
+from rseq_matrix.build import Build, build
 from rseq_matrix.errors import InputError, MissingError, UsageError
 from rseq_matrix.libcs import mirror, specs
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.integration import integration
 from rseq_matrix.libcs.packages import Package, _is_version
 from rseq_matrix.libcs.roots import open_root, resolve
 from rseq_matrix.libcs.store import store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, _linked_directory, toolchain
-from rseq_matrix.registry import LINKS
-from rseq_matrix.surroundings import Libc
-from rseq_matrix.targets import Target, _distinct
+from rseq_matrix.matrix.libc import Libc
+from rseq_matrix.matrix.targets import Target, _distinct
+from rseq_matrix.model.stages import LINKS
+from rseq_matrix.sources import source_root
 
 SYSTEM = "glibc-2.36"
 without_system = [name for name in specs.FETCHED if name.startswith("glibc") and name != SYSTEM]

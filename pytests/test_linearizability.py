@@ -15,7 +15,7 @@ from rseq_matrix.verify.linearizability import (
     EMPTY,
     POP,
     PUSH,
-    Operation,
+    StackOperation,
     first_impossible,
     linearizable,
     replays,
@@ -23,25 +23,25 @@ from rseq_matrix.verify.linearizability import (
 )
 
 
-def _push(value: int, begin: int, end: int) -> Operation:
-    return Operation(PUSH, value, begin, end)
+def _push(value: int, begin: int, end: int) -> StackOperation:
+    return StackOperation(PUSH, value, begin, end)
 
 
-def _pop(value: int, begin: int, end: int) -> Operation:
-    return Operation(POP, value, begin, end)
+def _pop(value: int, begin: int, end: int) -> StackOperation:
+    return StackOperation(POP, value, begin, end)
 
 
-def _keeps_time(order: Sequence[Operation]) -> bool:
+def _keeps_time(order: Sequence[StackOperation]) -> bool:
     return not any(later.end < earlier.begin for i, earlier in enumerate(order) for later in order[i + 1 :])
 
 
-def _by_force(operations: Sequence[Operation]) -> bool:
+def _by_force(operations: Sequence[StackOperation]) -> bool:
     """Return whether any order that keeps to the times replays."""
     return any(_keeps_time(order) and replays(order) for order in permutations(operations))
 
 
 @st.composite
-def _histories(draw: st.DrawFn) -> list[Operation]:
+def _histories(draw: st.DrawFn) -> list[StackOperation]:
     """Any begins and ends, and any values popped: most are no stack's history, and many are just not."""
     count = draw(st.integers(1, 6))
     times = draw(st.permutations(range(2 * count)))
@@ -52,7 +52,7 @@ def _histories(draw: st.DrawFn) -> list[Operation]:
     for index, push in enumerate(kinds):
         begin, end = sorted(times[2 * index : 2 * index + 2])
         value = next(values) if push else draw(st.integers(0, pushes))
-        operations.append(Operation(PUSH if push else POP, value, begin, end))
+        operations.append(StackOperation(PUSH if push else POP, value, begin, end))
     return operations
 
 
@@ -67,7 +67,7 @@ def _stack_run(draw: st.DrawFn, length: int) -> Iterator[tuple[int, int]]:
 
 
 @st.composite
-def _stack_histories(draw: st.DrawFn) -> list[Operation]:
+def _stack_histories(draw: st.DrawFn) -> list[StackOperation]:
     """What a stack showed: each operation takes effect at its own instant, and is seen from before until after that."""
     operations = []
     for instant, (kind, value) in enumerate(_stack_run(draw, draw(st.integers(1, 14)))):
@@ -75,18 +75,18 @@ def _stack_histories(draw: st.DrawFn) -> list[Operation]:
         operations.append((kind, value, instant * 10 - before, instant * 10 + after))
     marks = sorted((t, i, which) for i, (_, _, b, e) in enumerate(operations) for which, t in enumerate((b, e)))
     at = {(i, which): place for place, (_, i, which) in enumerate(sorted(marks, key=lambda m: (m[0], m[2])))}
-    return [Operation(kind, value, at[i, 0], at[i, 1]) for i, (kind, value, _, _) in enumerate(operations)]
+    return [StackOperation(kind, value, at[i, 0], at[i, 1]) for i, (kind, value, _, _) in enumerate(operations)]
 
 
 @settings(max_examples=500, deadline=None)
 @given(_histories())
-def test_agrees_with_trying_every_order(operations: list[Operation]) -> None:
+def test_agrees_with_trying_every_order(operations: list[StackOperation]) -> None:
     assert linearizable(operations) == _by_force(operations)
 
 
 @settings(max_examples=200, deadline=None)
 @given(_stack_histories())
-def test_what_a_stack_showed_is_linearizable(operations: list[Operation]) -> None:
+def test_what_a_stack_showed_is_linearizable(operations: list[StackOperation]) -> None:
     assert first_impossible(operations) is None
 
 
@@ -95,7 +95,7 @@ def test_every_small_history_without_overlap() -> None:
     choices = [(PUSH, 0), (POP, 0), (POP, 1), (POP, 2), (POP, 3)]
     for plan in product(choices, repeat=3):
         operations = [
-            Operation(kind, place + 1 if kind == PUSH else value, 2 * place, 2 * place + 1)
+            StackOperation(kind, place + 1 if kind == PUSH else value, 2 * place, 2 * place + 1)
             for place, (kind, value) in enumerate(plan)
         ]
         assert linearizable(operations) == replays(operations)
@@ -136,12 +136,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("operations", GOOD.values(), ids=GOOD)
-def test_good(operations: list[Operation]) -> None:
+def test_good(operations: list[StackOperation]) -> None:
     assert linearizable(operations)
 
 
 @pytest.mark.parametrize("operations", BAD.values(), ids=BAD)
-def test_bad(operations: list[Operation]) -> None:
+def test_bad(operations: list[StackOperation]) -> None:
     assert not linearizable(operations)
     assert not linearizable(smallest(operations))
 

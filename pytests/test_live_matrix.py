@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 
 from conftest import EVERYWHERE, Command, Document
-from rseq_matrix.judge import RESULTS
-from rseq_matrix.matrix import all_cells
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.surroundings import own_libc_version
+from rseq_matrix.matrix.cells import all_cells
+from rseq_matrix.matrix.libc import own_libc_version
+from rseq_matrix.model.results import RESULTS
+from rseq_matrix.model.stages import LINKS, STAGES
 
 ENVIRONMENTS = ("default", "tunable-off")
 """The others: test_environments.py."""

@@ -10,9 +10,9 @@ import pytest
 
 from conftest import HELPERS, ROOT, Document
 from rseq_matrix.build import Build
-from rseq_matrix.judge import observed_class, observed_owner
-from rseq_matrix.record import Log
-from rseq_matrix.session import Plan, Run, Session
+from rseq_matrix.matrix.judgement import observed_class, observed_owner
+from rseq_matrix.matrix.log import Log
+from rseq_matrix.matrix.tracer import Run, Session, TracerPlan
 
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-stack-protector", f"-I{ROOT}/csrc"]
 
@@ -26,7 +26,7 @@ def run(program: Path, stage: str, built: Build, traced: bool) -> Run:
     session = Session(built.directory / "tracer")
     try:
         with Log([stage]) as log:
-            return session.run(Plan(program.parent, [f"./{program.name}"], {}, traced, 20.0), log)
+            return session.run(TracerPlan(program.parent, [f"./{program.name}"], {}, traced, 20.0), log)
     finally:
         session.close()
 
@@ -74,7 +74,7 @@ def test_a_scenario_has_no_descriptor_but_its_own(built: Build, tmp_path: Path) 
     (tmp_path / "list.sh").chmod(0o755)
     session = Session(built.directory / "tracer")
     with Log(["executable.main"]) as log:
-        done = session.run(Plan(tmp_path, ["./list.sh"], {"PATH": os.environ["PATH"]}, False, 20.0), log)
+        done = session.run(TracerPlan(tmp_path, ["./list.sh"], {"PATH": os.environ["PATH"]}, False, 20.0), log)
     session.close()
     assert "socket:" not in done.complaints
     kept = [line.split(" -> ")[0].split()[-1] for line in done.complaints.splitlines() if " -> " in line]

@@ -16,7 +16,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from conftest import ROOT
 from rseq_matrix.build import Build
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 
 NAMES = list(STAGES)
 RELOCATION_NAMES = {number: name for name, number in ENUM_RELOC_TYPE_x64.items() if isinstance(number, int)}
@@ -149,3 +149,39 @@ def test_a_planted_defect_is_seen(defect: str, flags: list[str], tmp_path: Path)
     subprocess.run([*command, "-c", source, "-o", tmp_path / "defect.o"], check=True)
     with (tmp_path / "defect.o").open("rb") as file:
         assert problems(ELFFile(file), static=False), defect
+
+
+def defined(elf: ELFFile) -> set[str]:
+    """Return the global symbols that an object defines."""
+    table = elf.get_section_by_name(".symtab")
+    assert isinstance(table, SymbolTableSection)
+    return {
+        s.name for s in table.iter_symbols() if s["st_shndx"] != "SHN_UNDEF" and s["st_info"]["bind"] != "STB_LOCAL"
+    }
+
+
+def callers_of_each_other(directory: Path) -> set[str]:
+    """Return the objects of one target that use each other's symbols, in a circle of any length."""
+    files = {path.name: ELFFile(path.open("rb")) for path in sorted(directory.rglob("*.o"))}
+    home = {symbol: name for name, elf in files.items() for symbol in defined(elf)}
+    uses = {name: {home[s] for s in undefined(elf) if s in home} - {name} for name, elf in files.items()}
+    reached = {name: set(direct) for name, direct in uses.items()}
+    for _ in files:
+        reached = {name: far.union(*(uses[other] for other in far)) for name, far in reached.items()}
+    return {name for name, far in reached.items() if name in far}
+
+
+def test_no_c_files_of_a_target_use_each_other_in_a_circle(built: Build) -> None:
+    targets = sorted({path for path in built.directory.rglob("*.dir") if any(path.rglob("*.o"))})
+    assert {"verify.stress.dir", "verify.history.dir", "tracer.dir"} <= {path.name for path in targets}
+    assert {path.name: found for path in targets if (found := callers_of_each_other(path))} == {}
+
+
+def test_a_circle_of_c_files_is_seen(tmp_path: Path) -> None:
+    calls = {"one": "two", "two": "three", "three": "one", "outside": "one"}
+    for name, other in calls.items():
+        (tmp_path / f"{name}.c").write_text(
+            f"void {other}(void);\nvoid {name}(void);\nvoid {name}(void) {{ {other}(); }}\n"
+        )
+        subprocess.run(["cc", "-c", tmp_path / f"{name}.c", "-o", tmp_path / f"{name}.o"], check=True)
+    assert callers_of_each_other(tmp_path) == {"one.o", "two.o", "three.o"}

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from conftest import ROOT, Command
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import SCENARIOS, scenario_stages
-from rseq_matrix.registry import LINKS, STAGES
+from rseq_matrix.matrix.cells import SCENARIOS, scenario_stages
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
 
 DEMANDED = """
 audit: constructor ifunc_resolver la_version la_objsearch la_objopen la_activity la_symbind la_pltenter la_pltexit

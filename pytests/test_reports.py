@@ -16,7 +16,9 @@ import pytest
 from rich.console import Console
 
 from conftest import COMMAND, EVERYWHERE, Command, Document
-from rseq_matrix.registry import CARRIERS, LINKS
+from rseq_matrix.documents.reading import read
+from rseq_matrix.documents.run import CellResult, RunDocument
+from rseq_matrix.model.stages import CARRIERS, LINKS
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import NARROW, show_hazards, show_problems, show_tables
 from rseq_matrix.report.tap import to_tap
@@ -41,9 +43,17 @@ def red(document: Document) -> Document:
     return changed
 
 
+def tap(document: Document) -> str:
+    return to_tap(read(RunDocument, document))
+
+
+def junit(document: Document) -> str:
+    return to_junit(read(RunDocument, document))
+
+
 def drawn(show: Any, document: Document, width: int = 100) -> str:
     text = io.StringIO()
-    show(Console(file=text, width=width, color_system=None), document)
+    show(Console(file=text, width=width, color_system=None), read(RunDocument, document))
     return text.getvalue()
 
 
@@ -114,17 +124,17 @@ def test_hazards_are_said_in_words(red: Document) -> None:
         pytest.skip("rseq is not usable on this machine, so nothing can be stale")
     for cell in cells:
         cell["observed"].update({"sched_getcpu": 0, "getcpu": 1, "cpu_id": 0})
-    said = dict(hazards(cells))
+    said = dict(hazards(read(CellResult, cell) for cell in cells))
     (sentence,) = said
     assert sentence.startswith("in a vfork child sched_getcpu() returned 0 on CPU 1")
     assert said[sentence] == [cell["link"] for cell in cells]
     assert "returned 0 on CPU 1" in " ".join(drawn(show_hazards, red).split())
     cells[0]["observed"]["class"] = "dead"
-    assert "does not follow the thread" in hazards(cells[:1])[0][0]
+    assert "does not follow the thread" in hazards([read(CellResult, cells[0])])[0][0]
 
 
 def test_tap(red: Document) -> None:
-    lines = to_tap(red).splitlines()
+    lines = tap(red).splitlines()
     assert lines[:2] == ["TAP version 13", f"1..{len(red['cells'])}"]
     points = [line for line in lines if line.startswith(("ok", "not ok"))]
     assert len(points) == len(red["cells"])
@@ -134,11 +144,11 @@ def test_tap(red: Document) -> None:
         if cell["result"] in ("FAIL", "ERROR")
     ]
     assert [line for line in points if line.endswith("# SKIP libc.a not found \\# really")]
-    assert "Bail out! interrupted" in to_tap({**red, "complete": False})
+    assert "Bail out! interrupted" in tap({**red, "complete": False})
 
 
 def test_junit(red: Document) -> None:
-    root = ET.fromstring(to_junit(red))
+    root = ET.fromstring(junit(red))
     cases = root.findall(".//testcase")
     assert len(cases) == len(red["cells"])
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("1", "1", "1")
@@ -149,7 +159,7 @@ def test_junit(red: Document) -> None:
 
 def test_junit_is_xml_whatever_a_program_printed(red: Document) -> None:
     cells = [{**cell, "reason": f"{cell['reason']}\x07\x1b[31m\ufffe"} for cell in red["cells"]]
-    root = ET.fromstring(to_junit({**red, "cells": cells}))
+    root = ET.fromstring(junit({**red, "cells": cells}))
     (failure,) = root.findall(".//failure")
     assert str(failure.get("message")).startswith("class: got hidden, want registered?")
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from conftest import Document, Sabotage, not_passed
-from rseq_matrix import lives, timeline
-from rseq_matrix.registry import STAGES
-from rseq_matrix.timeline import RULES
+from rseq_matrix.model import lives, timeline
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import RULES
 
 LINK = ("host/*/dynamic-lazy/default/*",)
 VICTIM = "executable.constructor"  # the stages before and behind it in its process must stay green
@@ -22,8 +22,8 @@ def errors(*stages: str) -> dict[str, str]:
 
 
 def life(result: str) -> dict[str, str]:
-    stages = lives.LIVES["life"](timeline.World("dynamic-lazy", "default", True, "present", False))
-    world = timeline.World("dynamic-lazy", "default", True, "present", False)
+    stages = lives.LIVES["life"](timeline.World("dynamic-lazy", timeline.DEFAULT, True, "present", False))
+    world = timeline.World("dynamic-lazy", timeline.DEFAULT, True, "present", False)
     return {f"dynamic-lazy/{stage}": result for stage in timeline.expectations(stages, world)}
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,25 +19,21 @@ import pytest
 from rich.console import Console
 
 from conftest import EVERYWHERE, HELPERS, ROOT, Command, Document
+from rseq_matrix.documents.plain import plain
+from rseq_matrix.documents.reading import read
+from rseq_matrix.documents.simulate import REGISTERING, DesignComparison, DesignList, Life
 from rseq_matrix.libcs.store import store_directory
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import scenario_stages
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
-from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
+from rseq_matrix.matrix.cells import scenario_stages
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import BEFORE, BEHIND, DEFAULT, NOWHERE, RULES, State, World, expectations
+from rseq_matrix.report import simulate_picture
+from rseq_matrix.report.simulate import show_comparison, show_designs, show_life
+from rseq_matrix.simulation import documents as made
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import DESIGNS, LIBRARY, Design, design_of
-from rseq_matrix.simulation.documents import (
-    ENVIRONMENTS,
-    KERNELS,
-    SIMULATED,
-    Setting,
-    comparison_document,
-    designs_document,
-    life_document,
-)
-from rseq_matrix.simulation.walk import REGISTERING, Timeline, timeline
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, State, World, expectations
+from rseq_matrix.simulation.documents import ENVIRONMENTS, KERNELS, SIMULATED, Setting
+from rseq_matrix.simulation.walk import Timeline, timeline
 
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/simulate-1.json").read_text())
 PLAIN = Setting("default", "present", None)
@@ -49,6 +46,29 @@ LIBCS = {
 """Designs that exist as a libc: whether it registers, whether a static program's thread pointer comes first, where the
 area lies, whether any audit library makes binding lazy."""
 SYMBOLS = ("handled-2019", "abi-2020")
+
+
+def life_document(design: Design, link: str, setting: Setting) -> Document:
+    document: Document = plain(made.life_document(design, link, setting))
+    return document
+
+
+def comparison_document(designs: Sequence[Design], links: Sequence[str], setting: Setting) -> Document:
+    document: Document = plain(made.comparison_document(designs, links, setting))
+    return document
+
+
+def designs_document() -> Document:
+    document: Document = plain(made.designs_document())
+    return document
+
+
+def life_svg(document: Document) -> str:
+    return simulate_picture.life_svg(read(Life, document))
+
+
+def comparison_svg(document: Document) -> str:
+    return simulate_picture.comparison_svg(read(DesignComparison, document))
 
 
 def walked(name: str, link: str = "dynamic-now", setting: Setting = PLAIN) -> Timeline:
@@ -73,7 +93,7 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
         life = LIVES[scenario]
         if not scenario_stages(scenario, link):
             continue
-        simulated = timeline(design, design.world(link, environment, kernel), [scenario]).stages
+        simulated = timeline(design, design.world(link, ENVIRONMENTS[environment], kernel), [scenario]).stages
         expected = expectations(life(world), world)
         assert simulated.keys() == expected.keys()
         for stage, seen in simulated.items():
@@ -99,13 +119,13 @@ def disagreements(design: Design, world: World, link: str, environment: str, ker
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_design_that_exists_is_the_model_of_its_libc(name: str, link: str, environment: str, kernel: str) -> None:
     registers, first, area, lazily = LIBCS[name]
-    world = World(link, environment, registers, kernel, first, area, audit_binds_lazily=lazily)
+    world = World(link, ENVIRONMENTS[environment], registers, kernel, first, area, audit_binds_lazily=lazily)
     assert disagreements(DESIGNS[name], world, link, environment, kernel) == []
 
 
 def test_a_design_that_registers_elsewhere_disagrees_with_the_model() -> None:
-    late = replace(DESIGNS["area-2.35"], strikes={landmarks.MAIN: ("registration",)})
-    world = World("dynamic-now", "default", True, "present", False)
+    late = replace(DESIGNS["area-2.35"], rules_after={landmarks.MAIN: ("registration",)})
+    world = World("dynamic-now", DEFAULT, True, "present", False)
     found = disagreements(late, world, "dynamic-now", "default", "present")
     assert "preload.constructor" in found
     assert "executable.main" not in found
@@ -141,7 +161,7 @@ def test_every_stage_falls_once_behind_the_event_of_its_phase(name: str, link: s
     for event in main:
         for seen in event.stages:
             places = {landmarks.place(seen.name, life.world, bound) for bound in ("now", "lazy")}
-            places |= {name for place in places for name in life.design.striking(life.world).get(place, ())}
+            places |= {name for place in places for name in life.design.rules_by_event(life.world).get(place, ())}
             assert event.name in places
     order = [name for name in landmarks.order(life.world) if name in {event.name for event in main}]
     assert [event.name for event in main if event.name in order] == order
@@ -345,7 +365,7 @@ def test_a_library_that_registers_nothing_harms_nobody() -> None:
     harmless = replace(design.all_rules()[LIBRARY], apply=identity)
     harmless_foreign = "a library of another namespace registers"
     peaceful = replace(design, rules={**design.rules, LIBRARY: harmless, harmless_foreign: harmless})
-    stages = timeline(peaceful, peaceful.world("dynamic-now", "default", "present"), SIMULATED).stages
+    stages = timeline(peaceful, peaceful.world("dynamic-now", DEFAULT, "present"), SIMULATED).stages
     assert "fatal" not in {seen.registering.word for seen in stages.values()}
 
 
@@ -419,8 +439,13 @@ def test_the_schema_refuses_what_is_wrong() -> None:
 
 def drawn(document: Document, width: int = 80) -> str:
     text = io.StringIO()
-    shows = {"life": show_life, "comparison": show_comparison, "designs": show_designs}
-    shows[document["kind"]](Console(file=text, width=width, color_system=None), document)
+    console = Console(file=text, width=width, color_system=None)
+    if document["kind"] == "life":
+        show_life(console, read(Life, document))
+    elif document["kind"] == "comparison":
+        show_comparison(console, read(DesignComparison, document))
+    else:
+        show_designs(console, read(DesignList, document))
     return text.getvalue()
 
 
@@ -466,7 +491,7 @@ def test_the_comparison_is_what_the_model_says_of_both() -> None:
     found = {(cell["stage"], cell["link"]) for cell in document["differences"]}
     expected = set()
     for link in LINKS:
-        old, new = (World(link, "default", registers, "present", False) for registers in (False, True))
+        old, new = (World(link, DEFAULT, registers, "present", False) for registers in (False, True))
         for life in (LIVES[name] for name in SIMULATED):
             sides = [expectations(life(world), world) for world in (old, new)]
             expected |= {(stage, link) for stage in sides[0] if sides[0][stage].name != sides[1][stage].name}

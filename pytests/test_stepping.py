@@ -9,7 +9,8 @@ import pytest
 
 from compiling import BROKEN, compile_subject
 from rseq_matrix.build import Build
-from rseq_matrix.verify import debugger, tracee
+from rseq_matrix.ptrace.tracee import Stop
+from rseq_matrix.verify import debugger, driven
 from rseq_matrix.verify.debugger import Debugging, read_output, step_in_gdb
 from rseq_matrix.verify.stepping import Stepping, step
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
@@ -100,11 +101,11 @@ def test_too_many_steps_without_an_abort_are_no_livelock(built: Build, tmp_path:
 
 
 def test_a_busy_machine_is_no_defect(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    def starve(*_: object) -> tracee.Stop:
-        raise tracee.StarvedError
+    def starve(*_: object) -> Stop:
+        raise driven.StarvedError
 
     with opened(built.directory / "subjects" / "split.so") as subject:
-        monkeypatch.setattr(tracee.Tracee, "await_stop", starve)
+        monkeypatch.setattr(driven.DrivenProcess, "await_stop_of", starve)
         found = step(subject, built.directory / "verify" / "interrupted")
     assert found.defects == ()
     assert found.problem.startswith("this machine is too busy")
@@ -207,7 +208,7 @@ def test_time_that_is_up_is_no_livelock(built: Build, tmp_path: Path, monkeypatc
     monkeypatch.setattr(debugger, "_version", lambda _: "GNU gdb 0")
     found = debugged(built.directory / "subjects" / "split.so", built)
     assert found.defects == ()
-    assert "as far as gdb came" in found.problem
+    assert "that gdb made in 1 seconds" in found.problem
 
 
 def test_what_gdb_says_is_read() -> None:

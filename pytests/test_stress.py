@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compiling import BROKEN, compile_subject
 from rseq_matrix.build import Build
 from rseq_matrix.verify.history import History, history
-from rseq_matrix.verify.stress import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, Mode, Stress, stress
+from rseq_matrix.verify.stress import Stress, stress
+from rseq_matrix.verify.stress_modes import DEFAULT, HALF_NEEDS, MODES, TUNABLE_OFF, Mode
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
 
 REPEAT = int(os.environ.get("RSEQ_MATRIX_REPEATS", "3"))
@@ -99,6 +102,7 @@ SAYS_FAST = "EXPORT int rsm_subject_path(void) { return RSM_SUBJECT_FAST; }\n" +
 )
 IN_A_SECTION_OF_NO_USE = """
 #include "arch.h"
+#include "record.h"
 static uint64_t counter[RSM_CPU_MAX][RSM_SUBJECT_COUNTERS];
 EXPORT void rsm_subject_add(unsigned c, uint64_t n)
 {
@@ -167,9 +171,10 @@ def test_history_of_the_built_in_list_is_that_of_stacks(built: Build) -> None:
     assert not found.defects
     assert not found.problem
     document = found.document()
-    assert document["overlapping"]
-    assert document["histories"] > document["rounds"]
-    assert "linearizability" in document["checked"]
+    assert document.overlapping
+    assert document.rounds
+    assert document.histories > document.rounds
+    assert "linearizability" in document.checked
 
 
 def test_a_subject_without_stacks_has_no_history(built: Build) -> None:
@@ -234,7 +239,7 @@ def test_history_of_a_subject_that_does_not_tell_its_stacks(built: Build, compil
     found = _history(built, compiled(UNTOLD_STACK))
     assert not found.defects
     assert not found.problem
-    assert "conservation of nodes alone" in found.document()["checked"]
+    assert "conservation of nodes alone" in found.document().checked
 
 
 def test_crash_in_a_round(built: Build, compiled: Compiled) -> None:
@@ -293,7 +298,7 @@ def test_a_lock_is_a_hang(built: Build, compiled: Compiled) -> None:
 
 def test_fork_children_share_what_lies_in_data_and_bss(built: Build) -> None:
     for mode in _stress(built, _built_in(built, "split")).modes:
-        assert mode.report is None or mode.report["fork_data"] == "shared"
+        assert mode.report is None or mode.report.fork_data == "shared"
 
 
 @pytest.mark.parametrize("loses", [False, True])
@@ -303,10 +308,10 @@ def test_fork_children_of_a_subject_with_data_elsewhere_are_judged_alone(
     found = _stress(built, compiled(_elsewhere("MAP_PRIVATE", loses)))
     report = found.modes[0].report
     assert report
-    assert report["fork_data"] == "own"
-    assert "did not show" in report["fork_data_reason"]
-    assert report["own_attempted"]
-    assert bool(report["own_lost"]) == loses
+    assert report.fork_data == "own"
+    assert "did not show" in report.fork_data_reason
+    assert report.own_attempted
+    assert bool(report.own_lost) == loses
     assert _names(found) == ({"not-atomic"} if loses else set())
 
 
@@ -314,7 +319,7 @@ def test_a_subject_that_shares_its_data_itself(built: Build, compiled: Compiled)
     found = _stress(built, compiled(_elsewhere("MAP_SHARED", loses=False)))
     assert not found.defects
     assert found.modes[0].report
-    assert found.modes[0].report["fork_data"] == "shared"
+    assert found.modes[0].report.fork_data == "shared"
 
 
 # --- facts that need no race
@@ -349,8 +354,8 @@ def test_every_mode_is_run_or_says_why_not(built: Build) -> None:
 def test_half_of_the_threads_are_registered_by_the_subject(built: Build) -> None:
     mode = _stress(built, _built_in(built, "split")).modes[2]
     assert mode.report is not None
-    workers = [writer for writer in mode.report["writers"] if writer["kind"] == "registered thread"]
-    assert {writer["registered"] for writer in workers} == {0, 1}
+    workers = [writer for writer in mode.report.writers if writer.kind == "registered thread"]
+    assert {writer.registered for writer in workers} == {0, 1}
     assert mode.count("enrolled")
 
 
@@ -359,8 +364,9 @@ def test_what_was_not_done_is_said(built: Build) -> None:
     assert report
     assert not Mode(DEFAULT, report).incomplete
     for name, said in (("signals", "signal"), ("vfork_children", "vfork"), ("migrations", "CPU")):
-        assert said in Mode(DEFAULT, {**report, name: 0}).incomplete
-    refused = Mode(MODES[2], {**report, "enrolled": 0, "enroll_error": 1}).incomplete
+        none: dict[str, Any] = {name: 0}
+        assert said in Mode(DEFAULT, replace(report, **none)).incomplete
+    refused = Mode(MODES[2], replace(report, enrolled=0, enroll_error=1)).incomplete
     assert "EPERM" in refused
 
 

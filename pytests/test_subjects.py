@@ -110,7 +110,7 @@ class Planted:
 VFORK = Planted("interposed.h", "void rsm_before_vfork(void)\n{\n    rsm_lend();", "void rsm_before_vfork(void)\n{")
 CLONE = Planted("interposed.h", "    if (lends)\n        rsm_lend();", "")
 CHILDREN_MISSED = Planted("interposed.h", "        rsm_children_missed = 1;\n        return;", "        return;")
-NOT_LOOKED = Planted("interposed.h", "    if (rsm_readiness == RSM_EARLY)\n        rsm_look_around();\n", "")
+NOT_LOOKED = Planted("interposed.h", "    if (rsm_readiness == RSM_EARLY)\n        rsm_leave_early();\n", "")
 NOT_OLD = Planted("interposed.h", "i < hash[1]", "i < 0")
 NOT_NEW = Planted("interposed.h", "rsm_dynamic_symbol(&tables, names[i]) != 0", "0")
 ANYBODYS = Planted("interposed.h", "map->l_ld && rsm_makes_children(map)", "0")

@@ -86,13 +86,13 @@ class Planted:
 
 DEFECTS = {
     "signature": Planted(".inst 0xd428bc00", ".inst 0xd428bc01", "cs-signature"),
-    "version": Planted("775: .long 0, 0", "775: .long 1, 0", "cs-version"),
-    "flags": Planted("775: .long 0, 0", "775: .long 0, 1", "cs-flags"),
-    "alignment": Planted('".balign 32\\n\\t"', '".balign 32; .long 0, 0\\n\\t"', "cs-alignment"),
-    "unlisted": Planted('".quad 775b\\n\\t"', '"\\n\\t"', "cs-no-table"),
-    "exit": Planted('".quad 772b, " #label "b\\n\\t"', '"\\n\\t"', "cs-branch"),
-    "late": Planted('"773:\\n\\t"', '"nop; 773:\\n\\t"', "which is no store"),
-    "early": Planted("772f, 773f - 772f, 774f", "772f, 773f - 772f - 4, 774f", "which is no store"),
+    "version": Planted(".long 0, 0", ".long 1, 0", "cs-version"),
+    "flags": Planted(".long 0, 0", ".long 0, 1", "cs-flags"),
+    "alignment": Planted('".balign 32\\n"', '".balign 32; .long 0, 0\\n"', "cs-alignment"),
+    "unlisted": Planted('".quad .Lrsm_descriptor%=\\n\\t"', '"\\n\\t"', "cs-no-table"),
+    "exit": Planted('".quad .Lrsm_start%=, .Lrsm_" target "%=\\n\\t"', '"\\n\\t"', "cs-branch"),
+    "late": Planted('".Lrsm_end%=:\\n\\t"', '"nop\\n.Lrsm_end%=:\\n\\t"', "which is no store"),
+    "early": Planted(".Lrsm_end%= - .Lrsm_start%=", ".Lrsm_end%= - .Lrsm_start%= - 4", "which is no store"),
 }
 
 

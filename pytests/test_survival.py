@@ -17,17 +17,18 @@ import pytest
 
 from conftest import COMMAND, Command
 from rseq_matrix.build import build
-from rseq_matrix.matrix import Process, all_cells
-from rseq_matrix.record import Record
-from rseq_matrix.run import Options, Runner, attribute
-from rseq_matrix.session import Run
+from rseq_matrix.matrix.cells import Process, all_cells
+from rseq_matrix.matrix.log import Record
+from rseq_matrix.matrix.runner import Options, Runner, attribute
+from rseq_matrix.matrix.tracer import Run
 
 # A driver with planted defects and no time limit, so that it can be caught in the middle.
 HANGING_DRIVER = """
 import sys
-from rseq_matrix import campaign, cli
+from rseq_matrix import cli
+from rseq_matrix.matrix import campaign
 from rseq_matrix.commands import run
-from rseq_matrix.run import Options
+from rseq_matrix.matrix.runner import Options
 class Wanted(campaign.Wanted):
     def __init__(self, globs, libcs, links, environments, options, resume):
         planted = Options(traced=options.traced, time_limit=600.0, jobs=1, sabotage={SABOTAGE})
@@ -119,8 +120,8 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(oracle: str, tmp_path:
 
 
 def test_resume_runs_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rseq_matrix.campaign import Campaign, Wanted  # noqa: PLC0415
-    from rseq_matrix.journal import Journal  # noqa: PLC0415
+    from rseq_matrix.matrix.campaign import Campaign, Wanted  # noqa: PLC0415
+    from rseq_matrix.matrix.journal import Journal  # noqa: PLC0415
 
     wanted = Wanted(("host/*/dynamic-now/default/*",), options=Options(jobs=1))
     first = Campaign(wanted)
@@ -142,8 +143,8 @@ def test_resume_runs_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
         journal.discard()
     assert sorted(ran) == sorted(p.scenario for p in second.processes if p.scenario not in done)
     document = second.document()
-    assert document["complete"] is True
-    assert document["summary"]["PASS"] == len(second.cells)
+    assert document.complete is True
+    assert document.summary["PASS"] == len(second.cells)
 
 
 @pytest.mark.parametrize("oracle", ["--oracle", "--no-oracle"])
@@ -194,7 +195,7 @@ def test_an_existing_report_is_replaced_whole_or_not_at_all(command: Command, tm
 
 
 def test_a_run_whose_tracer_dies_is_an_error_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rseq_matrix.session import Session  # noqa: PLC0415
+    from rseq_matrix.matrix.tracer import Session  # noqa: PLC0415
 
     original = Session._exchange
     killed: list[int] = []

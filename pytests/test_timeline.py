@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from conftest import Document
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import all_cells
-from rseq_matrix.registry import LINKS, STAGES
-from rseq_matrix.timeline import BEHIND, RULES, Rule, State, World, expectations, unfold
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
+from rseq_matrix.matrix.cells import all_cells
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import LINKS, STAGES
+from rseq_matrix.model.timeline import BEHIND, DEFAULT, RULES, Conditions, Rule, State, World, expectations, unfold
 
-MODERN = World("dynamic-now", "default", True, "present", False)
+MODERN = World("dynamic-now", DEFAULT, True, "present", False)
 OLD_GLIBC = replace(MODERN, libc_registers=False)
 
 
@@ -48,7 +49,12 @@ def test_children_that_share_memory_are_stale() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"environment": "tunable-off"}, {"kernel_rseq": "ENOSYS"}, {"kernel_rseq": "EPERM"}, {"libc_registers": False}],
+    [
+        {"environment": Conditions(tunable_off=True)},
+        {"kernel_rseq": "ENOSYS"},
+        {"kernel_rseq": "EPERM"},
+        {"libc_registers": False},
+    ],
 )
 def test_where_nothing_is_registered_the_reason_says_so(change: dict[str, Any]) -> None:
     world = replace(MODERN, **change)
@@ -78,7 +84,7 @@ AREA = [BEHIND]  # where this libc has it
 
 
 def predicted(link: str, environment: str, first: bool, rules: dict[str, Rule]) -> dict[str, tuple[str, str, str, str]]:
-    world = World(link, environment, True, "present", first, area=AREA[0])
+    world = World(link, ENVIRONMENTS[environment].conditions, True, "present", first, area=AREA[0])
     result = {}
     for life in LIVES.values():
         for moment in unfold(life(world), world, rules):

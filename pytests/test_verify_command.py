@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -16,8 +17,14 @@ import pytest
 from compiling import GOOD, compile_subject
 from conftest import COMMAND, ROOT, run_command
 from rseq_matrix.build import Build
+from rseq_matrix.documents.verify import PHASES, PhaseResult, SubjectResult, SubjectTotals
+from rseq_matrix.report.verify import summary_line
+from rseq_matrix.verify.interruption_results import Interruptions, OutsideResult, SectionResult
 from rseq_matrix.verify.subject import OPTIONAL, REQUIRED
+from rseq_matrix.verify.verification import RUNNERS
+from test_verify_table import FIRST, section
 
+PAGE = ROOT / "docs/commands/verify.md"
 SCHEMA = json.loads((ROOT / "scripts/rseq_matrix/schema/verify-1.json").read_text())
 
 
@@ -30,9 +37,9 @@ def sentence(*arguments: str, code: int) -> str:
     return line
 
 
-def readme_example() -> str:
-    """Return the C code of the README's example."""
-    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def documented_example() -> str:
+    """Return the C code of the page's example."""
+    found = re.search(r"```c\n(/\* counts\.c \*/.*?)```", PAGE.read_text(), flags=re.DOTALL)
     assert found
     return found[1]
 
@@ -45,9 +52,37 @@ def test_the_contract_is_the_header() -> None:
     assert sorted(declared) == sorted(REQUIRED + OPTIONAL)
 
 
+def test_what_the_help_names_is_what_runs() -> None:
+    assert list(PHASES) == list(RUNNERS)
+    shown = run_command("verify", "--help").stdout
+    assert all(f"  {name:14} {what}\n" in shown for name, what in PHASES.items())
+    assert "a shared object that exports" in " ".join(shown.split())
+
+
+def test_the_line_of_the_interruptions_says_what_is_counted() -> None:
+    around = OutsideResult("add", 0, True, None, 10, 2, Counter({"signal": 8, "migration": 7}))
+    found = Interruptions((0, 1), outside=[around])
+    assert found.document().said == "15 interruptions at 8 instructions; the subject has no critical sections"
+    entered = SectionResult(section(FIRST), ["add"], tried=Counter({"signal": 2, "membarrier": 2}))
+    found = Interruptions((0, 1), sections=[entered, SectionResult(section(0x2000))], outside=[around])
+    assert found.document().said == (
+        "4 interruptions at the 2 instructions of 1 critical section (2 kinds), 15 at 8 other instructions; "
+        "1 critical section entered by no operation"
+    )
+
+
+def test_the_totals_say_what_the_subject_does_not_tell() -> None:
+    totals = SubjectTotals(operations=1000, lost=0, doubled=0, stages=60, instructions=8)
+    subject = SubjectResult("x.so", "/x.so", (), 0, "PASS", totals, {"stages": PhaseResult("PASS", "", 0.0, None)}, ())
+    assert summary_line(subject) == (
+        "totals: operations 1,000 (fast path -, fallback -), aborts -, lost 0, doubled 0, stages passed 60, "
+        "instructions interrupted 8; -: not known"
+    )
+
+
 @pytest.mark.ptrace
-def test_the_example_of_the_readme_is_judged_in_one_command(tmp_path: Path) -> None:
-    (tmp_path / "counts.c").write_text(readme_example())
+def test_the_example_of_the_page_is_judged_in_one_command(tmp_path: Path) -> None:
+    (tmp_path / "counts.c").write_text(documented_example())
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", "counts.so", "counts.c"], cwd=tmp_path, check=True)
     out = tmp_path / "out.json"
     done = run_command("verify", "--subject", "./counts.so", "--seconds", "1", "--json", str(out), cwd=tmp_path)
@@ -118,18 +153,30 @@ def test_a_subject_for_another_machine(tmp_path: Path) -> None:
     assert "it is for aarch64" in sentence("--subject", str(target), code=4)
 
 
+def stress_of(pid: int) -> list[int]:
+    """Return the children of a process that put a subject under stress."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if b"verify/stress" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    except OSError:
+        return []
+
+
 @pytest.mark.ptrace
 def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_running(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     arguments = ["verify", "--subject", "atomic", "--subject", "split", "--phase", "stress", "--seconds", "60"]
     process = subprocess.Popen([*COMMAND, *arguments, "--json", str(out)], stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    while process.poll() is None and not stress_of(process.pid):
+        time.sleep(0.05)
+    started = stress_of(process.pid)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 5, errors
     assert "Traceback" not in errors
     assert json.loads(out.read_text())["complete"] is False
-    running = subprocess.run(["pgrep", "-f", "verify/stress"], capture_output=True, text=True, check=False).stdout
-    children = [pid for pid in running.split() if Path(f"/proc/{pid}/stat").exists()]
-    parents = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid in children}
-    assert str(process.pid) not in parents
+    assert started
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(Path(f"/proc/{pid}/stat").exists() for pid in started):
+        time.sleep(0.05)  # interrupted while it starts the child, the driver does not wait for it: it dies with it
+    assert not [pid for pid in started if Path(f"/proc/{pid}/stat").exists()]

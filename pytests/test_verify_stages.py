@@ -10,9 +10,9 @@ import pytest
 
 from compiling import BROKEN, GOOD, compile_subject
 from conftest import EVERYWHERE
-from rseq_matrix.registry import STAGES
-from rseq_matrix.targets import Target, system_target
-from rseq_matrix.verify.stages import Stages, Wanted, stages
+from rseq_matrix.matrix.targets import Target, system_target
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.verify.at_stages import Stages, StagesRequest, work_at_stages
 from rseq_matrix.verify.subject import BUILT_IN, opened
 
 pytestmark = pytest.mark.ptrace
@@ -33,13 +33,13 @@ def nothing(done: int, total: int) -> None:
 
 def run(path: Path, target: Target, *globs: str, link: str = "dynamic-lazy") -> Stages:
     with opened(path) as subject:
-        return stages(subject, target, Wanted(globs, links=(link,)), nothing)
+        return work_at_stages(subject, target, StagesRequest(globs, links=(link,)), nothing)
 
 
 @contextmanager
 def built_in(name: str, target: Target) -> Iterator[Stages]:
     with opened(target.build.directory / "subjects" / f"{name}.so", name, BUILT_IN.index(name)) as subject:
-        yield stages(subject, target, Wanted(), nothing)
+        yield work_at_stages(subject, target, StagesRequest(), nothing)
 
 
 @pytest.mark.libc_a

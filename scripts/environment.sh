@@ -18,11 +18,20 @@ find_python() {
     exit 3
 }
 
-# Nothing to do if the environment is newer than everything that is compiled or installed into it.
+# Nothing to do if the environment is newer than everything that is compiled or installed into it. What that is, the
+# compiler said (build_extension.py). A file that is gone is an error of find's, which counts as well.
 is_current() {
-    [ -f "$environment/ready-$1" ] && [ -x "$environment/bin/rseq-matrix" ] &&
-        [ -z "$(find "$root/pyproject.toml" "$root/scripts/build_backend.py" "$root"/csrc/*.h "$root"/csrc/*.def \
-            "$root"/csrc/*.c "$root/csrc/arch" -newer "$environment/ready-$1" -print 2>/dev/null | head -n 1)" ]
+    [ -f "$environment/ready-$1" ] && [ -x "$environment/bin/rseq-matrix" ] && [ -s "$root/build/native/inputs" ] &&
+        inputs_are_older_than "$environment/ready-$1"
+}
+
+inputs_are_older_than() {
+    mark=$1
+    set --
+    while IFS= read -r path; do
+        set -- "$@" "$root/$path"
+    done <"$root/build/native/inputs"
+    [ -z "$(find "$@" -newer "$mark" -print 2>&1 | head -n 1)" ]
 }
 
 need_environment() {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,9 @@ PACKAGES = {
     "Python's headers (Python.h)": ("python3-dev", "python3-devel", "python3-dev"),
     "Python's venv and pip": ("python3-venv", "python3-pip", "py3-pip"),
 }
+
+PIPS_FRAME = ("subprocess-exited-with-error", "-failed", "prepare_metadata_for_build")
+"""What pip and its hooks say around an error of any kind; the cause is in the other lines."""
 
 
 def give_up(sentence: str) -> None:
@@ -67,6 +71,13 @@ def check_machine() -> None:
         missing("Python's headers (Python.h)")
 
 
+def cause(output: str) -> str:
+    """Return what the failed pip said of the cause: pip's own errors, a compiler's, the message of an exception."""
+    told = [" ".join(line.split()) for line in output.splitlines() if re.search("error: .", line, re.IGNORECASE)]
+    told = [line for line in told if not any(words in line for words in PIPS_FRAME)]
+    return "; ".join(dict.fromkeys(told))[:400] or " ".join(output.split())[-400:]
+
+
 def make(directory: Path, purpose: str) -> None:
     """Make or renew the environment. What is not finished has no mark and is made again."""
     python = str(directory / "bin" / "python")
@@ -81,8 +92,7 @@ def make(directory: Path, purpose: str) -> None:
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", what]
     done_pip = subprocess.run(command, capture_output=True, text=True, check=False)
     if done_pip.returncode != 0:
-        errors = [line for line in done_pip.stderr.splitlines() if "error" in line.lower()] or [done_pip.stderr]
-        give_up(f"the Python packages cannot be installed into {directory}: {' '.join(errors)[:400]}")
+        give_up(f"the Python packages cannot be installed into {directory}: {cause(done_pip.stderr)}")
     for mark in {"run", purpose}:
         (directory / f"ready-{mark}").touch()
 

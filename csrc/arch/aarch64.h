@@ -5,8 +5,6 @@
 
 #include <stdint.h>
 
-#include "record.h"
-
 /* Returns what the kernel returns: -4095 to -1 is a negated errno. There is no errno here: it lives in TLS. */
 static inline long rsm_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -28,6 +26,7 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_PRCTL 167
 #define RSM_SYS_RSEQ 293
 
+#define RSM_AUDIT_ARCH 0xc00000b7u /* AUDIT_ARCH_AARCH64 of linux/audit.h */
 #define RSM_RELATIVE 1027 /* R_AARCH64_RELATIVE: the load address plus an addend (aaelf64, Dynamic relocations) */
 
 /* TPIDR_EL0, 0 where it is not set. Every program may read it. */
@@ -52,18 +51,21 @@ static inline long rsm_open(const char *path)
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,
- * against the same address computed from the instruction pointer. */
+ * against the same address computed from the instruction pointer.
+ *
+ *     canary: the address of canary                in .data.rel.rsm_canary
+ *     %[stored] = *canary, %[computed] = &canary   equal if the relocation of the pointer is done */
 static inline uint32_t rsm_own_relocations_done(void)
 {
     uint64_t stored, computed;
-    __asm__("adrp %1, 771f\n\t"
-            "add %1, %1, :lo12:771f\n\t"
-            "ldr %0, [%1]\n\t"
+    __asm__("adrp %[computed], .Lrsm_canary%=\n\t"
+            "add %[computed], %[computed], :lo12:.Lrsm_canary%=\n\t"
+            "ldr %[stored], [%[computed]]\n\t"
             ".pushsection .data.rel.rsm_canary, \"aw\"\n\t"
-            ".balign 8\n\t"
-            "771: .quad 771b\n\t"
+            ".balign 8\n"
+            ".Lrsm_canary%=: .quad .Lrsm_canary%=\n\t"
             ".popsection"
-            : "=&r"(stored), "=&r"(computed)
+            : [stored] "=&r"(stored), [computed] "=&r"(computed)
             :
             : "memory");
     return stored == computed;

@@ -1,11 +1,15 @@
-/* vfork() for aarch64, between rsm_before_vfork() and, in the parent, rsm_after_vfork(). The child returns first, on
- * its parent's stack; the return address is in a register, which the kernel keeps for both. This machine has only
- * clone(2), here with CLONE_VM, CLONE_VFORK and SIGCHLD.
- *
- * And clone(), whose child calls start(argument), kept in registers, and ends with what that returns. */
+/* vfork() and clone() for aarch64, with something done before and after. This machine has only clone(2). */
 #ifndef RSM_ARCH_AARCH64_VFORK_H
 #define RSM_ARCH_AARCH64_VFORK_H
 
+/* pid_t vfork(void): a call, with the registers that a call clobbers. The child returns first, on its parent's stack;
+ * the return address is in x30, which the kernel keeps for both.
+ *
+ *                   rsm_before_vfork()
+ *                   x0 = clone(CLONE_VM | CLONE_VFORK | SIGCHLD, the parent's stack pointer, 0, 0, 0)
+ *                   if (x0 == 0) goto vfork_child
+ *                   return rsm_after_vfork(x0)      in the parent, and where it failed
+ *     vfork_child:  return 0 */
 __asm__(".pushsection .text\n\t"
         ".globl vfork, __vfork\n\t"
         ".type vfork, %function\n"
@@ -20,13 +24,22 @@ __asm__(".pushsection .text\n\t"
         "mov x4, #0\n\t"
         "mov x8, #220\n\t"
         "svc #0\n\t"
-        "cbz x0, 1f\n\t"
+        "cbz x0, .Lrsm_vfork_child\n\t"
         "b rsm_after_vfork\n"
-        "1: ret\n\t"
+        ".Lrsm_vfork_child:\n\t"
+        "ret\n\t"
         ".size vfork, . - vfork\n\t"
         ".set __vfork, vfork\n\t"
         ".popsection");
 
+/* long rsm_clone(start x0, stack x1, flags w2, argument x3, parent_tid x4, tls x5, child_tid x6): a call, with the
+ * registers that a call clobbers. Returns the child's id, or a negated errno.
+ *
+ *                   x10 = start, x11 = argument
+ *                   x0 = clone(flags, stack, aligned to 16 bytes, parent_tid, tls, child_tid)
+ *                   if (x0 == 0) goto clone_child
+ *                   return x0
+ *     clone_child:  x29 = 0, exit(start(argument)) */
 __asm__(".pushsection .text\n\t"
         ".globl rsm_clone\n\t"
         ".hidden rsm_clone\n\t"
@@ -41,9 +54,10 @@ __asm__(".pushsection .text\n\t"
         "mov x4, x6\n\t"  /* child_tid */
         "mov x8, #220\n\t"
         "svc #0\n\t"
-        "cbz x0, 1f\n\t"
+        "cbz x0, .Lrsm_clone_child\n\t"
         "ret\n"
-        "1: mov x29, #0\n\t" /* the outermost frame */
+        ".Lrsm_clone_child:\n\t"
+        "mov x29, #0\n\t" /* the outermost frame */
         "mov x0, x11\n\t"
         "blr x10\n\t"
         "mov x8, #93\n\t"

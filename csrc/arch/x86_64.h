@@ -1,10 +1,8 @@
-/* What differs between machines: the raw system call, the thread pointer, the tracer's breakpoint. x86-64. */
+/* What differs between machines: the raw system call, the thread pointer, a breakpoint for a tracer. x86-64. */
 #ifndef RSM_ARCH_X86_64_H
 #define RSM_ARCH_X86_64_H
 
 #include <stdint.h>
-
-#include "record.h"
 
 /* Returns what the kernel returns: -4095 to -1 is a negated errno. There is no errno here: it lives in TLS. */
 static inline long rsm_syscall(long number, long a, long b, long c, long d, long e, long f)
@@ -44,7 +42,8 @@ static inline long rsm_syscall(long number, long a, long b, long c, long d, long
 #define RSM_SYS_GETCPU 309
 #define RSM_SYS_RSEQ 334
 
-#define RSM_RELATIVE 8 /* R_X86_64_RELATIVE: the load address plus an addend (psABI 4.4.1) */
+#define RSM_AUDIT_ARCH 0xc000003eu /* AUDIT_ARCH_X86_64 of linux/audit.h */
+#define RSM_RELATIVE 8             /* R_X86_64_RELATIVE: the load address plus an addend (psABI 4.4.1) */
 
 /* The FS base, 0 where it is not set. Asked of the kernel: reading %fs:0 would fault before it is set. */
 static inline uint64_t rsm_thread_pointer(void)
@@ -69,47 +68,33 @@ static inline long rsm_open(const char *path)
     return rsm_syscall(RSM_SYS_OPEN, (long)path, 0, 0, 0, 0, 0);
 }
 
-/* Stops here for the tracer, which knows the stop by the magic number, reads PTRACE_GET_RSEQ_CONFIGURATION into the
- * record of `stage`, swallows the SIGTRAP and lets the thread go on. Without a tracer this would kill. */
-static inline void rsm_stop_for_tracer(uint32_t stage)
+/* Stops for a tracer, which finds `magic` in rax and what is passed with it in rdi and rsi (x86_64_ptrace.h). Without a
+ * tracer the SIGTRAP kills. */
+static inline void rsm_trap(uint64_t magic, uint64_t argument)
 {
-    __asm__ volatile("int3" : : "a"(RSM_TRAP_MAGIC), "D"((uint64_t)stage) : "memory");
+    __asm__ volatile("int3" : : "a"(magic), "D"(argument) : "memory");
 }
 
-/* Asks the tracer to single-step this thread from here to rsm_step_end(); `base` is where the subject is loaded. */
-static inline void rsm_step_begin(uint32_t stage, uint64_t base)
+static inline void rsm_trap_with(uint64_t magic, uint64_t first, uint64_t second)
 {
-    __asm__ volatile("int3" : : "a"(RSM_TRAP_STEP), "D"((uint64_t)stage), "S"(base) : "memory");
-}
-
-static inline void rsm_step_end(uint32_t stage)
-{
-    __asm__ volatile("int3" : : "a"(RSM_TRAP_STEP_END), "D"((uint64_t)stage) : "memory");
-}
-
-/* Asks a tracer that single-steps everything to let this thread run free up to rsm_free_end(). */
-static inline void rsm_free_begin(uint32_t stage)
-{
-    __asm__ volatile("int3" : : "a"(RSM_TRAP_FREE), "D"((uint64_t)stage) : "memory");
-}
-
-static inline void rsm_free_end(uint32_t stage)
-{
-    __asm__ volatile("int3" : : "a"(RSM_TRAP_FREE_END), "D"((uint64_t)stage) : "memory");
+    __asm__ volatile("int3" : : "a"(magic), "D"(first), "S"(second) : "memory");
 }
 
 /* Whether the relocations of the object that this code is linked into have been applied: a pointer that needs one,
- * against the same address computed from the instruction pointer. */
+ * against the same address computed from the instruction pointer.
+ *
+ *     canary: the address of canary                in .data.rel.rsm_canary
+ *     %[stored] = *canary, %[computed] = &canary   equal if the relocation of the pointer is done */
 static inline uint32_t rsm_own_relocations_done(void)
 {
     uint64_t stored, computed;
-    __asm__("leaq 771f(%%rip), %1\n\t"
-            "movq 771f(%%rip), %0\n\t"
+    __asm__("leaq .Lrsm_canary%=(%%rip), %[computed]\n\t"
+            "movq .Lrsm_canary%=(%%rip), %[stored]\n\t"
             ".pushsection .data.rel.rsm_canary, \"aw\"\n\t"
-            ".balign 8\n\t"
-            "771: .quad 771b\n\t"
+            ".balign 8\n"
+            ".Lrsm_canary%=: .quad .Lrsm_canary%=\n\t"
             ".popsection"
-            : "=r"(stored), "=r"(computed)
+            : [stored] "=r"(stored), [computed] "=r"(computed)
             :
             : "memory");
     return stored == computed;

@@ -7,7 +7,14 @@
 #include "arch.h"
 
 /* Starts a thread that calls start() and ends. `stack_end` is 16-byte aligned. *alive must be 1; the kernel sets it to
- * 0 and wakes its futex when the thread has ended. Returns the thread id, or a negated errno. */
+ * 0 and wakes its futex when the thread has ended. Returns the thread id, or a negated errno.
+ *
+ *                rax = clone(flags, stack_end, 0, alive, thread_pointer)
+ *                if (rax != 0) goto parent
+ *                rbp = 0, start(), exit(0)            the new thread: it has only its registers, start is in r9
+ *     parent:    return rax
+ *
+ * Clobbers rcx and r11, as each system call does. */
 static inline long rsm_raw_thread(void (*start)(void), uint8_t *stack_end, uint8_t *thread_pointer, int32_t *alive)
 {
     /* VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, CHILD_CLEARTID */
@@ -18,13 +25,13 @@ static inline long rsm_raw_thread(void (*start)(void), uint8_t *stack_end, uint8
     register void (*r9)(void) __asm__("r9") = start;
     __asm__ volatile("syscall\n\t"
                      "testq %%rax, %%rax\n\t"
-                     "jnz 1f\n\t"
+                     "jnz .Lrsm_parent%=\n\t"
                      "xorl %%ebp, %%ebp\n\t" /* the new thread: outermost frame */
                      "callq *%%r9\n\t"
                      "xorl %%edi, %%edi\n\t"
                      "movl %[exit], %%eax\n\t"
                      "syscall\n"
-                     "1:"
+                     ".Lrsm_parent%=:"
                      : "=a"(result)
                      : "a"((long)RSM_SYS_CLONE), "D"((long)FLAGS), "S"(stack_end), "d"(0L), "r"(r10), "r"(r8),
                        "r"(r9), [exit] "i"(RSM_SYS_EXIT)

@@ -5,7 +5,12 @@
 
 #include "pair.h"
 
-/* Returns whether *pair was `old` and is `new` now. A full barrier. */
+/* Returns whether *pair was `old` and is `new` now. A full barrier.
+ *
+ *     if (*pair == rdx:rax) *pair = rcx:rbx, done = 1
+ *     else                  rdx:rax = *pair, done = 0
+ *
+ * In `old` in rax and rdx, `new` in rbx and rcx; clobbers rax, rdx, the flags. */
 static inline int rsm_pair_exchange(struct rsm_pair *pair, struct rsm_pair old, struct rsm_pair new)
 {
     uint8_t done;

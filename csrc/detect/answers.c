@@ -1,6 +1,7 @@
-/* Prints what rseq(2) answers to a senseless request (kernel_query.h) here, and once more after execve(): not every
- * emulator follows a program into its next image. The first image also prints by what signs the surroundings show, a
- * line each: the name that the kernel has for the task ("name:"; an emulator's task has the emulator's), who traces it
+/* Prints what rseq(2) answers to a request about no area (kernel_query.h), and once more after execve(): not every
+ * emulator follows an execve(). The first image also prints by what the environment shows, a
+ * line each: the name that the kernel has for the task ("name:"; an emulator's task has the emulator's), which task
+ * traces it
  * ("tracer:"), a kernel that is gVisor's ("kernel:gVisor"), an object of ours that was preloaded ("object:"). */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 #define KERNEL_LOG_READ_ALL 3 /* syslog(2) */
 
-static void tell_tracer(void)
+static void print_tracer(void)
 {
     char line[256], path[64];
     int tracer = 0;
@@ -28,7 +29,7 @@ static void tell_tracer(void)
         printf("tracer:%s", line);
 }
 
-static void tell_objects(void)
+static void print_objects(void)
 {
     char line[4096];
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -39,14 +40,14 @@ static void tell_objects(void)
     }
 }
 
-static void tell_signs(void)
+static void print_signs(void)
 {
     static char log[8192];
     char name[17] = "";
     prctl(PR_GET_NAME, name);
     printf("name:%s\n", name);
-    tell_tracer();
-    tell_objects();
+    print_tracer();
+    print_objects();
     if (klogctl(KERNEL_LOG_READ_ALL, log, sizeof(log) - 1) > 0 && strstr(log, "Starting gVisor"))
         printf("kernel:gVisor\n");
 }
@@ -57,7 +58,7 @@ int main(int argc, char **argv)
     char *arguments[] = {argv[0], again, NULL};
     printf("%d\n", rsm_query_control());
     if (argc == 1)
-        tell_signs();
+        print_signs();
     fflush(stdout);
     if (argc == 1)
         execv(argv[0], arguments);

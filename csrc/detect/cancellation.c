@@ -1,4 +1,4 @@
-/* Whether a thread can be cancelled while it waits in a system call: qemu-user crashes then. */
+/* Exits with 0 if a thread can be cancelled while it waits in a system call; qemu-user crashes then. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stddef.h>

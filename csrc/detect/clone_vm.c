@@ -1,4 +1,4 @@
-/* Whether clone(CLONE_VM) starts a child that is no thread. valgrind and qemu-user refuse it. */
+/* Exits with 0 if clone(CLONE_VM) starts a child that is no thread; valgrind and qemu-user refuse it. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-/* Whether a library can be loaded into a new namespace, with a libc of its own: that libc needs static TLS. */
+/* Exits with 0 if a library can be loaded into a new namespace, with a libc of its own, which needs static TLS. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

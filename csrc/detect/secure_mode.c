@@ -1,4 +1,4 @@
-/* Whether the kernel says that this program is to be run with care: AT_SECURE. */
+/* Exits with 0 if the kernel has set AT_SECURE, which makes ld.so ignore tunables and preloads. */
 #include <sys/auxv.h>
 
 int main(void)

@@ -1,7 +1,7 @@
-/* Does membarrier(2) abort critical sections, as librseq's rseq_fence and tcmalloc need it? A thread on another CPU
- * spins in a critical section; after a barrier it must have been aborted at once, and without one it mostly goes on.
- * What the query says is not enough: user-mode emulators pass it through to a kernel that knows nothing of their
- * guests. */
+/* Finds whether membarrier(2) aborts critical sections, as librseq's rseq_fence and tcmalloc need it. A thread on
+ * another CPU spins in a critical section; after a barrier it must have been aborted at once, and without one it mostly
+ * continues. MEMBARRIER_CMD_QUERY does not tell it: user-mode emulators pass it to a kernel that does not know of their
+ * guests' critical sections. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -10,9 +10,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
 #include "doctor/report.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 
 #define QUERY 0
 #define PRIVATE_EXPEDITED_RSEQ (1 << 7) /* Linux 5.10, commit 2a36ab717e8f */
@@ -60,7 +60,7 @@ static void *spin(void *unused)
     return unused;
 }
 
-/* Waits for the count of aborts to change, but not for ever. */
+/* Returns whether the count of aborts changed within `patience` nanoseconds. */
 static int wait_for_abort(unsigned before, long patience)
 {
     struct timespec start, now;
@@ -73,11 +73,11 @@ static int wait_for_abort(unsigned before, long patience)
     return 0;
 }
 
-/* Returns whether the spinning thread was aborted in a round with the command (0: none). */
+/* Returns whether the spinning thread was aborted in a round with a membarrier command (0: without). */
 static int was_aborted(int command)
 {
     unsigned round = __atomic_load_n(&entered, __ATOMIC_ACQUIRE), before = __atomic_load_n(&aborted, __ATOMIC_ACQUIRE);
-    int answer = wait_for_abort(before, 20000); /* it said that it is in just before it is */
+    int answer = wait_for_abort(before, 20000); /* `entered` is set just before the section is */
     if (command)
         barrier(command);
     answer = wait_for_abort(before, answer ? 0 : PATIENCE);

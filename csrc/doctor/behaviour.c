@@ -1,14 +1,14 @@
-/* behaviour LENGTH: how the kernel keeps the ids of an area that is registered with LENGTH bytes. An experiment: libc's
- * area is given back, one of our own is registered, cpu_id_start is overwritten as no kernel would write it, and then
- * something happens after which the kernel rewrites it, leaves it, or kills this process:
+/* behaviour LENGTH: finds when the kernel writes the ids of an area that is registered with LENGTH bytes. libc's area
+ * is unregistered, one of this program's own is registered, cpu_id_start is overwritten with a number that is no CPU's,
+ * and then something happens after which the kernel has rewritten it, left it, or killed this process:
  *
  *   sleep      a context switch, on the same CPU: the ids are the same afterwards
  *   signal     the delivery of a signal, on the same CPU
  *   migration  the move to another CPU: the ids change
  *
  * Linux before 6.19 rewrites at all three; from there on only at the third (commit 566d8015f7ee); from 7.0.10 it
- * depends on the length: 32 bytes as before 6.19, and above that only the third, which kills whoever wrote
- * (commits b9eac6a9d93c, 82f572449cfe, 99428157dcf3; Documentation/userspace-api/rseq.rst, "Optimized RSEQ V2").
+ * depends on the length: 32 bytes as before 6.19, and above that only the third, which kills a process that
+ * wrote (commits b9eac6a9d93c, 82f572449cfe, 99428157dcf3; Documentation/userspace-api/rseq.rst, "Optimized RSEQ V2").
  * The kernel's own test of the legacy behaviour sleeps and signals itself, too (selftests/rseq, commit fdf4eb632683).
  */
 #define _GNU_SOURCE
@@ -18,9 +18,9 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
 #include "doctor/report.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 
 /* Linux 7.0, commit 28621ec2d46c; libc headers may be older. */
 #define SLICE_EXTENSION 79
@@ -59,7 +59,7 @@ static void migrate(void)
 static void attempt(const char *name, void (*happen)(void))
 {
     volatile uint32_t *start = &own.area.cpu_id_start;
-    report("kernel", "trying", "%s", name); /* its write(2) does not touch the ids: that is what is to be shown */
+    report("kernel", "trying", "%s", name); /* what kills comes after this line */
     *start = MARK;
     happen();
     report("kernel", name, "%s", *start == MARK ? "kept" : *start == cpu_now() ? "rewritten" : "other");

@@ -1,5 +1,5 @@
-/* What holds at main and in a second thread of a small program that is started here and now: what libc says, whose area
- * the kernel has, whether cpu_id follows the thread. */
+/* Looks at rseq in main() and in a second thread of a small program: what libc says, which area the kernel has
+ * registered, whether cpu_id follows the thread. */
 #define _GNU_SOURCE
 #include <gnu/libc-version.h>
 #include <pthread.h>
@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
-#include "verify/allowed_cpus.h"
-#include "verify/own_registration.h"
 #include "doctor/report.h"
+#include "rseq/allowed_cpus.h"
+#include "rseq/own_registration.h"
 
 static unsigned count;
 
-/* In the area, and in libc's own function; the kernel is asked for the truth. */
-static void follow(const char *who, const struct rsm_rseq_area *area)
+/* Moves between two CPUs and compares the area's cpu_id and sched_getcpu() with getcpu(2). */
+static void follow(const char *place, const struct rsm_rseq_area *area)
 {
     int area_follows = 1, libc_follows = 1;
     for (unsigned i = 0; i < 2 && count > 1; i++) {
@@ -26,26 +26,26 @@ static void follow(const char *who, const struct rsm_rseq_area *area)
     cpu_unpin(0);
     if (count < 2)
         return;
-    report(who, "follows", "%d", area_follows);
-    report(who, "sched_getcpu_follows", "%d", libc_follows);
+    report(place, "follows", "%d", area_follows);
+    report(place, "sched_getcpu_follows", "%d", libc_follows);
 }
 
-static void look(const char *who)
+static void look(const char *place)
 {
     struct rsm_registration registration;
     int error;
     rsm_registration_find(&registration);
-    report(who, "control", "%d", rsm_query_control());
+    report(place, "control", "%d", rsm_query_control());
     if (registration.area) {
         uint32_t length = rsm_query_area(registration.area, &error);
-        report(who, "length", "%u", length);
-        report(who, "cpu_id", "%d", (int)rsm_area_cpu_id(registration.area));
-        report(who, "cpu_id_start", "%u", *(volatile uint32_t *)&registration.area->cpu_id_start);
+        report(place, "length", "%u", length);
+        report(place, "cpu_id", "%d", (int)rsm_area_cpu_id(registration.area));
+        report(place, "cpu_id_start", "%u", *(volatile uint32_t *)&registration.area->cpu_id_start);
     }
     if (rsm_query_control() == RSM_EINVAL)
-        report(who, "occupied", "%d", kernel_has_area());
+        report(place, "occupied", "%d", kernel_has_area());
     if (registration.area && (int)rsm_area_cpu_id(registration.area) >= 0)
-        follow(who, registration.area);
+        follow(place, registration.area);
 }
 
 static void *thread(void *unused)
@@ -54,7 +54,7 @@ static void *thread(void *unused)
     return unused;
 }
 
-static void say_what_libc_says(void)
+static void report_libc(void)
 {
     struct rsm_libc_symbols symbols;
     rsm_libc_symbols_find(&symbols);
@@ -71,7 +71,7 @@ int main(void)
 {
     pthread_t other;
     count = cpus_find();
-    say_what_libc_says();
+    report_libc();
     look("main");
     report("thread", "create", "%d", pthread_create(&other, NULL, thread, NULL));
     pthread_join(other, NULL);

@@ -1,4 +1,4 @@
-/* The very last step into an environment: the program's own variables, and the program. */
+/* Executes the program of an environment, with its own variables. */
 #ifndef RSM_ENVIRONMENT_BECOME_H
 #define RSM_ENVIRONMENT_BECOME_H
 
@@ -11,7 +11,7 @@
 #include "log.h"
 #include "record.h"
 
-#define RSM_BECOME_FAILED 125 /* as env(1) and its like: the program was not reached */
+#define RSM_BECOME_FAILED 125 /* exit status, as of env(1): the program was not executed */
 
 static inline int rsm_become_failed(const char *what)
 {
@@ -19,8 +19,8 @@ static inline int rsm_become_failed(const char *what)
     return RSM_BECOME_FAILED;
 }
 
-/* The program keeps this process's id; whoever started this is not known to the driver. */
-static inline void rsm_tell_own_pid(void)
+/* Writes this process's id, which the program keeps, into the log: the driver knows only that of the tool around it. */
+static inline void rsm_log_own_pid(void)
 {
     struct rsm_log *log = rsm_log_map();
     if (!log)
@@ -38,7 +38,7 @@ static inline int rsm_become(int argc, char **argv, int at)
         errno = EINVAL;
         return rsm_become_failed("no program");
     }
-    rsm_tell_own_pid();
+    rsm_log_own_pid();
     execv(argv[at], argv + at);
     return rsm_become_failed(argv[at]);
 }

@@ -1,8 +1,9 @@
-/* The last step into an environment: becomes a program, with what the steps before it could not give it.
+/* Executes a program in an environment, with what the commands before it could not give it: an open log, a filter, its
+ * own output and variables.
  *
  *   enter [log=PATH] [filter=NAME] [output=save|restore] -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
- * log: the log is opened at its descriptor, where no descriptor gets through (a sandbox). filter: a seccomp filter for
+ * log: the log is opened at its descriptor, where none is inherited (in a sandbox). filter: a seccomp filter for
  * rseq(2). output: a tool that prints runs in between; the program's own standard output and error are kept for it at
  * descriptors that the tool does not use. The variables are the program's alone, not the tool's: LD_PRELOAD. */
 #define _GNU_SOURCE
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 #include "environment/become.h"
-#include "kernel/filter.h"
+#include "rseq/seccomp.h"
 
 #define KEPT_OUTPUT 198
 #define KEPT_ERROR 197
@@ -56,7 +57,7 @@ static int install_filter(const char *name)
 }
 
 /* Returns 0, or -1 with errno set. */
-static int obey(const char *step)
+static int take_step(const char *step)
 {
     if (strncmp(step, "log=", 4) == 0)
         return open_log(step + 4);
@@ -74,7 +75,7 @@ int main(int argc, char **argv)
 {
     int at = 1;
     for (; at < argc && strcmp(argv[at], "--") != 0; at++)
-        if (obey(argv[at]) != 0)
+        if (take_step(argv[at]) != 0)
             return rsm_become_failed(argv[at]);
     return rsm_become(argc, argv, at + 1);
 }

@@ -1,17 +1,18 @@
-/* Starts a program that gets more rights than its user has, for which the kernel sets AT_SECURE and ld.so ignores the
- * tunables: in a mount namespace of its own, so that nothing of the host is changed.
+/* Starts a program that gets more privileges than its user has, for which the kernel sets AT_SECURE and ld.so ignores
+ * the tunables: in a mount namespace of its own, so that nothing of the host is changed.
  *
  *   secure SCRATCH LIBRARIES DIRECTORY SUBJECT -- [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
  *
  * A tmpfs is mounted at SCRATCH, and the working directory's files are copied into it: root's programs get another
- * group and the set-group-id bit, others' a file capability; shared objects the set-user-id bit, without which ld.so
- * preloads nothing in secure mode (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them. The
- * program starts in DIRECTORY; "": in that of the copied programs. SUBJECT is the path of one more shared object, which
- * is found under the name by which the scenarios' objects need it; "": none.
+ * group and the set-group-id bit, other users' a file capability; shared objects the set-user-id bit, without which
+ * ld.so preloads nothing in secure mode (ld.so(8)). LIBRARIES, where ld.so looks in secure mode, is overlaid with them.
+ * The program starts in DIRECTORY; "": in that of the copied programs. SUBJECT is the path of one more shared object,
+ * which is found under the name by which the scenarios' objects need it; "": none.
  *
- * Who has no CAP_SYS_ADMIN mounts in a user namespace of its own. The program starts in another one below it, because
- * file capabilities make nobody secure whom its namespace calls root (security/commoncap.c, cap_bprm_creds_from_file),
- * and they count there: they are those of a namespace above (rootid_owns_currentns). */
+ * Without CAP_SYS_ADMIN the mounts are made in a user namespace of its own. The program starts in another one below it,
+ * because file capabilities do not set AT_SECURE for a process that is root in its namespace (security/commoncap.c,
+ * cap_bprm_creds_from_file); they are honoured there, because they are those of a namespace above
+ * (rootid_owns_currentns). */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -43,7 +44,7 @@ static int is_object(const char *name)
 
 static int in_user_namespace;
 
-/* Gives a program the right to a low port: any right will do. Returns 0, or -1 with errno set. */
+/* Gives a program a file capability; which one does not matter. Returns 0, or -1 with errno set. */
 static int add_capability(int program)
 {
     struct vfs_cap_data data = {.magic_etc = VFS_CAP_REVISION_2};
@@ -100,8 +101,8 @@ static int open_new_directory(const char *scratch, const char *name, char *path,
     return mkdir(path, 0755) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-/* Goes where mounts are this process's alone. Returns 0, or -1 with errno set. */
-static int leave_the_hosts_mounts(void)
+/* Enters a mount namespace of its own, whose mounts are not propagated. Returns 0, or -1 with errno set. */
+static int enter_own_mounts(void)
 {
     if (unshare(CLONE_NEWNS) != 0) {
         in_user_namespace = errno == EPERM && rsm_enter_user_namespace(0, 0, CLONE_NEWNS) == 0;
@@ -116,7 +117,7 @@ static int prepare(const char *scratch, const char *libraries, const char *start
     char programs[4096], objects[4096], layers[8300];
     uid_t user = geteuid() ? geteuid() : OTHER_USER;
     gid_t group = getegid();
-    if (leave_the_hosts_mounts() != 0 || mount("tmpfs", scratch, "tmpfs", 0, "mode=755") != 0)
+    if (enter_own_mounts() != 0 || mount("tmpfs", scratch, "tmpfs", 0, "mode=755") != 0)
         return -1;
     int to_programs = open_new_directory(scratch, "programs", programs, sizeof(programs));
     int to_objects = open_new_directory(scratch, "objects", objects, sizeof(objects));

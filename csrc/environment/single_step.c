@@ -1,15 +1,19 @@
-/* Single-steps every instruction of a program and of all that it starts, and ends as the program ends.
+/* Single-steps every instruction of a program and of all that it starts. Exits with the program's exit status, or is
+ * killed by the signal that killed the program.
  *
- *   single_step PROGRAM [ARGUMENT]... */
+ *   single_step PROGRAM [ARGUMENT]...
+ *
+ * A program of its own, and not a part of csrc/tracer: the environment has to work for any program, without a log and
+ * without a driver. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "tracer/stop.h"
 
 #define FAILED 125
 
@@ -19,7 +23,7 @@ static int fail(const char *what)
     return FAILED;
 }
 
-/* On two CPUs that wake each other a step takes three times as long as on one. */
+/* A step takes three times as long where tracer and task run on two CPUs and wake each other. */
 static void share_one_cpu(void)
 {
     cpu_set_t one;
@@ -28,15 +32,10 @@ static void share_one_cpu(void)
     sched_setaffinity(0, sizeof(one), &one);
 }
 
-/* The signal that a stop is for, and that the task is to get; 0: the stop was a step or an event. */
-static int signal_of(pid_t tid, int status)
+/* A SIGSTOP is what the program stopped itself with before it was seized. */
+static int pending_signal(pid_t tid, int status)
 {
-    siginfo_t information = {0};
-    if (status >> 16 || WSTOPSIG(status) == SIGSTOP)
-        return 0;
-    if (WSTOPSIG(status) != SIGTRAP || ptrace(PTRACE_GETSIGINFO, tid, 0, &information) != 0)
-        return WSTOPSIG(status);
-    return information.si_code == TRAP_TRACE || information.si_code == TRAP_BRKPT ? 0 : SIGTRAP;
+    return WSTOPSIG(status) == SIGSTOP ? 0 : rsm_pending_signal(tid, status);
 }
 
 /* Returns the wait status of the program. */
@@ -48,7 +47,7 @@ static int step_all(pid_t program)
         if (tid < 0)
             return status;
         if (WIFSTOPPED(status))
-            ptrace(PTRACE_SINGLESTEP, tid, 0, signal_of(tid, status));
+            ptrace(PTRACE_SINGLESTEP, tid, 0, pending_signal(tid, status));
         else if (tid == program)
             return status;
     }
@@ -56,7 +55,6 @@ static int step_all(pid_t program)
 
 int main(int argc, char **argv)
 {
-    unsigned long options = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE;
     int status;
     if (argc < 2) {
         errno = EINVAL;
@@ -70,13 +68,13 @@ int main(int argc, char **argv)
         _exit(fail(argv[1]));
     }
     if (program < 0 || waitpid(program, &status, WUNTRACED) < 0 ||
-        ptrace(PTRACE_SEIZE, program, 0, options | PTRACE_O_TRACEEXEC) != 0) {
+        ptrace(PTRACE_SEIZE, program, 0, RSM_PTRACE_FOLLOW) != 0) {
         int failed = fail("a program that is single-stepped");
         if (program > 0)
             kill(program, SIGKILL);
         return failed;
     }
-    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may have a handler */
+    signal(SIGINT, SIG_IGN); /* a terminal sends them to the program, too, which may handle them */
     signal(SIGQUIT, SIG_IGN);
     kill(program, SIGCONT);
     status = step_all(program);

@@ -1,5 +1,5 @@
-/* User namespaces, for who has no right to mount: in a namespace of its own a process has every right over what it
- * makes there (user_namespaces(7)). */
+/* Enters user namespaces, where a process may not mount: in one of its own it has every capability over what it makes
+ * there (user_namespaces(7)). */
 #ifndef RSM_ENVIRONMENT_USER_NAMESPACE_H
 #define RSM_ENVIRONMENT_USER_NAMESPACE_H
 

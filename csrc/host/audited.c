@@ -1,4 +1,5 @@
-/* The scenario `audited`: a program that gives an audit library something to see. Fires no stage itself. */
+/* The scenario `audited`: a program with a call, a dlopen() and a dlclose() for an audit library to see. Fires no stage
+ * itself. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

@@ -1,5 +1,4 @@
-/* What the executable does in main() to let other objects' code run: calls, dlopen(), dlmopen(). Fires no stage itself.
- */
+/* Runs other objects' code from main() of the executable: by calls, dlopen() and dlmopen(). Fires no stage itself. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,18 +1,18 @@
-/* The scenario `debugged` and its stages debugger.single_step and debugger.breakpoint: what becomes of a critical
- * section under a debugger. gdb (scripts/rseq_matrix/environments.py) stops at the functions below and
+/* The scenario `debugged` and its stages debugger.single_step and debugger.breakpoint: a critical section
+ * under a debugger. gdb (scripts/rseq_matrix/environments/catalogue.py) stops at the functions below and
  *
  *   - steps, instruction by instruction, from rsm_debugger_begins() to rsm_debugger_ends(). Each stop aborts the
- *     section that it happens in, so all tries are in vain;
+ *     section that it happens in, so no try commits;
  *   - has a breakpoint at rsm_debugged_inside, in the middle of the section, and continues over it. The instruction
  *     under the breakpoint is executed elsewhere (displaced stepping), the kernel finds the thread outside of the
- *     section and forgets it; the thread comes back and commits, unprotected, though it was stopped there.
+ *     section and clears rseq_cs; the thread returns to the section and commits, unprotected, though it was stopped.
  *
  * libc may be used. */
 #define _GNU_SOURCE
 #include "arch/x86_64_debugged.h"
 #include "host.h"
-#include "own_area.h"
 #include "probe_libc.h"
+#include "rseq/own_area.h"
 
 #define TRIES 16
 
@@ -43,11 +43,11 @@ static uint32_t add_once(struct rsm_rseq_area *area, uint64_t *counter)
 
 int main(void)
 {
-    static struct rsm_rseq_area nobody; /* watched by no kernel: where none is registered */
+    static struct rsm_rseq_area unregistered; /* not registered: used where no area is */
     static uint64_t counter;
     rsm_main_begins();
     struct rsm_rseq_area *area = rsm_program_area();
-    area = area ? area : &nobody;
+    area = area ? area : &unregistered;
 
     uint32_t section = RSM_SECTION_ABORTED;
     rsm_debugger_begins();

@@ -1,5 +1,5 @@
 /* What host programs share. A host is the program of a scenario: it brings about its stages, one after the other, and
- * only those that are wanted, so that a stage that crashes can be left out. */
+ * only those that are enabled, so that a stage that crashes can be left out. */
 #ifndef RSM_HOST_H
 #define RSM_HOST_H
 
@@ -9,8 +9,8 @@
 #include "registry.h"
 #include "trial.h"
 
-/* Says how far the program has come: each host does, first in main() and before it ends, so that a record shows on
- * which side of these two lines it was taken. */
+/* Reports how far the program is: each host does, first in main() and before it ends, so that a record shows whether it
+ * was taken before, between or after these two points. */
 static inline void rsm_reach(enum rsm_reached reached)
 {
     struct rsm_log *log = rsm_log_map();
@@ -20,8 +20,9 @@ static inline void rsm_reach(enum rsm_reached reached)
     rsm_log_unmap(log);
 }
 
-/* Each host calls the first when main() begins, and the second at the start of each thread: they bring about what of
- * the environment a program has to do itself (enum rsm_surrounding). The third is the first without rsm_reach(). */
+/* Each host calls the first when main() begins, and the second at the start of each thread: they do what of the
+ * environment a program has to do itself (enum rsm_host_environment). The third is the first without rsm_reach().
+ */
 void rsm_main_begins(void);
 void rsm_thread_begins(void);
 void rsm_environment_enter(void);

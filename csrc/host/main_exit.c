@@ -1,6 +1,6 @@
-/* The scenario `main_exit` and its stage thread.after_main_exit. Fired in a thread that goes on after main() called
- * pthread_exit(): it has joined the main thread, so that one is gone, and with it the thread that the process began
- * with. libc may be used. */
+/* The scenario `main_exit` and its stage thread.after_main_exit. Fired in a thread that runs on after main() called
+ * pthread_exit(): it has joined the main thread, so the thread that the process began with is gone. libc may be used.
+ */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* process.clone_thread and process.clone_thread_zeroed. Fired in threads that a raw clone(CLONE_THREAD) starts, as
- * runtimes do that bring their own threads (raw_thread.c). Nobody registers their rseq area. In the first the area is
- * initialized as rseq(2) asks, so it says so; in the second it is all zero, which reads as "registered, on CPU 0". The
- * TLS block is not libc's, so libc may not be called. */
+ * runtimes do that create threads without libc (raw_thread.c). Their rseq area is not registered. In the first the area
+ * is initialized as rseq(2) asks, so it says so; in the second it is all zero, which reads as "registered, on CPU 0".
+ * The TLS block is not libc's, so libc may not be called. */
 #include "probe.h"
 #include "raw_thread.h"
 #include "steps.h"

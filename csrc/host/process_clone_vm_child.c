@@ -1,5 +1,5 @@
 /* process.clone_vm_child. Fired in the child of clone(CLONE_VM) without a TLS block of its own: it shares the parent's
- * rseq area while the parent goes on, and the kernel keeps no registration for it. The child moves to another CPU.
+ * rseq area while the parent runs on, and the kernel keeps no registration for it. The child moves to another CPU.
  * Async-signal-safe libc may be used. */
 #define _GNU_SOURCE
 #include <sched.h>

@@ -5,10 +5,10 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/time.h>
-#include <ucontext.h>
 
-#include "own_area.h"
+#include "arch/x86_64_context.h"
 #include "probe_libc.h"
+#include "rseq/own_area.h"
 #include "steps.h"
 
 static struct rsm_section_range range;
@@ -22,8 +22,7 @@ static void arm(void)
 
 static void handler(int signal, siginfo_t *information, void *context)
 {
-    const ucontext_t *interrupted = context;
-    uint64_t address = (uint64_t)interrupted->uc_mcontext.gregs[REG_RIP];
+    uint64_t address = rsm_interrupted_at(context);
     (void)signal;
     (void)information;
     int inside = range.start && address >= range.start && address < range.end;

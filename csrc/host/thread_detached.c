@@ -1,4 +1,4 @@
-/* thread.detached. Fired by pthread_create() of a detached thread, which nobody joins; that it is detached is
+/* thread.detached. Fired by pthread_create() of a detached thread, which is not joined; that it is detached is
  * read back before the record is taken. libc may be used. */
 #define _GNU_SOURCE
 #include <pthread.h>

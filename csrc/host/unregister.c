@@ -4,8 +4,8 @@
  * nothing to undo, but what the program registered itself. libc may be used. */
 #define _GNU_SOURCE
 #include "host.h"
-#include "own_area.h"
 #include "probe_libc.h"
+#include "rseq/own_area.h"
 
 int main(void)
 {

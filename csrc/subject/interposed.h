@@ -1,6 +1,6 @@
-/* vfork() and clone(), interposed: what they do to the answer that protection.h keeps. The object that holds them has
- * to be before libc in the order in which the program's symbols are looked up; whether it is, is read from the dynamic
- * linker's list. */
+/* Interposes vfork() and clone(), which change what protection.h keeps: their child runs with this thread's TLS. The
+ * object that has them must be before libc in the order in which the program's symbols are looked up; the dynamic
+ * linker's list says whether it is. */
 #ifndef RSM_SUBJECT_INTERPOSED_H
 #define RSM_SUBJECT_INTERPOSED_H
 
@@ -54,11 +54,11 @@ static inline int rsm_children_are_seen(void)
     return 0;
 }
 
-/* A child is about to get this thread's TLS. A signal handler may come at any time, and ask, and lend, too. */
+/* A child is about to get this thread's TLS. A signal handler that interrupts this may ask, and lend, too. */
 static inline void rsm_lend(void)
 {
     if (rsm_readiness == RSM_EARLY)
-        rsm_look_around();
+        rsm_leave_early();
     if (rsm_readiness == RSM_EARLY) {
         rsm_children_missed = 1;
         return;

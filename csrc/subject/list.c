@@ -1,8 +1,8 @@
 /* The built-in subject `list`: per-CPU intrusive stacks of nodes with a shared stack beside them (stack.h), for its
  * callers' nodes and, to count with, for accumulators of its own. An add pops an accumulator, which makes it its owner,
- * adds to it with nothing atomic, and pushes it back. If two owners ever held the same one, adds would be lost; who
- * dies while holding one takes it out of circulation, but what is in it counts. Where no accumulator is left, a shared
- * counter is added to with an atomic. */
+ * adds to it with nothing atomic, and pushes it back. If two owners ever held the same one, adds would be lost; a
+ * thread that ends while it owns one takes it out of circulation, but what is in it counts. Where no accumulator is
+ * left, a shared counter is added to with an atomic. */
 #include "stack.h"
 #include "told.h"
 

@@ -13,9 +13,35 @@
  * these interposed functions are the ones that the program's symbols are bound to. posix_spawn() does without them, and
  * lets no code of the program's run in its child.
  *
+ * The process, in rsm_readiness, never goes back:
+ *
+ *                  TLS is set up and this object relocated, and
+ *     RSM_EARLY ----- the interposed functions are in use -------------------> RSM_READY     answers are kept
+ *         |
+ *         +---------- they are not, or a child was made before this ---------> RSM_CAREFUL   the kernel is asked at
+ *                                                                                            every operation
+ *
+ * A thread, in rsm_thread.confirmed; it may be interrupted by its own signal handlers at any point, so every change is
+ * a compare-and-exchange:
+ *
+ *     +---------+  rsm_keep(): the kernel watches `area`          +-------------------+
+ *     |    0    | ----------------------------------------------> |  its own address  |  `area` is used, the kernel is
+ *     |  asks   | <---------------------------------------------- |     confirmed     |  not asked
+ *     +---------+  rsm_forget(): the area's cpu_id was wrong      +-------------------+
+ *        |   ^                                                              |
+ *        |   | rsm_take_back(): the last child has given the TLS back       |
+ *        |   |                                                              |
+ *        v   |  rsm_lend(): a child is about to get this TLS                |
+ *     +---------+                                                           |
+ *     | 1 + 2n  | <---------------------------------------------------------+
+ *     |  lent   |  n children may have this TLS: asks at every operation, and keeps no answer
+ *     +---------+  rsm_lend(): n + 1; rsm_take_back(): n - 1
+ *
+ *     Any other value is another thread's address, in a copy of its TLS block: asks, and keeps no answer.
+ *
  * The limits: a child that is made with the bare system call or with a vfork() that was looked up in libc itself, and a
- * program that gives one TLS block to several threads or to a thread after another's end. Who does that has to keep
- * them away from rseq. */
+ * program that gives one TLS block to several threads or to a thread after another's end. Such a program has to keep
+ * these threads away from rseq. */
 #ifndef RSM_SUBJECT_PROTECTION_H
 #define RSM_SUBJECT_PROTECTION_H
 
@@ -27,8 +53,8 @@
 
 enum rsm_readiness {
     RSM_EARLY,   /* no thread pointer, or not relocated, as far as is known: TLS may not be touched */
-    RSM_CAREFUL, /* TLS is there, but children can come by that we do not see: nothing is kept */
-    RSM_READY,
+    RSM_CAREFUL, /* TLS may be used, but children can be made that are not seen here: no answer is kept */
+    RSM_READY,   /* TLS may be used, and answers are kept in it */
 };
 
 #define RSM_THREAD_IMAGE 0x6d69727164616572ul
@@ -76,7 +102,7 @@ static inline struct rsm_rseq_area *rsm_libc_area(void)
     return (int32_t)rsm_area_cpu_id(area) >= 0 ? area : 0;
 }
 
-#ifdef RSM_CHILDLESS /* who compiles this promises that no child is made that runs with its parent's TLS */
+#ifdef RSM_CHILDLESS /* a promise: no child is made that runs with its parent's TLS */
 
 static inline int rsm_children_are_seen(void)
 {
@@ -96,8 +122,9 @@ static inline int rsm_children_are_seen(void);
 
 #endif
 
-/* Looks around. What is found stays true for the life of the process, so it is looked for only as long as it is not. */
-static inline struct rsm_rseq_area *rsm_look_around(void)
+/* Leaves RSM_EARLY if that is possible now. Returns libc's area for this thread where it says that it is registered,
+ * else null. */
+static inline struct rsm_rseq_area *rsm_leave_early(void)
 {
     struct rsm_registration registration;
     rsm_registration_find(&registration);
@@ -117,7 +144,7 @@ static inline struct rsm_rseq_area *rsm_look_around(void)
 #endif
 
 /* Whether the kernel watches this very area for this thread, with *length, or, where that is 0, with a length that is
- * found out. Whether its answers mean anything is asked every time: a seccomp filter may come at any time. */
+ * found out. Whether its answers mean anything is asked every time: a seccomp filter may be installed at any time. */
 static inline int rsm_watched(struct rsm_rseq_area *area, uint32_t *length)
 {
     int error;
@@ -133,7 +160,7 @@ static inline struct rsm_rseq_area *rsm_enrolled_area(void)
     return (int32_t)rsm_area_cpu_id(&rsm_own_area.area) >= 0 ? &rsm_own_area.area : 0;
 }
 
-/* Keeps the answer, unless the TLS is lent: also by a signal handler that came since the kernel was asked. */
+/* Keeps the answer, unless the TLS is lent, which a signal handler may have done since the kernel was asked. */
 static inline void rsm_keep(struct rsm_thread *thread, struct rsm_rseq_area *area)
 {
     uint64_t nothing = 0;
@@ -153,7 +180,7 @@ static inline void rsm_forget(struct rsm_thread *thread)
 static __attribute__((noinline, cold)) struct rsm_rseq_area *rsm_ask(void)
 {
     uint32_t own_length = RSM_RSEQ_ORIGINAL_SIZE;
-    struct rsm_rseq_area *area = rsm_readiness == RSM_EARLY ? rsm_look_around() : rsm_libc_area();
+    struct rsm_rseq_area *area = rsm_readiness == RSM_EARLY ? rsm_leave_early() : rsm_libc_area();
     if (!area || !rsm_watched(area, &rsm_libc_length)) {
         area = rsm_readiness == RSM_EARLY ? 0 : rsm_enrolled_area();
         if (!area || !rsm_watched(area, &own_length))
@@ -170,7 +197,7 @@ static inline struct rsm_thread *rsm_confirmed_thread(void)
     return __builtin_expect(thread->confirmed == (uint64_t)thread, 1) ? thread : 0;
 }
 
-/* The same for where it may not be. */
+/* The same for where TLS may not be set up. */
 static inline struct rsm_thread *rsm_confirmed(void)
 {
     if (__builtin_expect(__atomic_load_n(&rsm_readiness, __ATOMIC_ACQUIRE) != RSM_READY, 0))
@@ -192,7 +219,7 @@ static inline struct rsm_rseq_area *rsm_protected(void)
     return thread ? thread->area : rsm_ask();
 }
 
-/* Asks again: what was kept may have become wrong, because the area does not tell the CPU that it should. */
+/* Asks again, because the area's cpu_id was not the CPU that it should be: what was kept may have become wrong. */
 static inline struct rsm_rseq_area *rsm_doubt(void)
 {
     rsm_forget(rsm_this_thread());

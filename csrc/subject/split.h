@@ -1,6 +1,6 @@
 /* Split counters: each CPU has counters that only critical sections add to, and all CPUs share counters that only
  * atomics add to. A sum is over both. The two never write the same word, so a thread in a critical section and one in
- * the fallback cannot lose each other's adds.
+ * the fallback cannot overwrite each other's adds.
  *
  * The subject `split` is made of it (split.c), and it can be used without: a program or library that includes this
  * header in one of its files gets counters of its own and an add that is inlined. It has to be one that is never
@@ -9,6 +9,7 @@
 #define RSM_SUBJECT_SPLIT_COUNTERS_H
 
 #include "protection.h"
+#include "record.h"
 
 #define RSM_SPLIT_SHIFT 11 /* of the bytes of a CPU's counters */
 
@@ -18,7 +19,7 @@ struct rsm_split_counters {
 
 _Static_assert(sizeof(struct rsm_split_counters) == 1 << RSM_SPLIT_SHIFT, "one CPU's after the other's");
 
-static struct rsm_split_counters rsm_split_on_cpu[RSM_CPU_MAX]; /* memory that is never touched is never there */
+static struct rsm_split_counters rsm_split_on_cpu[RSM_CPU_MAX]; /* pages that are never touched take no memory */
 static struct rsm_split_counters rsm_split_shared;
 
 static inline void rsm_split_counters_add_shared(unsigned counter, uint64_t n, uint32_t aborts)
@@ -61,7 +62,7 @@ static __attribute__((noinline)) void rsm_split_counters_add_unconfirmed(unsigne
 /* One try, in a thread that is known to be protected. */
 static inline enum rsm_commit rsm_split_counters_try(const struct rsm_thread *thread, unsigned counter, uint64_t n)
 {
-    return rsm_section_add_here(thread->area, &rsm_split_on_cpu[0].of[counter], RSM_SPLIT_SHIFT, n);
+    return rsm_section_add_here(thread->area, &rsm_split_on_cpu[0].of[counter], RSM_SPLIT_SHIFT, RSM_CPU_MAX, n);
 }
 
 /* Adds n to a counter, for code that runs where its own TLS is set up: not in an IFUNC resolver or an audit library.

@@ -1,14 +1,15 @@
 /* Stacks of nodes, one a CPU and one that all share. A CPU's stack is worked on only in critical sections on that CPU,
- * the shared one only with compare-and-exchange of its head and a tag, which keeps a head that came back from looking
- * as if it had never gone. A thread that may not use its CPU's stack uses the shared one; one that finds its CPU's
- * stack empty looks there, too.
+ * the shared one only with compare-and-exchange of its head and a tag, so that a head that was popped and pushed
+ * again is not taken for one that never changed. A thread that may not use its CPU's stack uses the shared one; one
+ * that finds its CPU's stack empty looks there, too.
  *
- * The nodes are the callers'. Their memory has to stay readable for as long as somebody may pop from the shared stack:
- * who loses the race for a node has still read its next, and throws that away. */
+ * The nodes are the callers'. Their memory has to stay readable for as long as a thread may pop from the shared stack:
+ * one that loses the race for a node has already read its next, and drops it. */
 #ifndef RSM_SUBJECT_STACK_H
 #define RSM_SUBJECT_STACK_H
 
 #include "protection.h"
+#include "record.h"
 
 #define RSM_SHARED_STACK (-1)
 
@@ -37,7 +38,7 @@ static inline void rsm_shared_push(struct rsm_pair *shared, struct rsm_subject_n
     } while (!rsm_pair_exchange(shared, old, new));
 }
 
-/* The next of a head that somebody else has popped meanwhile may be anything: the exchange fails then. */
+/* The next of a head that another thread has popped meanwhile may be anything: the exchange fails then. */
 static inline struct rsm_subject_node *rsm_shared_pop(struct rsm_pair *shared)
 {
     struct rsm_pair old, new;

@@ -15,8 +15,8 @@ RSM_VISIBLE unsigned rsm_subject_aborts(void)
     return rsm_this_thread()->told.aborts;
 }
 
-/* The child of a vfork() cannot have the area that its parent has registered: the child's CPU would be written into it,
- * and the kernel need not write the parent's again when that goes on. */
+/* The child of a vfork() must not register the area that its parent has registered: the child's CPU would be written
+ * into it, and the kernel need not write the parent's again when the parent resumes. */
 RSM_VISIBLE int rsm_subject_register(void)
 {
     enum { EBUSY_NUMBER = 16 };

@@ -42,7 +42,7 @@ static enum wake sleep_until(int driver, int child_signal, uint64_t deadline)
     if (wait[1].revents)
         return WAKE_DRIVER_GONE;
     if (wait[0].revents && read(child_signal, &information, sizeof(information)) < 0)
-        return WAKE_CHILD; /* somebody else's turn took the signal: look all the same */
+        return WAKE_CHILD; /* another read took the signal: look all the same */
     return WAKE_CHILD;
 }
 
@@ -68,7 +68,7 @@ static int serve(struct rsm_job *job, int driver, int child_signal, uint64_t dea
     for (;;) {
         pid_t pid = waitpid(-1, &status, __WALL | WNOHANG);
         if (pid > 0 && WIFSTOPPED(status)) {
-            rsm_trace_event(job, pid, status);
+            rsm_serve_stop(job, pid, status);
         } else if (pid == job->reply.pid) {
             job->reply.wait_status = status;
             return 1;
@@ -195,7 +195,7 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (driver_there)
         fcntl(driver, F_SETFD,
-              FD_CLOEXEC); /* a scenario that held it could speak for us, and keep the driver waiting */
+              FD_CLOEXEC); /* a scenario that inherited it could send replies, and keep the driver waiting */
     while (driver_there) {
         struct rsm_job job = {.descriptor = {-1, -1, -1}};
         size_t size = message_receive(driver, message, &job);

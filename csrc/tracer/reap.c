@@ -1,5 +1,5 @@
-/* Ends every descendant. The tracer is a subreaper: a process whose parent died becomes its child, so killing children
- * until there are none ends them all, whatever session or process group they moved to. */
+/* Kills every descendant. The tracer is a subreaper: a process whose parent died becomes its child, so killing children
+ * until there are none ends them all, also in other sessions and process groups. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
@@ -81,5 +81,5 @@ uint32_t rsm_reap_all(pid_t group)
         kill_started(group);
         nanosleep(&moment, NULL);
     }
-    return alive; /* something cannot be killed: better to say what is known than to wait for ever */
+    return alive; /* something cannot be killed: report what is known rather than wait without end */
 }

@@ -57,8 +57,8 @@ static int become(const struct rsm_job *job)
     return errno;
 }
 
-/* In the child that is to be seized: waits at the gate until it is. What goes wrong goes to `problem`, which an exec
- * closes. */
+/* In the child that is to be seized: waits at the gate, a pipe, until it is. If something fails, errno is written into
+ * the pipe `problem`; an exec closes it. */
 static void become_seized(const struct rsm_job *job, const int gate[2], int problem)
 {
     char go;
@@ -67,24 +67,24 @@ static void become_seized(const struct rsm_job *job, const int gate[2], int prob
     _exit(write(problem, &error, sizeof(error)) == sizeof(error) ? 127 : 126);
 }
 
-/* Lets a seized child go on that stopped before its exec, for a signal. Waits for stops only: its end is for others to
- * see. */
-static void serve_stop(struct rsm_job *job)
+/* Serves a stop of the seized child before its exec, which is for a signal. Waits for stops only: its end is waited for
+ * in main.c. */
+static void serve_early_stop(struct rsm_job *job)
 {
     siginfo_t stop = {0};
     if (waitid(P_PID, (id_t)job->reply.pid, &stop, WSTOPPED | WNOHANG | __WALL) == 0 && stop.si_pid)
-        rsm_trace_event(job, stop.si_pid, stop.si_status << 8 | 0x7f);
+        rsm_serve_stop(job, stop.si_pid, stop.si_status << 8 | 0x7f);
 }
 
-/* Lets the child through the gate and hears whether its exec failed. Returns 0 or errno. */
-static int let_go(struct rsm_job *job, int gate, int problem)
+/* Opens the gate to the child and waits until its exec succeeded or failed. Returns 0 or errno. */
+static int open_gate(struct rsm_job *job, int gate, int problem)
 {
     struct pollfd wait = {.fd = problem, .events = POLLIN};
     int error = 0;
     if (write(gate, "", 1) != 1)
         return errno;
     for (int tries = 0; tries < EXEC_TRIES && poll(&wait, 1, 10) == 0; tries++)
-        serve_stop(job);
+        serve_early_stop(job);
     if (!wait.revents)
         return ETIMEDOUT;
     return read(problem, &error, sizeof(error)) == sizeof(error) ? error : 0;
@@ -115,14 +115,15 @@ static int spawn_seized(struct rsm_job *job)
         job->reply.trace_error = rsm_trace_seize(child);
         job->log->traced = job->reply.trace_error == 0;
         job->log->stepped = job->log->traced && job->request->traced == RSM_TRACED_STEPPED;
-        error = let_go(job, gate[1], problem[0]);
+        error = open_gate(job, gate[1], problem[0]);
     }
     close(gate[1]);
     close(problem[0]);
     return error;
 }
 
-/* vfork(): nothing is copied, and the parent goes on only when the child has executed the program or failed to. */
+/* With vfork(): nothing is copied, and the parent is suspended until the child has executed the program or failed to.
+ */
 static int spawn_untraced(struct rsm_job *job)
 {
     volatile int error = 0; /* written by the child, in the parent's memory */

@@ -1,6 +1,6 @@
-/* Single-steps one add of the subject and looks whether a critical section was left by its end, which commits it. Where
- * the kernel has the area registered that cannot be: every stop in a section aborts it. Where it has not, a commit
- * shows that the subject trusts what protects nothing. */
+/* Restarts tasks, in single steps or not, and single-steps one add of the subject to see whether a critical section was
+ * left by its end, which commits it. Where the kernel has the area registered that cannot be: every stop in a section
+ * aborts it. Where it has not, a commit shows that the subject trusts what protects nothing. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stddef.h>
@@ -18,10 +18,20 @@ static uint32_t section_at(const struct rsm_log *log, uint64_t address)
     return i;
 }
 
+int rsm_is_stepped(const struct rsm_job *job, pid_t tid)
+{
+    return job->step.tid == tid || (job->request->traced == RSM_TRACED_STEPPED && job->unstepped != tid);
+}
+
+void rsm_restart(const struct rsm_job *job, pid_t tid, int signal)
+{
+    ptrace(rsm_is_stepped(job, tid) ? PTRACE_SINGLESTEP : PTRACE_CONT, tid, 0, signal);
+}
+
 void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base)
 {
     job->step = (struct rsm_step_state){.tid = tid, .stage = stage, .base = base, .section = job->log->section_count};
-    rsm_trace_go_on(job, tid, 0);
+    rsm_restart(job, tid, 0);
 }
 
 static void note_most(struct rsm_trial *trial, uint32_t count)
@@ -38,7 +48,7 @@ void rsm_step_stop(struct rsm_job *job, pid_t tid)
         note_most(trial, job->step.count);
     }
     job->step.tid = 0;
-    rsm_trace_go_on(job, tid, 0);
+    rsm_restart(job, tid, 0);
 }
 
 void rsm_step_seen(struct rsm_job *job, pid_t tid)
@@ -62,11 +72,11 @@ void rsm_step_seen(struct rsm_job *job, pid_t tid)
             trial->stepped_watched |= (uint64_t)1 << i;
     job->step.section = now;
     if (++job->step.count < RSM_STEPS_MAX) {
-        rsm_trace_go_on(job, tid, 0);
+        rsm_restart(job, tid, 0);
         return;
     }
     trial->stepped_limited++;
     note_most(trial, job->step.count);
     job->step.tid = 0;
-    rsm_trace_go_on(job, tid, 0); /* it goes on at full speed: whether it ends there is for the time limit to see */
+    rsm_restart(job, tid, 0); /* not in steps: if the add never ends, the time limit ends it */
 }

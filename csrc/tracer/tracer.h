@@ -1,6 +1,7 @@
 /* The tracer: a small process between the driver and the scenarios. It starts them, looks at the kernel's rseq
  * registration of the thread at each record, enforces the time limit, and leaves no process behind. Its files: main.c
- * (messages), spawn.c (start of a process), trace.c (ptrace), step.c (single steps), reap.c (end of all processes). */
+ * (messages), spawn.c (start of a process), trace.c (stops), step.c (restarts and single steps), reap.c (end of all
+ * processes), stop.h (what a stop means). */
 #ifndef RSM_TRACER_H
 #define RSM_TRACER_H
 
@@ -28,21 +29,24 @@ struct rsm_job {
     int descriptor[RSM_DESCRIPTOR_COUNT];
     struct rsm_log *log;
     struct rsm_step_state step;
-    pid_t free; /* the one task that is not single-stepped though all are; 0: none is */
+    pid_t unstepped; /* the one task that is not single-stepped though all are; 0: none is */
     struct rsm_reply reply;
 };
 
-/* Starts the job's process, seized if that is wanted and allowed. Returns 0, or -1 with reply.error set. */
+/* Starts the job's process, seized if that is wanted and permitted. Returns 0, or -1 with reply.error set. */
 int rsm_spawn(struct rsm_job *job);
 
-/* Handles one wait status of a traced task and lets it go on. */
-void rsm_trace_event(struct rsm_job *job, pid_t tid, int status);
+/* Serves the stop that a wait status of a traced task is about, and restarts the task. */
+void rsm_serve_stop(struct rsm_job *job, pid_t tid, int status);
 
-/* Lets a stopped task go on: in single steps, where it or everything is single-stepped. */
-void rsm_trace_go_on(const struct rsm_job *job, pid_t tid, int signal);
+/* Whether a task is single-stepped: it is the one whose add is, or all tasks are. */
+int rsm_is_stepped(const struct rsm_job *job, pid_t tid);
 
-/* Single-stepping an add: from the probe's breakpoint before it, at every step, at the breakpoint behind it. Each lets
- * the task go on. */
+/* Restarts a stopped task with a signal, or 0: with PTRACE_SINGLESTEP where it is single-stepped, else PTRACE_CONT. */
+void rsm_restart(const struct rsm_job *job, pid_t tid, int signal);
+
+/* Single-stepping an add: from the probe's breakpoint before it, at every step, at the breakpoint behind it. Each
+ * restarts the task. */
 void rsm_step_start(struct rsm_job *job, pid_t tid, uint32_t stage, uint64_t base);
 void rsm_step_seen(struct rsm_job *job, pid_t tid);
 void rsm_step_stop(struct rsm_job *job, pid_t tid);

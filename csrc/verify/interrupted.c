@@ -1,11 +1,12 @@
-/* The program whose operations `verify` interrupts at every instruction (scripts/rseq_matrix/verify/interruptions.py)
- * and single-steps (stepping.py). The subject is preloaded. Each thread has a role and waits at a gate, a breakpoint,
- * until its driver has written a command into its box and lets it go on; so what happens in which order is the
- * driver's alone to say.
+/* Carries out a subject's operations one by one, for `verify`, which interrupts them at every instruction
+ * (scripts/rseq_matrix/verify/interruptions.py) and single-steps them (stepping.py). The subject is preloaded. Each
+ * thread has a role and waits at a gate, a breakpoint, until its driver has written a command into its box and restarts
+ * it; so the driver alone determines what happens in which order.
  *
  *   interrupted DESCRIPTOR        the mailbox is inherited at the descriptor
  *   interrupted alone OPERATION   one operation, for a debugger: between rsm_operation_begins() and
- *                                 rsm_operation_ends(). Ends with how often it took effect (enum rsm_alone) */
+ *                                 rsm_operation_ends(). Its exit status says how often it took effect (enum
+ *                                 rsm_alone) */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "arch/x86_64_gate.h"
-#include "loaded_subject.h"
-#include "own_registration.h"
+#include "arch/x86_64_context.h"
+#include "rseq/own_registration.h"
+#include "verify/loaded_subject.h"
+#include "verify/mailbox.h"
 
 #define REGISTER_PRIVATE_EXPEDITED_RSEQ (1 << 8) /* linux/membarrier.h, which may be older */
 
@@ -70,7 +72,7 @@ static void drain(struct rsm_box *box)
     }
 }
 
-/* This thread preempted the operator, which does not run: both are bound to one CPU. */
+/* The operator does not run while this is done: this thread has preempted it, and both are bound to one CPU. */
 static void put_code_back(struct rsm_box *box)
 {
     int memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
@@ -84,7 +86,7 @@ static int error_of(long result)
     return result < 0 ? errno : 0;
 }
 
-static void obey(uint32_t role)
+static void carry_out(uint32_t role)
 {
     struct rsm_box *box = &mailbox->box[role];
     const uint64_t *argument = box->argument;
@@ -137,7 +139,7 @@ static void handle(int signal, siginfo_t *information, void *context)
     int error = errno;
     mailbox->interrupted_at = rsm_interrupted_at(context);
     mailbox->interruptions++;
-    obey(RSM_HANDLER);
+    carry_out(RSM_HANDLER);
     errno = error;
 }
 
@@ -146,8 +148,8 @@ static void *play(void *role)
     uint32_t number = (uint32_t)(uintptr_t)role;
     mailbox->box[number].tid = (uint32_t)syscall(SYS_gettid);
     for (;;) {
-        rsm_gate(number);
-        obey(number);
+        rsm_trap(RSM_GATE_MAGIC, number); /* the gate */
+        carry_out(number);
     }
     return NULL;
 }
@@ -175,7 +177,7 @@ static int note_object(struct dl_phdr_info *object, size_t size, void *unused)
     return 0;
 }
 
-static int obey_driver(int descriptor)
+static int serve_driver(int descriptor)
 {
     mailbox = mmap(NULL, sizeof(*mailbox), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (mailbox == MAP_FAILED)
@@ -212,7 +214,7 @@ __attribute__((noinline)) void rsm_operation_ends(void)
  * pop whose sections are all aborted finds none but those. */
 static void fill_alone(void)
 {
-    struct own_area own = {NULL, 0};
+    struct unregistered_area own = {NULL, 0};
     for (uint64_t i = 1; i <= ALONE_NODES; i++) {
         if (i == ALONE_NODES / 2 + 1)
             own = unregister_area();
@@ -222,7 +224,7 @@ static void fill_alone(void)
         rsm_rseq(own.area, own.length, 0, RSM_RSEQ_SIGNATURE);
 }
 
-/* A debugger that stops and resumes this thread lets it wander, and each CPU has a stack of its own. */
+/* A thread that a debugger stops and resumes may change CPUs, and each CPU has a stack of its own. */
 static void stay_here(void)
 {
     cpu_set_t here;
@@ -231,12 +233,12 @@ static void stay_here(void)
     sched_setaffinity(0, sizeof(here), &here);
 }
 
-/* Tells how often the operation took effect: exactly once is 0. */
+/* Returns how often the operation took effect, enum rsm_alone; 2 where it cannot be done. */
 static int operate_alone(const char *operation)
 {
     struct rsm_box left = {0};
     stay_here();
-    subject.add(RSM_COUNTER, 1); /* what is done once in a process is not what is looked at */
+    subject.add(RSM_COUNTER, 1); /* what is done once in a process comes before */
     uint64_t before = subject.sum(RSM_COUNTER), popped = 0;
     int add = strcmp(operation, "add") == 0, pop = strcmp(operation, "pop") == 0;
     if (!add && !loaded_subject_has_stacks(&subject))
@@ -261,5 +263,5 @@ int main(int count, char **arguments)
 {
     if (count == 3 && strcmp(arguments[1], "alone") == 0)
         return loaded_subject_find(&subject, RTLD_DEFAULT) ? operate_alone(arguments[2]) : 2;
-    return count == 2 ? obey_driver(atoi(arguments[1])) : 2;
+    return count == 2 ? serve_driver(atoi(arguments[1])) : 2;
 }

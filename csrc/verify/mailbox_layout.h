@@ -1,6 +1,6 @@
 /* The memory that the program `interrupted` and its driver share. In the subset of C that cffi's cdef() accepts: no
- * include, no guard. The driver writes a command into a role's box while that role stands at its gate, lets it go on,
- * and reads what came of it when it has come back to the gate. */
+ * include, no guard. The driver writes a command into a role's box while that role stands at its gate, restarts it,
+ * and reads the result when the role is at its gate again. */
 
 /* rax of the breakpoint at a gate ("rseqgate", little-endian) */
 #define RSM_GATE_MAGIC 0x6574616771657372
@@ -12,8 +12,8 @@
 
 enum rsm_role_number {
     RSM_OPERATOR,              /* does the operation that is interrupted */
-    RSM_UNREGISTERED_OPERATOR, /* likewise; the kernel has no rseq area of its */
-    RSM_HELPER,                /* does what interrupts */
+    RSM_UNREGISTERED_OPERATOR, /* likewise; no rseq area is registered for it */
+    RSM_HELPER,                /* does what interrupts the operator */
     RSM_UNREGISTERED_HELPER,
     RSM_HANDLER, /* the signal handler, on an operator's stack */
     RSM_ROLES,
@@ -28,12 +28,12 @@ enum rsm_command {
     RSM_DO_FILL,       /* pushes argument[0] nodes, its last ones */
     RSM_DO_DRAIN,      /* pops all; value[] */
     RSM_DO_SUM,        /* value[0] */
-    RSM_DO_REGISTER,   /* by the subject */
+    RSM_DO_REGISTER,   /* calls rsm_subject_register() */
     RSM_DO_UNREGISTER, /* argument[]: address, size and signature of the rseq area */
     RSM_DO_MEMBARRIER, /* argument[]: command, flags, CPU */
 };
 
-/* What `interrupted alone` ends with. */
+/* The exit status of `interrupted alone`. */
 enum rsm_alone {
     RSM_ALONE_ONCE = 0, /* the operation took effect exactly once */
     RSM_ALONE_NONE = 3,

@@ -1,5 +1,5 @@
-/* A timer that interrupts the thread that starts it with SIGUSR1, again and again: on time, even where there is more
- * work than CPUs, where a thread that sends signals would have to get a CPU first. */
+/* A timer that interrupts the thread that starts it with SIGUSR1, periodically: on time also where more threads
+ * run than there are CPUs, and a thread that sends signals would have to wait for one. */
 #ifndef RSM_VERIFY_OWN_TIMER_H
 #define RSM_VERIFY_OWN_TIMER_H
 

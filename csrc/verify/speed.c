@@ -1,5 +1,5 @@
-/* How fast a subject's add is, beside what it is to be compared with, for scripts/benchmarks/subject_speed.py. Prints a
- * line of nanoseconds an add for each round:
+/* Measures a subject's add and what it is compared with, for scripts/benchmarks/subject_speed.py. Prints a line of
+ * nanoseconds an add for each round:
  *
  *   alone     the increment in inline assembly, in a loop: cpu_id is read each time
  *   inlined   the add of csrc/subject/split.h, compiled into this program, in a loop
@@ -18,8 +18,8 @@
 #define RSM_CHILDLESS
 #include "subject/split.h"
 
-#include "loaded_subject.h"
-#include "own_registration.h"
+#include "rseq/own_registration.h"
+#include "verify/loaded_subject.h"
 
 #define CACHE_LINE_SHIFT 6
 
@@ -36,7 +36,7 @@ static __attribute__((noinline)) void alone(void)
 {
     struct rsm_rseq_area *mine = area;
     for (unsigned long i = times; i > 0; i--)
-        while (rsm_section_add_here(mine, &counter[0].count, CACHE_LINE_SHIFT, 1) != RSM_COMMIT_DONE)
+        while (rsm_section_add_here(mine, &counter[0].count, CACHE_LINE_SHIFT, RSM_CPU_MAX, 1) != RSM_COMMIT_DONE)
             ;
 }
 
@@ -48,7 +48,7 @@ static __attribute__((noinline)) void inlined(void)
 
 static __attribute__((noinline)) void increment(unsigned which, uint64_t n)
 {
-    while (rsm_section_add_here(area, &counter[0].count + which, CACHE_LINE_SHIFT, n) != RSM_COMMIT_DONE)
+    while (rsm_section_add_here(area, &counter[0].count + which, CACHE_LINE_SHIFT, RSM_CPU_MAX, n) != RSM_COMMIT_DONE)
         ;
 }
 
@@ -81,7 +81,7 @@ static double measured(void (*what)(void))
     return ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) / (double)times;
 }
 
-/* In a thread that gives its area back first. */
+/* In a thread that unregisters its area first. */
 static void *unregistered(void *results)
 {
     double *result = results;

@@ -1,5 +1,7 @@
-/* Runs work that may crash or hang in a child process. The supervisor becomes the reaper of all that the work leaves
- * (prctl(2), PR_SET_CHILD_SUBREAPER); children of the work die with the thread that made them (PR_SET_PDEATHSIG). */
+/* Runs work that may crash or hang in a child process. The supervisor becomes the reaper of all processes that the work
+ * leaves (prctl(2), PR_SET_CHILD_SUBREAPER); children of the work die with the thread that made them
+ * (PR_SET_PDEATHSIG).
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -8,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "supervised.h"
-#include "seconds.h"
+#include "verify/seconds.h"
+#include "verify/supervised.h"
 
 #define SUPERVISOR_MARGIN 20 /* seconds beyond the limit; then the supervisor itself is ended by SIGALRM */
 
@@ -45,7 +47,7 @@ struct supervised supervise(void (*work)(void), double limit_seconds)
 {
     struct supervised outcome = {0, 0, 0};
     int status = 0;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nor does anything go on when the driver is gone */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* all of it dies with the driver */
     alarm((unsigned)limit_seconds + SUPERVISOR_MARGIN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t child = start(work);

@@ -7,11 +7,13 @@ static int add_in_section(struct rsm_rseq_area *area, uint32_t cpu, uint64_t *co
 {
     struct rsm_rseq_descriptor descriptor = {0};
     int done = 0;
-    __asm__ goto(RSM_SECTION_OPEN "772: cmpl %[cpu], 4(%[area])\n\t"
-                                  "jne %l[failed]\n\t"
-                                  "addq %[n], %[counter]\n\t" /* the commit, and not the end */
-                                  "nopl 0(%%rax)\n\t"
-                                  "773:\n\t" RSM_SECTION_ABORT("failed")
+    __asm__ goto(RSM_SECTION_OPEN /* rseq_cs = descriptor */
+                 ".Lrsm_start%=:\n\t"
+                 "cmpl %[cpu], 4(%[area])\n\t"
+                 "jne %l[failed]\n\t"
+                 "addq %[n], %[counter]\n\t" /* the commit, and not the end */
+                 "nopl 0(%%rax)\n\t"
+                 ".Lrsm_end%=:\n\t" RSM_SECTION_ABORT("failed")
                  :
                  : [area] "r"(area), [cpu] "r"(cpu), [counter] "m"(*counter), [n] "r"(n), [descriptor] "m"(descriptor)
                  : "rax", "rdx", "memory", "cc"

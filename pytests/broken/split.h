@@ -5,6 +5,7 @@
 
 #include "arch.h"
 #include "kernel_query.h"
+#include "record.h"
 #include "registration.h"
 #include "subject.h"
 

@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 #include "kernel_query.h"
+#include "record.h"
 #include "registration.h"
 
 static void handler(int signal)

@@ -18,7 +18,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from rseq_matrix.environments import ALL, ENVIRONMENTS
+from rseq_matrix.environments.catalogue import ALL, ENVIRONMENTS
 
 
 def run(environment: str) -> tuple[float, str]:

@@ -23,9 +23,9 @@ from rich.table import Table
 from rseq_matrix._native import lib
 
 from rseq_matrix.build import Build, build
-from rseq_matrix.matrix import Process, all_cells, command, processes
-from rseq_matrix.record import Log
-from rseq_matrix.session import Plan, Session
+from rseq_matrix.matrix.cells import Process, all_cells, command, processes
+from rseq_matrix.matrix.log import Log
+from rseq_matrix.matrix.tracer import Session, TracerPlan
 
 ROUNDS = 100
 SHOWN = ("life", "audited", "threads", "quick_exit")
@@ -52,7 +52,7 @@ def driven(directory: Path, process: Process, session: Session, traced: bool) ->
     """Run it as the driver does."""
     arguments, environment = command(process)
     with Log(process.stages) as log:
-        run = session.run(Plan(directory, arguments, environment, traced, 20.0), log)
+        run = session.run(TracerPlan(directory, arguments, environment, traced, 20.0), log)
         if len(run.records) != len(process.stages):
             raise SystemExit(f"{process.scenario} left {len(run.records)} records, want {len(process.stages)}")
 

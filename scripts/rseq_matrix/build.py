@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,18 +14,14 @@ from pathlib import Path
 
 from rseq_matrix.cache import cache_directory, locked
 from rseq_matrix.errors import MissingError
-from rseq_matrix.libcs.offers import Bench, absent_offers
-from rseq_matrix.libcs.toolchain import Toolchain, find_file, linked_state
-from rseq_matrix.registry import LINKS
+from rseq_matrix.libcs.compiler import PACKAGES, find_compiler, linked_state, output_of, unsupported_links
+from rseq_matrix.libcs.offers import OfferTools, absent_offers
+from rseq_matrix.libcs.toolchain import Toolchain
+from rseq_matrix.model.stages import LINKS
+from rseq_matrix.sources import source_files, source_root
 
-PACKAGES = {
-    "compiler": "Debian: apt install gcc libc6-dev; Fedora: dnf install gcc glibc-devel; Alpine: apk add gcc musl-dev",
-    "static libc": "Debian: apt install libc6-dev; Fedora: dnf install glibc-static; Alpine: apk add musl-dev",
-}
 STAMP = "finished.json"
 ABSENT = "absent.json"
-SOURCE_PATTERNS = ("csrc/**/*", "preload/*", "auditlib/*", "ifunc/*")
-SOURCE_SUFFIXES = (".c", ".h", ".def", ".txt", ".cmake")
 
 
 @dataclass(frozen=True)
@@ -41,47 +36,6 @@ class Build:
     """What the dynamic programs need to run on the libc that they are linked to."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """What this libc does not have, of that which some stages need, and why it is believed."""
-
-
-def source_root() -> Path:
-    """Return the directory that holds csrc/, preload/, auditlib/ and ifunc/: the checkout, or the installed copy."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent.parent
-    return checkout if (checkout / "csrc" / "CMakeLists.txt").is_file() else package / "sources"
-
-
-def source_files(root: Path) -> list[Path]:
-    """Return every source file, sorted."""
-    return sorted(path for pattern in SOURCE_PATTERNS for path in root.glob(pattern) if path.suffix in SOURCE_SUFFIXES)
-
-
-def find_compiler() -> list[str]:
-    """Return the C compiler's command: $CC, or cc, or gcc. Without one it is a MissingError."""
-    wanted = os.environ.get("CC", "").split()
-    for command in [wanted] if wanted else [["cc"], ["gcc"]]:
-        path = shutil.which(command[0])
-        if path:
-            return [path, *command[1:]]
-    name = wanted[0] if wanted else "cc"
-    raise MissingError(f"no C compiler: '{name}' is not on the PATH; install one ({PACKAGES['compiler']})")
-
-
-def _output(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
-
-
-def unsupported_links(compiler: list[str]) -> dict[str, str]:
-    """Return the links that cannot be linked for want of a file, with the reason and the package."""
-    missing = {}
-    for link, names in (("static", ("libc.a",)), ("static-pie", ("libc.a", "rcrt1.o"))):
-        lost = [name for name in names if find_file(compiler, name) is None]
-        if lost and _output([*compiler, "-dumpmachine"]):
-            missing[link] = f"{' and '.join(lost)} not found; install it ({PACKAGES['static libc']})"
-    return missing
 
 
 def _key(root: Path, compiler: list[str], options: list[str], tools: Toolchain) -> str:
@@ -116,7 +70,7 @@ def _configure(root: Path, directory: Path, compiler: list[str], options: list[s
 
 def _products(ninja: list[str]) -> list[str]:
     """Return the programs and objects that the build links, relative to its directory."""
-    return re.findall(r"^([^:\s]+): C_\w+_LINKER", _output([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
+    return re.findall(r"^([^:\s]+): C_\w+_LINKER", output_of([*ninja, "-t", "targets", "all"]), flags=re.MULTILINE)
 
 
 def _finish(directory: Path) -> None:
@@ -160,7 +114,7 @@ def _failures(ninja: list[str], output: str) -> dict[str, str]:
         for name in re.sub(r"^\[code=\d+\] ", "", head).split():
             failed[name] = f"{command.strip()} ({said[:300]})" if said else command.strip()
     for file in set(_products(ninja)) - set(failed):
-        inputs = _output([*ninja, "-t", "inputs", file]).splitlines()
+        inputs = output_of([*ninja, "-t", "inputs", file]).splitlines()
         cause = next((name for name in inputs if name in failed), None)
         if cause:
             failed[file] = failed[cause]
@@ -188,7 +142,7 @@ def _make(directory: Path, tools: Toolchain) -> dict[str, str]:
 
 def _anew(root: Path, directory: Path, compiler: list[str], options: list[str], tools: Toolchain) -> dict[str, str]:
     """Build everything. Returns what failed, as Build has it."""
-    bench = Bench(root / "csrc/detect/offers", directory / "offers", compiler, tools)
+    bench = OfferTools(root / "csrc/detect/offers", directory / "offers", compiler, tools)
     absent = absent_offers(bench, tools.directory)
     _write(directory / ABSENT, absent)
     _configure(root, directory, compiler, [*options, f"-DRSM_ABSENT={';'.join(absent)}"], tools)

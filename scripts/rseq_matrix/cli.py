@@ -27,16 +27,16 @@ from rseq_matrix.signals import undisturbed
 THREADS = "OPENBLAS_NUM_THREADS"
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
-    "run": "Run the matrix, or the cells that the globs name, on the system's glibc or on others.",
-    "verify": "Prove that a library's per-CPU work loses nothing, with rseq and without.",
-    "inspect": "Inspect ELF files: TLS layout, early and late code, critical sections, and what is wrong with them.",
-    "doctor": "Say in words what holds of rseq on this host, in a process or in a program, and what to do.",
-    "libcs": "List the libcs: what is known, what is cached, and how rseq is integrated in each.",
-    "exec": "Run any dynamic program on another libc, and end as it ends.",
-    "simulate": "Print the life of a process under an integration design of rseq into libc, or compare two.",
+    "run": "Run the cells of the matrix: at which stages can rseq be used, and why?",
+    "verify": "Check that a library's per-CPU operations take effect exactly once, with rseq and without.",
+    "inspect": "Inspect ELF files: can they be used with rseq in early and late code?",
+    "doctor": "Tell whether rseq works on this host, in a process or in a program, what is wrong, and what to do.",
+    "libcs": "List the libcs: which are cached, and what each does about rseq.",
+    "exec": "Run a program on another libc or in another environment, and exit with its status.",
+    "simulate": "Print the life of a process under a design of how libc integrates rseq, or compare two.",
     "diff": "Show what differs between two documents of run --json.",
     "explain": "Explain what rseq(2) answered: an errno, a line of strace, or a message of glibc's.",
-    "stages": "List the stages: when each comes, what fires it, what may be used there.",
+    "stages": "List the stages: when each comes, what runs it, what may be used there.",
 }
 """The commands in the order of the help, with their first sentences. Each lives in a module of its own name."""
 
@@ -55,7 +55,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Commands(click.Group):
-    """Imports a command's module when that command is wanted: what one needs shall not slow down another."""
+    """Imports a command's module when that command is called: what one needs does not slow down another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return the names."""

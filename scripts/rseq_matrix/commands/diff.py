@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.comparison import class_changed, diff_document
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, UsageError
-from rseq_matrix.report.comparison import show_diff
+from rseq_matrix.matrix.comparison import class_changed, diff_document
+from rseq_matrix.report.diff import show_diff
 
 
 def _require_other_file(output: Path | None, inputs: Sequence[Path]) -> None:
@@ -26,7 +26,9 @@ def _require_other_file(output: Path | None, inputs: Sequence[Path]) -> None:
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path), metavar="OLD.json")
 @click.argument("new", type=click.Path(path_type=Path), metavar="NEW.json")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write what differs; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def diff(old: Path, new: Path, json_path: Path | None) -> None:
     """Show what differs between two documents of `run --json`: before and after an update of libc, or of two libcs.
 

@@ -8,11 +8,13 @@ import sys
 
 import click
 
-from rseq_matrix.build import Build, build, find_compiler
-from rseq_matrix.environments import ENVIRONMENTS, Environment, environment_of
+from rseq_matrix.build import Build, build
+from rseq_matrix.environments.any_program import keep_places, loses_places, needs_build, surrounded
+from rseq_matrix.environments.catalogue import ENVIRONMENTS, Environment, environment_of
 from rseq_matrix.errors import InputError, UsageError
+from rseq_matrix.libcs.compiler import find_compiler
 from rseq_matrix.libcs.programs import (
-    Program,
+    StartedFile,
     command,
     find_program,
     library_path,
@@ -25,13 +27,12 @@ from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import ALL, SYSTEM, parse
 from rseq_matrix.libcs.store import obtain
 from rseq_matrix.libcs.toolchain import borrowed_directories
-from rseq_matrix.surrounding import keep_places, loses_places, needs_build, surrounded
-from rseq_matrix.targets import targets
+from rseq_matrix.matrix.targets import targets
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def _root(text: str, program: Program) -> Root | None:
+def _root(text: str, program: StartedFile) -> Root | None:
     """Return the libc that the program is to run on; None for the system's."""
     if text == ALL:
         raise UsageError("exec runs a program on one libc: --libc all is for run")
@@ -64,7 +65,7 @@ def _become(file: str, arguments: list[str], environment: dict[str, str]) -> Non
         raise InputError(f"{file} cannot be run: {error.strerror}") from error
 
 
-def _tell_rights_lost(program: Program) -> None:
+def _tell_rights_lost(program: StartedFile) -> None:
     kinds = rights_lost(program)
     if kinds:
         said = f"{program.path} runs with your own rights: it is {kinds}, and on another libc that has no effect"
@@ -73,11 +74,11 @@ def _tell_rights_lost(program: Program) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
-    "--libc", "libc", default="system", metavar="SPEC", help="system, glibc-2.31 and the like, or a directory."
+    "--libc", "libc", default="system", metavar="SPEC", help="system, a name like glibc-2.31, or a directory."
 )
 @click.option(
     "--environment",
-    "surroundings",
+    "environment_name",
     default="default",
     metavar="NAME",
     help=f"{', '.join(ENVIRONMENTS)}.",
@@ -85,14 +86,14 @@ def _tell_rights_lost(program: Program) -> None:
 )
 @click.argument("program", nargs=1)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def exec(libc: str, surroundings: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
-    """Run any dynamic program on another libc, or any program in other surroundings, and end as it ends.
+def exec(libc: str, environment_name: str, program: str, arguments: tuple[str, ...]) -> None:  # noqa: A001
+    """Run any dynamic program on another libc, or any program in another environment, and exit with its status.
 
     On another libc its dynamic linker is that libc's, that libc's libraries come first, and its own are found where it
     would find them. Programs that it starts in turn run on the system's libc. Rights that its file gives (set-uid,
     set-gid, capabilities) have no effect there.
     """
-    environment = environment_of(surroundings)
+    environment = environment_of(environment_name)
     found = read_program(find_program(program), needs_linker=libc != SYSTEM)
     if not found.interpreter and (environment.preload or environment.stand_in):
         raise InputError(

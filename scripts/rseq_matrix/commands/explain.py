@@ -12,14 +12,15 @@ from typing import Any
 import click
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.explain import Explanation, Explanations
+from rseq_matrix.documents.plain import to_json
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InputError, MissingError, UsageError
-from rseq_matrix.kernel.explanation import Document, explain_facts, explain_text, together
-from rseq_matrix.kernel.facts import REGISTERED, Facts
-from rseq_matrix.kernel.features import SIGNATURE, Host, here
-from rseq_matrix.kernel.steps import plain_name
-from rseq_matrix.kernel.strace import FLAGS
-from rseq_matrix.report.kernel import show_explanation
+from rseq_matrix.explain.causes import REGISTERED, CallFacts
+from rseq_matrix.explain.explanation import explain_facts, explain_text, together
+from rseq_matrix.explain.strace import FLAGS
+from rseq_matrix.kernels.features import SIGNATURE, Host, here
+from rseq_matrix.kernels.sequences import plain_name
+from rseq_matrix.report.explain import show_explanation
 
 SIGNALS = ("SIGSEGV", "SIGSYS")
 SUCCESSES = ("0", "success")
@@ -37,7 +38,7 @@ LIMITS = {
 }
 
 
-class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
+class NumberOption(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in click's newer stubs
     """A number as C and strace write it, decimal or after 0x."""
 
     name = "number"
@@ -53,7 +54,7 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
         return found
 
 
-NUMBER = Number()
+NUMBER = NumberOption()
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Given:
         found = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return [f"--{name.replace('_', '-')}" for name in found]
 
-    def facts(self, answer: str) -> Facts:
+    def facts(self, answer: str) -> CallFacts:
         """Return them as what is known. A call that is described and has no flags registers."""
         for name, bits in LIMITS.items():
             value = getattr(self, name)
@@ -84,7 +85,7 @@ class Given:
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.names and self.flags is None:
             known["flags"] = 0
-        facts = Facts(answer, **known)
+        facts = CallFacts(answer, **known)
         facts.check()
         return facts
 
@@ -129,7 +130,7 @@ def _read(words: tuple[str, ...]) -> str:
     return text.decode(errors="replace")
 
 
-def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
+def _explain(words: tuple[str, ...], given: Given, host: Host) -> Explanation | Explanations:
     if not words:
         raise UsageError("say what to explain: an ERRNO, a line of 'strace -e trace=rseq', a message, or - for lines")
     answers = _answers(words)
@@ -142,9 +143,9 @@ def _explain(words: tuple[str, ...], given: Given, host: Host) -> Document:
     return explain_text(_read(words), host)
 
 
-def _finish(document: Document, host: Host) -> None:
+def _finish(document: Explanation | Explanations, host: Host) -> None:
     sys.stdout.flush()
-    if document["agrees"] is False:
+    if document.agrees is False:
         sys.exit(EXIT_DIFFERENT)
     if host.player is None:
         raise MissingError(f"the explanation was not checked: {host.problem}")
@@ -153,28 +154,36 @@ def _finish(document: Document, host: Host) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="ERRNO...|LINE|MESSAGE|-")
-@click.option("--length", type=NUMBER, metavar="N", help="The length that the call gave.")
-@click.option("--address", type=NUMBER, metavar="N", help="The address of the area, as 0x….")
-@click.option("--align", type=NUMBER, metavar="N", help="Or only what power of two it is a multiple of.")
+@click.option("--length", type=NUMBER, metavar="N", help="The length of the area in the call.")
+@click.option("--address", type=NUMBER, metavar="N", help="The address of the area in the call, like 0x….")
+@click.option(
+    "--align",
+    type=NUMBER,
+    metavar="N",
+    help="The power of two that the address is a multiple of, if the address is not known.",
+)
 @click.option("--flags", type=NUMBER, metavar="N", help="The flags; 1 unregisters.  [default: 0 if anything is given]")
-@click.option("--signature", type=NUMBER, metavar="N", help="The signature that the call gave.")
+@click.option("--signature", type=NUMBER, metavar="N", help="The signature in the call.")
 @click.option(
     "--registered",
     type=click.Choice(REGISTERED),
-    help="What was registered for the thread: this address, another, nothing.  [default: it is not known]",
+    help="What was registered before: the same address, another, none.  [default: not known]",
 )
-@click.option("--registered-length", type=NUMBER, metavar="N", help="With which length.")
-@click.option("--registered-signature", type=NUMBER, metavar="N", help="With which signature.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
+@click.option("--registered-length", type=NUMBER, metavar="N", help="The length of what was registered.")
+@click.option("--registered-signature", type=NUMBER, metavar="N", help="The signature of what was registered.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def explain(words: tuple[str, ...], json_path: Path | None, **options: Any) -> None:
-    """Explain what rseq(2) answered, and check the explanation by doing the same in a child process.
+    """Explain what rseq(2) answered, and check the explanation by making the same call in a child process.
 
-    ERRNO is EINVAL and its like, 0, or SIGSEGV and SIGSYS where the call killed; several are explained in turn, and
-    the options describe the call of each. LINE is what 'strace -f -e trace=rseq' printed, in quotation marks; - reads
-    lines, of which the last that failed is explained and the others say what was registered. MESSAGE is what a program
-    printed, as 'Fatal glibc error: rseq registration failed'.
+    ERRNO is the answer: EINVAL or another errno, 0 for success, SIGSEGV or SIGSYS where the call killed the process.
+    Several are explained one after the other; the options describe the call. LINE is a line of the output of 'strace -f
+    -e trace=rseq'; '-' reads such lines from standard input: the last call that failed is explained, and the earlier
+    ones tell what was registered. MESSAGE is what a program printed, like 'Fatal glibc error: rseq registration
+    failed'.
 
-    Exit status: 0 explained, and the replay agrees; 1 the replay contradicts; 4 the line cannot be read.
+    Exit status: 0 explained, and the child got the same answer; 1 it got another; 4 the line cannot be read.
     """
     given = Given(**options)
     check_outputs([json_path])

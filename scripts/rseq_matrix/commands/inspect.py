@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.inspect import ERROR
+from rseq_matrix.documents.plain import Json, to_json
 from rseq_matrix.errors import (
     EXIT_AS_EXPECTED,
     EXIT_DIFFERENT,
@@ -22,16 +23,24 @@ from rseq_matrix.errors import (
     InterruptedRunError,
     UsageError,
 )
-from rseq_matrix.inspection import SKIPPED, UNREADABLE, Document, Outcome, Target, find, inspection_document, outcomes
 from rseq_matrix.layout.picture import of_process, of_program
-from rseq_matrix.lint.rules import ERROR, RULES
+from rseq_matrix.lint.inspection import (
+    SKIPPED,
+    UNREADABLE,
+    FileOutcome,
+    InspectedFile,
+    find,
+    inspection_document,
+    outcomes,
+)
+from rseq_matrix.lint.rules import RULES
 from rseq_matrix.lint.surplus import DEFAULT, Surplus, parse_tunables
-from rseq_matrix.report.inspection import show_details, show_rules, show_summary
+from rseq_matrix.report.inspect import show_details, show_rules, show_summary
 from rseq_matrix.report.layout import show_layout, to_svg
 
 
 @dataclass(frozen=True)
-class Request:
+class InspectRequest:
     """What the command line asks for."""
 
     arguments: tuple[str, ...]
@@ -44,17 +53,14 @@ class Request:
     json_path: Path | None
     svg_path: Path | None
 
+    def _modes(self) -> list[str]:
+        """Return the options that ask for something else than files."""
+        asked = {"--process": self.process is not None, "--layout": self.layout, "--rules": self.rules}
+        return [name for name, wanted in asked.items() if wanted]
+
     def check(self) -> None:
         """Raise UsageError for what does not go together or could not be written afterwards."""
-        modes = [
-            name
-            for name, wanted in (
-                ("--process", self.process is not None),
-                ("--layout", self.layout),
-                ("--rules", self.rules),
-            )
-            if wanted
-        ]
+        modes = self._modes()
         if len(modes) > 1:
             raise UsageError(f"{' and '.join(modes)} cannot be asked for together")
         if self.arguments and modes and not self.layout:
@@ -74,27 +80,33 @@ class Request:
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[FILE|DIRECTORY]...")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all that is known; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 @click.option(
     "--details/--summary",
     "details",
     default=None,
-    help="Tell all of each file, or a line of each.  [default: details of a single file]",
+    help="Print everything about each file, or one line.  [default: details if there is one file]",
 )
-@click.option("--rules", is_flag=True, help="List the rules of the lint.")
+@click.option("--rules", is_flag=True, help="List the rules that are checked.")
 @click.option(
     "--tunables",
     metavar="STRING",
-    help="GLIBC_TUNABLES of the process that would open a library: they change the room for its static TLS.",
+    help="GLIBC_TUNABLES of the process that would load the file: they change its surplus of static TLS.",
 )
 @click.option("--process", type=int, metavar="PID", help="Draw the static TLS of a running process.")
 @click.option(
-    "--layout", is_flag=True, help="Start a program, draw its static TLS, end it: --layout -- PROGRAM [ARGUMENT]..."
+    "--layout",
+    is_flag=True,
+    help="Draw the static TLS of a program, which is started and killed: --layout -- PROGRAM [ARGUMENT]...",
 )
 @click.option(
-    "--svg", "svg_path", type=click.Path(path_type=Path), help="Write the picture as SVG, too; '-' is stdout."
+    "--svg", "svg_path", type=click.Path(path_type=Path), help="Also write the picture as SVG; '-' is standard output."
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Files read side by side.  [default: CPUs]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="How many files are read at a time.  [default: CPUs]"
+)
 def inspect(
     arguments: tuple[str, ...],
     json_path: Path | None,
@@ -106,15 +118,16 @@ def inspect(
     svg_path: Path | None,
     jobs: int | None,
 ) -> None:
-    """Inspect ELF files: can their layout work with rseq, early and late?
+    """Inspect ELF files: can they be used with rseq in early and late code?
 
-    Programs and shared objects for x86-64, i386, aarch64, arm, ppc64le, s390x and riscv64; a DIRECTORY means all that
-    are below it. With --process or --layout it draws the static TLS of each thread as it is in memory.
+    A FILE is a program or shared object for x86-64, i386, aarch64, arm, ppc64le, s390x or riscv64; of a DIRECTORY, all
+    such files below it are inspected. With --process or --layout no file is inspected: the static TLS of each thread is
+    read from memory and drawn, with the rseq area.
 
     Exit status: 0 no finding is an error; 1 one is; 4 a FILE cannot be read (in a DIRECTORY it is only reported).
     """
     surplus = DEFAULT if tunables is None else parse_tunables(tunables)
-    request = Request(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
+    request = InspectRequest(arguments, process, layout, rules, details, surplus, jobs, json_path, svg_path)
     request.check()
     if rules:
         _list_rules(request)
@@ -124,15 +137,15 @@ def inspect(
         _inspect_files(request)
 
 
-def _list_rules(request: Request) -> None:
+def _list_rules(request: InspectRequest) -> None:
     if request.json_path:
         document = {"schema": 1, "rules": [asdict(rule) for rule in RULES.values()]}
         emit(request.json_path, json.dumps(document, indent=1) + "\n")
     else:
-        show_rules(request.console)
+        show_rules(request.console, RULES)
 
 
-def _draw(request: Request) -> None:
+def _draw(request: InspectRequest) -> None:
     picture = of_program(request.arguments) if request.process is None else of_process(request.process)
     document = picture.document()
     if request.json_path:
@@ -141,22 +154,22 @@ def _draw(request: Request) -> None:
         emit(request.svg_path, to_svg(document))
     if STANDARD_OUTPUT not in (request.json_path, request.svg_path):
         show_layout(request.console, document)
-    _finish(document["findings"])
+    _finish(finding.severity for finding in document.findings)
 
 
-def _finish(findings: Sequence[Document]) -> None:
+def _finish(severities: Iterable[str]) -> None:
     sys.stdout.flush()  # a full disk is to be said, not to be lost at exit
-    sys.exit(EXIT_DIFFERENT if any(found["severity"] == ERROR for found in findings) else EXIT_AS_EXPECTED)
+    sys.exit(EXIT_DIFFERENT if ERROR in severities else EXIT_AS_EXPECTED)
 
 
 # --- files
 
 
-def _inspect_files(request: Request) -> None:
+def _inspect_files(request: InspectRequest) -> None:
     targets = find(request.arguments)
     if not targets:
         raise InputError(f"{', '.join(request.arguments)}: no ELF program or shared object is below")
-    found: list[Outcome] = []
+    found: list[FileOutcome] = []
     try:
         _read(request, targets, found)
     except KeyboardInterrupt:
@@ -170,10 +183,10 @@ def _inspect_files(request: Request) -> None:
         raise InputError(f"{refused[0]['path']}: {refused[0]['reason']}{more}")
     if not document["files"]:
         raise InputError(f"{', '.join(request.arguments)}: none of its {len(found)} ELF files could be inspected")
-    _finish([finding for file in document["files"] for finding in file["findings"]])
+    _finish(finding["severity"] for file in document["files"] for finding in file["findings"])
 
 
-def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> None:
+def _read(request: InspectRequest, targets: Sequence[InspectedFile], found: list[FileOutcome]) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     watched = console.is_terminal and len(targets) > 1
@@ -185,7 +198,7 @@ def _read(request: Request, targets: Sequence[Target], found: list[Outcome]) -> 
             progress.update(task, advance=1, description=Path(outcome.target.path).name[:40], refresh=True)
 
 
-def _report(request: Request, document: Document) -> None:
+def _report(request: InspectRequest, document: Json) -> None:
     if request.json_path:
         emit(request.json_path, to_json(document))
     if request.json_path == STANDARD_OUTPUT:
@@ -194,4 +207,4 @@ def _report(request: Request, document: Document) -> None:
     if single if request.details is None else request.details:
         show_details(request.console, document)
     if not single:
-        show_summary(request.console, document)
+        show_summary(request.console, document, RULES)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rseq_matrix.commands.output import check_outputs, emit, report_console
+from rseq_matrix.kernels.host import require_platform
 from rseq_matrix.libcs.catalogue import Listed, catalogue
-from rseq_matrix.surroundings import require_platform
 
 SCHEMA = 1
 STYLES = {True: "green", False: "yellow"}
@@ -38,11 +38,13 @@ def _show(console: Console, libc: Listed) -> None:
 
 @click.command()
 @click.argument("specs", nargs=-1, metavar="[SPEC]...")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the list as JSON; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def libcs(specs: tuple[str, ...], json_path: Path | None) -> None:
-    """List the libcs: what is known, what is cached, and how rseq is integrated in each.
+    """List the libcs that `run --libc` takes: which are cached, and what each does about rseq.
 
-    A SPEC is what run's --libc takes; by default all are listed. Nothing is fetched.
+    A SPEC is as for `run --libc`; without one, all are listed. Nothing is downloaded.
     """
     require_platform()
     check_outputs([json_path])

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,6 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from rseq_matrix.document import check_writable, write_text
 from rseq_matrix.errors import UsageError
 
 STANDARD_OUTPUT = Path("-")
@@ -50,6 +50,52 @@ def report_console(stderr: bool = False) -> Console:
     """Return where a report is printed for a person, or into a file or pipe."""
     file = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr) if file.isatty() else Console(file=cast(TextIO, _Trimmed(file)))
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether there is something that is not a file, like a device or a FIFO: written into, never replaced."""
+    return path.exists() and not path.is_file()
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError now, before anything runs, if `path` cannot be written later."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise UsageError(f"cannot write {path}: it is a directory")
+    if _is_special(target):
+        return
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        problem = "is not writable" if target.parent.is_dir() else "does not exist"
+        raise UsageError(f"cannot write {path}: the directory {target.parent} {problem}")
+
+
+def _replace(target: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)  # mkstemp() makes it private, a report is not
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside it, then renamed over it. A symbolic link stays and is followed."""
+    target = Path(os.path.realpath(path))
+    try:
+        if _is_special(target):
+            with target.open("w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            _replace(target, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def emit(path: Path, text: str) -> None:

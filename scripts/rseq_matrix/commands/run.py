@@ -11,17 +11,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rseq_matrix.campaign import Campaign, Wanted
 from rseq_matrix.commands.output import STANDARD_OUTPUT, Seconds, check_outputs, emit, report_console, waiting_for
-from rseq_matrix.document import Document, to_json
-from rseq_matrix.environments import ENVIRONMENTS
+from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.run import RunDocument
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.errors import EXIT_AS_EXPECTED, EXIT_DIFFERENT, InterruptedRunError, MissingError, UsageError
-from rseq_matrix.journal import Journal
-from rseq_matrix.judge import ERROR, FAIL, UNSUPPORTED, XPASS
+from rseq_matrix.matrix.campaign import Campaign, Wanted
+from rseq_matrix.matrix.journal import Journal
+from rseq_matrix.matrix.runner import TIME_LIMIT, Options
+from rseq_matrix.model.results import ERROR, FAIL, UNSUPPORTED, XPASS
 from rseq_matrix.report.junit import to_junit
 from rseq_matrix.report.table import show_hazards, show_problems, show_summary, show_tables
 from rseq_matrix.report.tap import to_tap
-from rseq_matrix.run import TIME_LIMIT, Options
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Outputs:
             raise UsageError("only one of --json -, --junit - and --tap can have standard output")
         check_outputs(paths)
 
-    def write(self, document: Document) -> None:
+    def write(self, document: RunDocument) -> None:
         """Write what was asked for."""
         if self.json_path:
             emit(self.json_path, to_json(document))
@@ -72,16 +73,16 @@ def _drive(campaign: Campaign, resume: bool) -> bool:
     return True
 
 
-def _exit_code(document: Document) -> int:
-    summary = document["summary"]
-    if not document["cells"] or any(summary[word] for word in (FAIL, ERROR, XPASS)):
+def _exit_code(document: RunDocument) -> int:
+    summary = document.summary
+    if not document.cells or any(summary[word] for word in (FAIL, ERROR, XPASS)):
         return EXIT_DIFFERENT
-    return MissingError.exit_code if summary[UNSUPPORTED] == len(document["cells"]) else EXIT_AS_EXPECTED
+    return MissingError.exit_code if summary[UNSUPPORTED] == len(document.cells) else EXIT_AS_EXPECTED
 
 
-def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) -> None:
+def _show(document: RunDocument, seconds: float, tables: bool, stdout_taken: bool) -> None:
     console = report_console(stderr=stdout_taken)
-    if tables and document["cells"]:
+    if tables and document.cells:
         show_tables(console, document)
         show_hazards(console, document)
     show_problems(console, document)
@@ -95,7 +96,7 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
     "libcs",
     multiple=True,
     metavar="SPEC",
-    help="system, all, glibc-2.31 and the like, or a directory.  [default: system]",
+    help="system, all, a name like glibc-2.31, or a directory.  [default: system]",
 )
 @click.option("--link", "links", multiple=True, metavar="LINK", help="dynamic-lazy, dynamic-now, static, static-pie.")
 @click.option(
@@ -105,21 +106,29 @@ def _show(document: Document, seconds: float, tables: bool, stdout_taken: bool) 
     metavar="NAME",
     help=f"all, {', '.join(ENVIRONMENTS)}.  [default: default]",
 )
-@click.option("--oracle/--no-oracle", default=True, help="Ask the kernel through ptrace, too.  [default: oracle]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the whole result; '-' is stdout.")
-@click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML; '-' is stdout.")
+@click.option(
+    "--oracle/--no-oracle", default=True, help="Also read through ptrace what is registered.  [default: oracle]"
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
+@click.option(
+    "--junit", "junit_path", type=click.Path(path_type=Path), help="Write JUnit XML to PATH; '-' is standard output."
+)
 @click.option("--tap", is_flag=True, help="Print TAP 13 on standard output.")
-@click.option("--table/--no-table", default=None, help="Show the tables.  [default: if stdout is a terminal]")
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes side by side.  [default: CPUs]")
+@click.option("--table/--no-table", default=None, help="Print the tables.  [default: on a terminal]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="How many processes run at a time.  [default: CPUs]"
+)
 @click.option(
     "--time-limit",
     type=Seconds(min=0.01, max=86400),
     default=TIME_LIMIT,
     show_default=True,
     metavar="S",
-    help="Seconds that one process may take.",
+    help="Kill a process after S seconds.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same cells.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run of the same cells.")
 def run(
     globs: tuple[str, ...],
     libcs: tuple[str, ...],
@@ -134,10 +143,12 @@ def run(
     time_limit: float,
     resume: bool,
 ) -> None:
-    """Run the matrix, or the cells that the globs name, on the system's glibc or on others.
+    """Run the cells of the matrix and print, for each, whether rseq can be used there, why, and what differs.
 
-    A CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*'). Without --libc, a cell id names
-    its libcs: '*' the system's alone, any other pattern ('glibc-2.4*') all of the system's and `all` that it matches.
+    A cell is one stage (a place in the life of a process where code runs) under one libc, link and environment. A
+    CELL-GLOB is a stage ('ifunc.*') or a cell id ('host/*/dynamic-now/*/ifunc.*'); without one, all stages are run.
+    Without --libc, the second part of a cell id names the libcs: '*' is the system's alone, any other pattern
+    ('glibc-2.4*') is every libc of the system and of `all` that it matches.
     """
     started = time.monotonic()
     outputs = Outputs(json_path, junit_path, tap)

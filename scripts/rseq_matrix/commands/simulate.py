@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from rseq_matrix.commands.output import STANDARD_OUTPUT, check_outputs, emit, report_console
-from rseq_matrix.document import to_json
+from rseq_matrix.documents.plain import to_json
+from rseq_matrix.documents.simulate import DesignComparison, DesignList, LibcOfDesign, Life
 from rseq_matrix.errors import UsageError
 from rseq_matrix.libcs.catalogue import Listed, look_into
 from rseq_matrix.libcs.roots import open_root
 from rseq_matrix.libcs.specs import ALL, parse
-from rseq_matrix.registry import LINKS
-from rseq_matrix.report.simulation import show_comparison, show_designs, show_life
-from rseq_matrix.report.simulation_picture import comparison_svg, life_svg
+from rseq_matrix.model.stages import LINKS
+from rseq_matrix.report.simulate import show_comparison, show_designs, show_life
+from rseq_matrix.report.simulate_picture import comparison_svg, life_svg
 from rseq_matrix.simulation.designs import DESIGNS, design_of
 from rseq_matrix.simulation.documents import (
     ENVIRONMENTS,
     KERNELS,
-    Document,
     Setting,
     check_link,
     comparison_document,
@@ -31,12 +31,14 @@ from rseq_matrix.simulation.documents import (
     life_document,
 )
 
+SimulateDocument = Life | DesignComparison | DesignList
+
 DESIGN = "extensible-2.44"
 LINK = "dynamic-lazy"
 
 
 @dataclass(frozen=True)
-class Request:
+class SimulateRequest:
     """What the command line asks for."""
 
     design: str | None
@@ -60,7 +62,7 @@ class Request:
             raise UsageError("only one of --json - and --svg - can have standard output")
         self.setting.check()
 
-    def document(self) -> Document:
+    def document(self) -> SimulateDocument:
         """Return what was asked for."""
         if self.listing:
             return designs_document()
@@ -72,8 +74,8 @@ class Request:
             return life_document(find_design(DESIGN if self.design is None else self.design), link, self.setting)
         found = _looked_into(self.libc)
         design = design_of(found.rseq_offset, found.static_thread_pointer_first)
-        libc = {"spec": self.libc, "version": found.version, "build_id": found.build_id}
-        return {**life_document(design, link, self.setting), "libc": libc}
+        libc = LibcOfDesign(self.libc, found.version, found.build_id)
+        return replace(life_document(design, link, self.setting), libc=libc)
 
 
 def _require_glibc(libc: str, family: str) -> None:
@@ -92,24 +94,47 @@ def _looked_into(libc: str) -> Listed:
     return found
 
 
-def _show(console: Console, document: Document) -> None:
-    show = {"life": show_life, "comparison": show_comparison, "designs": show_designs}
-    show[document["kind"]](console, document)
+def _show(console: Console, document: SimulateDocument) -> None:
+    if isinstance(document, Life):
+        show_life(console, document)
+    elif isinstance(document, DesignComparison):
+        show_comparison(console, document)
+    else:
+        show_designs(console, document)
+
+
+def _draw(path: Path, document: SimulateDocument) -> None:
+    if isinstance(document, DesignComparison):
+        emit(path, comparison_svg(document))
+    elif isinstance(document, Life):
+        emit(path, life_svg(document))
 
 
 @click.command()
 @click.option("--design", metavar="NAME", help=f"{', '.join(DESIGNS)}.  [default: {DESIGN}]")
-@click.option("--libc", metavar="SPEC", help="The design that this libc has, found out by experiment: as run --libc.")
-@click.option("--compare", "pair", nargs=2, metavar="A B", help="The stages whose class differs between two designs.")
-@click.option("--designs", "listing", is_flag=True, help="List the designs with their properties.")
+@click.option(
+    "--libc", metavar="SPEC", help="Take the design of this libc, found out by experiment; SPEC is as for run."
+)
+@click.option(
+    "--compare", "pair", nargs=2, metavar="A B", help="Print the stages whose class differs between two designs."
+)
+@click.option("--designs", "listing", is_flag=True, help="List the designs and what each promises.")
 @click.option("--link", metavar="LINK", help=f"{', '.join(LINKS)}.  [default: {LINK}; all for --compare]")
 @click.option("--environment", default="default", show_default=True, metavar="NAME", help=f"{', '.join(ENVIRONMENTS)}.")
-@click.option("--scenario", metavar="NAME", help="Only the stages of one scenario's process.  [default: all]")
+@click.option("--scenario", metavar="NAME", help="Print the stages of one scenario (one process) only.  [default: all]")
 @click.option(
-    "--kernel", default="present", show_default=True, metavar="ANSWER", help=f"of rseq(2): {', '.join(KERNELS)}."
+    "--kernel",
+    default="present",
+    show_default=True,
+    metavar="ANSWER",
+    help=f"What rseq(2) answers: {', '.join(KERNELS)}.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write it as JSON; '-' is stdout.")
-@click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Draw it as SVG, too; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
+@click.option(
+    "--svg", "svg_path", type=click.Path(path_type=Path), help="Also write a picture as SVG; '-' is standard output."
+)
 def simulate(
     design: str | None,
     libc: str | None,
@@ -122,19 +147,19 @@ def simulate(
     json_path: Path | None,
     svg_path: Path | None,
 ) -> None:
-    """Print the life of a process under an integration design: what is registered when, and what library code sees.
+    """Print the life of a process under a design of how libc integrates rseq: its events, and the class of each stage.
 
-    Nothing is run, but with --libc the experiments that tell the design of a libc. The model is the one that `run` is
-    judged by; each event and class has its reason and reference.
+    The model is the one that `run` compares its observations with. Each event and class has a reason and a reference.
+    Nothing is run, except with --libc: the experiments that tell which design a libc has.
     """
     setting = Setting(environment, kernel, scenario)
-    request = Request(design, libc, pair or None, listing, link, setting, json_path, svg_path)
+    request = SimulateRequest(design, libc, pair or None, listing, link, setting, json_path, svg_path)
     request.check()
     document = request.document()
     if json_path:
         emit(json_path, to_json(document))
     if svg_path:
-        emit(svg_path, comparison_svg(document) if pair else life_svg(document))
+        _draw(svg_path, document)
     if STANDARD_OUTPUT not in (json_path, svg_path):
         _show(report_console(), document)
     sys.stdout.flush()

@@ -9,12 +9,14 @@ from pathlib import Path
 import click
 
 from rseq_matrix.commands.output import emit, report_console
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
 from rseq_matrix.report.table import show_stages
 
 
 @click.command()
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the list as JSON; '-' is stdout.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write JSON to PATH; '-' is standard output."
+)
 def stages(json_path: Path | None) -> None:
     """List the stages: when each comes, what fires it, what may be used there."""
     if json_path:

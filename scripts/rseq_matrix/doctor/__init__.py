@@ -1,1 +1,1 @@
-"""What is wrong with rseq here: facts found by experiment, and what they mean to an operator."""
+"""`rseq-matrix doctor`: facts about rseq, found by experiment, and what they mean to an operator."""

@@ -1,4 +1,4 @@
-"""A program that is started for the doctor: held where its own code begins, or followed to its end."""
+"""A program that is started for the doctor: stopped where its own code begins, or followed to its end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO
 
-from rseq_matrix._native import lib
-from rseq_matrix.doctor.followed import END, LATE, Followed
+from rseq_matrix.doctor.followed import Followed
 from rseq_matrix.doctor.journey import Journey
-from rseq_matrix.doctor.scripts import script_plan
-from rseq_matrix.doctor.tasks import is_process, lives
+from rseq_matrix.documents.doctor import END, LATE
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.starting import Started, end_program, find_program, start_traced
-from rseq_matrix.layout.tracing import living_tasks
-from rseq_matrix.signals import undisturbed
+from rseq_matrix.layout.program import read_program_or_script
+from rseq_matrix.ptrace.start import find_program
+from rseq_matrix.ptrace.tasks import is_process, lives
 
 START_LIMIT = 10.0
 """Seconds until the program's own code begins."""
@@ -24,50 +22,21 @@ LAST_LOOK = 0.5
 OUTPUT = 1 << 16
 
 
-def _look_at_the_rest(journey: Journey) -> None:
-    """Look at the threads of a program whose time is up. Its children go on meanwhile: vfork's hold their parent."""
-    started = journey.started
-    wanted = set(living_tasks(started.pid)) - started.still
-    for tid in wanted:
-        lib.rsm_trace_interrupt(tid)
-    for tid, stop in journey.stops(LAST_LOOK):
-        if tid in wanted:
-            started.note_stop(tid, stop)
-            journey.onlooker.look(tid)
-            wanted.discard(tid)
-        else:
-            journey.step(tid, stop)
-            journey.go_on(tid, stop)
-        if not wanted:
-            return
-
-
 def _travel(journey: Journey, limit: float) -> None:
-    started, found = journey.started, journey.found
-    for tid, stop in journey.stops(limit):
-        moment = journey.step(tid, stop)
-        found = journey.found  # another, if the program has become another
-        if moment:
-            found.moment = moment
-            started.note_stop(tid, stop)
-            break
-        journey.go_on(tid, stop)
-    else:
-        _when_nothing_stops(journey, limit)
-    if found.moment == END:
-        found.left = sum(map(is_process, set(started.owed) - {started.pid}))
-
-
-def _when_nothing_stops(journey: Journey, limit: float) -> None:
-    """Say why no stop comes any more: the program has ended, or the time is up."""
-    found = journey.found
-    if not lives(journey.started.pid):
+    moment = journey.run(limit)
+    found = journey.found  # another than before, if the program has become another
+    if moment:
+        found.moment = moment
+    elif not lives(journey.pid):
         found.moment = END
     elif found.moment == LATE:
         found.exit_status = found.killed_by = None  # a thread's
-        _look_at_the_rest(journey)
+        for tracee in journey.stop_threads(LAST_LOOK):
+            journey.look(tracee)
     else:
-        raise InputError(f"{journey.plan.path}: its own code has not begun within {limit:g} seconds")
+        raise InputError(f"{journey.program.path}: its own code has not begun within {limit:g} seconds")
+    if found.moment == END:
+        found.left = sum(map(is_process, set(journey.tasks) - {journey.pid}))
 
 
 def _text(output: IO[bytes]) -> str:
@@ -83,19 +52,13 @@ def follow(argv: Sequence[str], whole: bool = False, limit: float = START_LIMIT)
     """
     if not argv:
         raise InputError("no program was named")
-    the_plan = script_plan(find_program(argv[0]))
+    program = read_program_or_script(find_program(argv[0]))
+    journey = Journey(program, whole)
     with tempfile.TemporaryFile() as output:
-        started = Started(0)
-        journey = Journey(started, the_plan, whole)
         try:
-            with undisturbed():
-                started.pid = start_traced(the_plan.path, argv, os.environ, output.fileno())
-                started.owed[started.pid] = 0
-            _travel(journey, limit)
+            with journey.started(program.path, argv, os.environ, output.fileno()):
+                _travel(journey, limit)
         finally:
-            with undisturbed():
-                journey.onlooker.forget()
-                if started.pid:
-                    end_program(started)
+            journey.forget()
         journey.found.output = _text(output)
     return journey.found

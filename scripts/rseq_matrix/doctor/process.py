@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rseq_matrix._native import lib
-from rseq_matrix.doctor.seccomp import seccomp_document, strictness
-from rseq_matrix.doctor.thread import GLIBC, NONE, layout_of, libc_document, lost_area, names_of, thread_document
-from rseq_matrix.doctor.writes import Watch
+from rseq_matrix.doctor.seccomp import seccomp_filters, strictness
+from rseq_matrix.doctor.thread import examined_libc, examined_thread, layout_of, names_of, stores_seen
+from rseq_matrix.documents.doctor import GLIBC, NONE, PROCESS, Examined, ExaminedProcess, ExaminedThread, SeccompFilters
 from rseq_matrix.errors import InputError
 from rseq_matrix.layout.blocks import Layout
-from rseq_matrix.layout.memory import Memory
 from rseq_matrix.layout.picture import check_machine
-from rseq_matrix.layout.tracing import Held, Task, next_stop, pauses, standing_still, stat_fields
+from rseq_matrix.ptrace.follow import Tracees
+from rseq_matrix.ptrace.memory import ProcessMemory
+from rseq_matrix.ptrace.seize import seized
+from rseq_matrix.ptrace.tasks import stat_fields
+from rseq_matrix.ptrace.tracee import TaskState
+from rseq_matrix.ptrace.watch import Watch
 from rseq_matrix.signals import undisturbed
-
-Document = dict[str, Any]
 
 WATCHED_THREADS = 32
 WATCH_TIME = 0.08  # seconds in which the threads run on, watched
@@ -39,56 +39,41 @@ def tunables_of(pid: int) -> str | None:
     return values[0].decode("utf-8", "replace") if values else None
 
 
-def resume(held: Held, tids: Sequence[int]) -> None:
-    """Let still threads run on, still held, with the signals that they are owed."""
-    for tid in tids:
-        held.still.discard(tid)
-        lib.rsm_trace_go_on(tid, held.owed.get(tid, 0), 0)
-        held.owed[tid] = 0
+def _serve(tracees: Tracees, watch: Watch, seconds: float) -> None:
+    """For a while, note the stores of threads that run, and deliver their signals."""
+    for tracee in tracees.stops(seconds):
+        watch.note(tracee)
+        tracee.restart()
 
 
-def _serve(held: Held, watch: Watch, seconds: float) -> None:
-    """For a while, note the stores of threads that run, and hand on their signals."""
-    for _ in pauses(seconds):
-        for tid in [tid for tid in held.owed if tid not in held.still]:
-            with contextlib.suppress(ChildProcessError):
-                stop = next_stop(tid)
-                if stop is not None:
-                    ours = watch.note(tid) or stop >> 8
-                    lib.rsm_trace_go_on(tid, 0 if ours else stop & 0x7F, 0)
+def _stop_again(tracees: Tracees, watch: Watch) -> None:
+    """Stop the threads that run. The SIGTRAP of a store is no signal of theirs."""
+    for tracee in tracees.running:
+        if tracees.stop(tracee):
+            watch.note(tracee)
+        else:
+            del tracees.tasks[tracee.tid]
 
 
-def _stop_again(held: Held, watch: Watch) -> None:
-    """Stop the threads that run. A store that one stands behind is no signal that it is owed."""
-    for tid in [tid for tid in held.owed if tid not in held.still]:
-        lib.rsm_trace_interrupt(tid)
-        try:
-            alive = held.wait_until_still(tid)
-        except InputError:
-            alive = False
-        if not alive:
-            held.owed.pop(tid, None)
-        elif held.owed[tid] == signal.SIGTRAP and watch.note(tid):
-            held.owed[tid] = 0
-
-
-def _watch(held: Held, threads: Sequence[Document], watch: Watch) -> None:
-    """Let the process run for a moment and catch who stores into the ids."""
-    areas = {t["tid"]: t["address"] for t in threads if t["address"] and t["tid"] in held.still}
+def _watch(tracees: Tracees, threads: Sequence[ExaminedThread], watch: Watch) -> None:
+    """Let the process run for a while and catch what stores into the ids."""
+    stopped = {tracee.tid: tracee for tracee in tracees.stopped}
+    areas = [(stopped[t.tid], t.address) for t in threads if t.tid in stopped and t.address]
     try:
-        for tid, area in list(areas.items())[:WATCHED_THREADS]:
-            watch.begin(tid, area)
+        for tracee, area in areas[:WATCHED_THREADS]:
+            watch.begin(tracee, area)
         if areas and not watch.error:
-            resume(held, list(held.still))
-            _serve(held, watch, WATCH_TIME)
+            for tracee in stopped.values():
+                tracee.restart()
+            _serve(tracees, watch, WATCH_TIME)
     finally:
         with undisturbed():  # a register that is left behind would kill the process at its next store
-            _stop_again(held, watch)
-            for tid in areas:
-                lib.rsm_trace_watch(tid, 0)
+            _stop_again(tracees, watch)
+            for tracee, _ in areas:
+                tracee.watch(0)
 
 
-def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
+def _follows(tracees: Tracees, memory: ProcessMemory, tid: int, area: int) -> bool | None:
     """Move a thread to two CPUs in turn and see whether cpu_id goes with it; None where it has only one CPU."""
     allowed = os.sched_getaffinity(tid)
     if len(allowed) < 2:
@@ -97,47 +82,48 @@ def _follows(held: Held, memory: Memory, tid: int, area: int) -> bool | None:
     try:
         for cpu in sorted(allowed)[:2]:
             os.sched_setaffinity(tid, {cpu})
-            resume(held, [tid])
+            if tid in tracees.tasks:
+                tracees.tasks[tid].restart()
             time.sleep(FOLLOW_TIME)
-            _stop_again(held, Watch())
-            answers.append(tid in held.still and memory.word(area + 4, "i") == cpu)
+            _stop_again(tracees, Watch())
+            answers.append(tid in tracees.tasks and memory.word(area + 4, "i") == cpu)
     finally:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(tid, allowed)
     return all(answers)
 
 
-def _second_look(held: Held, layout: Layout, thread: Document, task: Task) -> Document:
+def _second_look(tracees: Tracees, layout: Layout, thread: ExaminedThread, task: TaskState) -> ExaminedThread:
     """Look again at a thread that glibc has not registered: one that was only just starting has its area by then.
 
     Where libc believes what the kernel does not confirm, try whether cpu_id is alive.
     """
-    said, tid = layout.libc.rseq, thread["tid"]
-    if not said or thread["owner"] == GLIBC or tid not in held.still:
+    said, tid = layout.libc.rseq, task.tid
+    if not said or thread.owner == GLIBC or tid not in tracees.tasks:
         return thread
     follows = None
-    if thread["believed"]:
+    if thread.believed:
         with contextlib.suppress(OSError, InputError):
-            follows = _follows(held, layout.memory, tid, task.thread_pointer + said.offset)
-    if tid in held.still:
-        thread = thread_document(layout, held.look(tid), thread["name"])
-    return {**thread, "follows": follows}
+            follows = _follows(tracees, layout.memory, tid, task.thread_pointer + said.offset)
+    if tid in tracees.tasks:
+        thread = examined_thread(layout, tracees.tasks[tid].read(), thread.name)
+    return replace(thread, follows=follows)
 
 
-def _seccomp(threads: Sequence[Document]) -> Document:
+def _seccomp(threads: Sequence[ExaminedThread]) -> SeccompFilters:
     """Return the strictest filters that a thread has: each can have its own (seccomp(2))."""
-    found = [seccomp_document(thread["tid"], thread["address"] or 0, thread["length"]) for thread in threads]
+    found = [seccomp_filters(thread.tid or 0, thread.address or 0, thread.length) for thread in threads]
     worst = max(range(len(found)), key=lambda i: (strictness(found[i]), -i))
-    alike = all((one["filters"], one["rseq"]) == (found[0]["filters"], found[0]["rseq"]) for one in found)
-    return found[worst] | {"thread": None if alike else threads[worst]["name"]}
+    alike = all((one.filters, one.rseq) == (found[0].filters, found[0].rseq) for one in found)
+    return replace(found[worst], thread=None if alike else threads[worst].name)
 
 
-def _lasting(held: Held, threads: Sequence[Document]) -> list[Document]:
+def _lasting(tracees: Tracees, threads: Sequence[ExaminedThread]) -> list[ExaminedThread]:
     """Return the threads but those that had no area yet when they were looked at, and have ended since."""
-    return [t for t in threads if t["owner"] != NONE or t["tid"] in held.owed] or list(threads)
+    return [t for t in threads if t.owner != NONE or t.tid in tracees.tasks] or list(threads)
 
 
-def look_at_process(pid: int) -> Document:
+def look_at_process(pid: int) -> Examined:
     """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
 
     One that has no rseq may only just have been started: it is looked at twice.
@@ -146,46 +132,45 @@ def look_at_process(pid: int) -> Document:
     is not allowed.
     """
     found = _look_once(pid)
-    if found["libc"] and not found["libc"]["size"] and not any(thread["length"] for thread in found["threads"]):
+    if found.libc and not found.libc.size and not any(thread.length for thread in found.threads):
         time.sleep(WATCH_TIME)
         found = _look_once(pid)
     return found
 
 
-def _look_once(pid: int) -> Document:
+def _look_once(pid: int) -> Examined:
     stopped = (stat_fields(Path(f"/proc/{pid}")) or ["X"])[0] in STOPPED
-    with standing_still(pid) as held:
-        tids = sorted(held.still)
-        memory = Memory(held.pid, tids[0])
+    with seized(pid) as tracees:
+        tids = sorted(tracees.tasks)
+        memory = ProcessMemory(tracees.pid, tids[0])
         try:
             check_machine(memory)
-            return _look(held, memory, tids, stopped)
+            return _look(tracees, memory, tids, stopped)
         except OSError as error:
-            raise InputError(f"process {held.pid} cannot be read: {error.strerror}") from error
+            raise InputError(f"process {tracees.pid} cannot be read: {error.strerror}") from error
         finally:
             memory.close()
 
 
-def _look(held: Held, memory: Memory, tids: Sequence[int], stopped: bool) -> Document:
+def _look(tracees: Tracees, memory: ProcessMemory, tids: Sequence[int], stopped: bool) -> Examined:
     layout, watch = layout_of(memory), Watch()
-    tasks = {tid: held.look(tid) for tid in tids}
-    names = names_of(tids, held.pid)
-    threads = [thread_document(layout, tasks[tid], names[tid]) for tid in tids]
+    tasks = {tid: tracees.tasks[tid].read() for tid in tids}
+    names = names_of(tids, tracees.pid)
+    threads = [examined_thread(layout, tasks[tid], names[tid]) for tid in tids]
     seccomp = _seccomp(threads)
     if not stopped:  # one that a signal stopped goes on being stopped
-        _watch(held, threads, watch)
-        if not held.owed and not watch.stores and not any(map(lost_area, threads)):
-            raise InputError(f"process {held.pid} ended while it was looked at")
-        threads = [_second_look(held, layout, thread, tasks[thread["tid"]]) for thread in _lasting(held, threads)]
-    return {
-        "process": {
-            "pid": held.pid,
-            "program": layout.objects[0].path or memory.program,
-            "tunables": tunables_of(held.pid),
-        },
-        "libc": libc_document(layout),
-        "threads": threads,
-        "seccomp": seccomp,
-        "writes": watch.documents(memory, layout.objects),
-        "watched": not stopped and not watch.error and any(thread["address"] for thread in threads),
-    }
+        _watch(tracees, threads, watch)
+        if not tracees.tasks and not watch.stores and not any(thread.lost_area for thread in threads):
+            raise InputError(f"process {tracees.pid} ended while it was looked at")
+        threads = [
+            _second_look(tracees, layout, thread, tasks[thread.tid or 0]) for thread in _lasting(tracees, threads)
+        ]
+    return Examined(
+        kind=PROCESS,
+        libc=examined_libc(layout),
+        process=ExaminedProcess(tracees.pid, layout.objects[0].path or memory.program, tunables_of(tracees.pid)),
+        seccomp=seccomp,
+        threads=tuple(threads),
+        writes=stores_seen(watch, memory, layout.objects),
+        watched=not stopped and not watch.error and any(thread.address for thread in threads),
+    )

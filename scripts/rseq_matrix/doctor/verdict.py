@@ -1,64 +1,77 @@
-"""What the facts mean, in words for who has met only a crash message.
+"""From the facts to the findings and the verdict, in words for a reader who knows only a crash message.
 
-Pure: from a document to findings and a verdict.
+Pure functions: RULES is the whole decision, in the order in which findings of one severity are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from rseq_matrix.doctor.findings import areas, endings, filters, kernel, libc, owners, static_tls
-from rseq_matrix.doctor.findings.vocabulary import ERROR, NOTE, WARNING, Document, Found
-from rseq_matrix.doctor.thread import GLIBC
+from rseq_matrix.doctor.findings import areas, endings, kernel_defects, libc_support, owners, refusals, static_tls
+from rseq_matrix.documents.doctor import (
+    EARLY,
+    ENTRY,
+    ERROR,
+    GLIBC,
+    HOST,
+    NOTE,
+    WARNING,
+    DoctorFinding,
+    Examination,
+    Examined,
+    HealthVerdict,
+)
 
-RULES: tuple[Callable[[Document], Iterator[Found]], ...] = (
-    filters.refused_after_start,
+RULES: tuple[Callable[[Examined], Iterator[DoctorFinding]], ...] = (
+    refusals.refused_after_start,
     areas.unmapped,
     endings.killed,
-    filters.ahead,
+    refusals.ahead,
     areas.dead_or_stale,
     areas.overwritten,
     owners.other_owner,
-    filters.faked,
-    filters.refused,
+    refusals.faked,
+    refusals.refused,
     static_tls.full,
-    libc.switched_off,
+    libc_support.switched_off,
     owners.differ,
-    kernel.behaviour,
-    libc.no_support,
+    kernel_defects.behaviour,
+    libc_support.no_support,
 )
 
 
-def _healthy_sentence(document: Document) -> str:
-    threads = document["threads"]
-    if document["kind"] != "host":
-        has_it = any(thread["length"] for thread in threads)
-        return f"Healthy{_healthy_program(document, '' if has_it else ', which has none')}."
-    if not threads or any(thread["owner"] != GLIBC for thread in threads):
-        return "Healthy: nothing is wrong with rseq here."
-    right = ", and the CPU numbers are right" if all(thread["follows"] for thread in threads) else ""
-    return f"Healthy: the kernel has rseq, glibc registers it in every thread{right}."
+def _healthy_sentence(document: Examined) -> str:
+    if document.kind != HOST:
+        has_it = any(thread.length for thread in document.threads)
+        return f"Healthy{_healthy_program(document, '' if has_it else ', which does not use it')}."
+    if not document.threads or any(thread.owner != GLIBC for thread in document.threads):
+        return "Healthy: no problem with rseq was found."
+    right = ", and the CPU numbers are right" if all(thread.follows for thread in document.threads) else ""
+    return f"Healthy: the kernel has rseq, glibc registers every thread{right}."
 
 
-def _healthy_program(document: Document, without: str) -> str:
-    """Say how far the health of a process or program goes; `without`: it does not use rseq at all."""
-    if document["kind"] == "process":
-        return f": nothing is wrong with rseq in this process{without}"
-    if document["run"]["moment"] in ("entry", "tls"):
-        works = "nothing is wrong with rseq" if without else "rseq works"
+def _healthy_program(document: Examined, without: str) -> str:
+    """Return how far a process or program was found healthy; `without` says that it does not use rseq at all."""
+    run = document.run
+    if run is None:
+        return f": no problem with rseq was found in this process{without}"
+    if run.moment in (ENTRY, EARLY):
+        works = "no problem with rseq was found" if without else "rseq works"
         return f": {works} in this program{without}, up to where its own code begins"
-    if document["run"]["left"]:
-        return ", as far as it was followed: the program left others behind and ended"
-    return f": nothing is wrong with rseq in this program{without}" if without else ": rseq worked in this program"
+    if run.left:
+        return " as far as it was followed: the program ended and left other processes running"
+    return f": no problem with rseq was found in this program{without}" if without else ": rseq worked in this program"
 
 
-def diagnose(document: Document) -> Document:
-    """Return the findings, gravest first, and the verdict. A note is no fault."""
-    names = ("id", "severity", "sentence", "advice", "reference")
-    found = [dict(zip(names, one, strict=True)) for rule in RULES for one in rule(document)]
-    found.sort(key=lambda one: (ERROR, WARNING, NOTE).index(one["severity"]))
-    faults = [one for one in found if one["severity"] != NOTE]
-    count = f"{len(faults)} thing{'s' * (len(faults) != 1)}"
-    grave = any(one["severity"] == ERROR for one in faults)
-    sentence = f"{'Wrong' if grave else 'Take note'}: {count}, named below." if faults else _healthy_sentence(document)
-    return {"findings": found, "verdict": {"healthy": not faults, "sentence": sentence}}
+def _counted(faults: Sequence[DoctorFinding]) -> str:
+    numbers = {severity: sum(fault.severity == severity for fault in faults) for severity in (ERROR, WARNING)}
+    return ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in numbers.items() if number)
+
+
+def diagnose(document: Examined) -> Examination:
+    """Return the document with its findings, gravest first, and the verdict. A note is no fault."""
+    found = [finding for rule in RULES for finding in rule(document)]
+    found.sort(key=lambda finding: (ERROR, WARNING, NOTE).index(finding.severity))
+    faults = [finding for finding in found if finding.severity != NOTE]
+    sentence = f"Not healthy: {_counted(faults)}." if faults else _healthy_sentence(document)
+    return Examination(**vars(document), findings=tuple(found), verdict=HealthVerdict(not faults, sentence))

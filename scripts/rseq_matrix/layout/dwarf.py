@@ -6,32 +6,19 @@ import functools
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
+from rseq_matrix.documents.layout import StructPthread
 from rseq_matrix.elf.mapped import DAMAGE
 
 DIRECTORY = "usr/lib/debug/.build-id"
 STRUCTURE, MEMBERS = "pthread", ("rseq_area", "rseq")
 SURE_MEMBER = "robust_head"  # a struct pthread that has it is libc's
 CANDIDATES = 32
-
-
-@dataclass(frozen=True)
-class StructPthread:
-    """struct pthread in DWARF: its size; the rseq member's name and offset, or None from glibc 2.41 on."""
-
-    file: str
-    size: int
-    member: str | None
-    offset: int | None
-
-    def document(self) -> dict[str, Any]:
-        """Return it as in schema layout-1."""
-        return asdict(self)
 
 
 def _contents(section: Any) -> bytes:

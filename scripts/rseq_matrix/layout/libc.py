@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from rseq_matrix.elf.image import Image
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.memory import Memory, UnreadableError
-from rseq_matrix.layout.objects import Object, is_static
+from rseq_matrix.ptrace.memory import ProcessMemory, UnreadableError
+from rseq_matrix.ptrace.objects import Object, is_static
 
 RSEQ_NAMES = ("__rseq_offset", "__rseq_size", "__rseq_flags")
 SIZE_NAME = "_thread_db_sizeof_pthread"
@@ -29,7 +29,7 @@ Find = Callable[[str], "int | None"]
 
 
 @dataclass(frozen=True)
-class Rseq:
+class RseqSymbols:
     """__rseq_offset, __rseq_size (0: nothing registered), __rseq_flags (glibc manual, "Restartable Sequences")."""
 
     offset: int
@@ -38,10 +38,10 @@ class Rseq:
 
 
 @dataclass(frozen=True)
-class Libc:
+class LibcInProcess:
     """What is known of a process's libc; None for what it does not say."""
 
-    rseq: Rseq | None
+    rseq: RseqSymbols | None
     tcb_size: int | None
     """sizeof (struct pthread)."""
     dtv: int | None
@@ -54,7 +54,7 @@ class Libc:
     """Of the files that have its debug information: libc first."""
 
 
-def _static_symbols(memory: Memory, program: Object) -> dict[str, int]:
+def _static_symbols(memory: ProcessMemory, program: Object) -> dict[str, int]:
     """Return the addresses of the wanted symbols of a static program, from its file; {} where it was stripped."""
     try:
         with Image(str(memory.directory / "exe")) as image:
@@ -65,7 +65,7 @@ def _static_symbols(memory: Memory, program: Object) -> dict[str, int]:
         return {}
 
 
-def _finder(memory: Memory, objects: Sequence[Object]) -> Find:
+def _finder(memory: ProcessMemory, objects: Sequence[Object]) -> Find:
     """Return the function that finds a symbol: libc's own, never the copy of it that an executable may hold."""
     if is_static(memory, objects):
         return _static_symbols(memory, objects[0]).get
@@ -74,20 +74,20 @@ def _finder(memory: Memory, objects: Sequence[Object]) -> Find:
     return lambda name: next((at for found in libraries if (at := found.symbol(name)) is not None), None)
 
 
-def _rseq(memory: Memory, find: Find) -> Rseq | None:
+def _rseq(memory: ProcessMemory, find: Find) -> RseqSymbols | None:
     offset, size, flags = (find(name) for name in RSEQ_NAMES)
     if offset is None or size is None or flags is None:
         return None
-    return Rseq(memory.word(offset, "q"), memory.word(size, "I"), memory.word(flags, "I"))
+    return RseqSymbols(memory.word(offset, "q"), memory.word(size, "I"), memory.word(flags, "I"))
 
 
-def _field(memory: Memory, find: Find, name: str) -> int | None:
+def _field(memory: ProcessMemory, find: Find, name: str) -> int | None:
     """Return where a field lies in its structure: the third of {size in bits, elements, offset in bytes}."""
     at = find(FIELD_NAMES[name])
     return None if at is None else memory.words(at, "III")[2]
 
 
-def read_libc(memory: Memory, objects: Sequence[Object]) -> Libc:
+def read_libc(memory: ProcessMemory, objects: Sequence[Object]) -> LibcInProcess:
     """Read what the libc of these objects says. Raises InputError where its memory cannot be read."""
     find = _finder(memory, objects)
     size = find(SIZE_NAME)
@@ -96,7 +96,7 @@ def read_libc(memory: Memory, objects: Sequence[Object]) -> Libc:
     if dtv is None and rseq is not None:
         dtv = HEADER_DTV
     homes = sorted(objects, key=lambda found: not found.name.startswith(("libc.so", "ld-linux")))
-    return Libc(
+    return LibcInProcess(
         rseq,
         None if size is None else memory.word(size, "I"),
         dtv,
@@ -106,7 +106,7 @@ def read_libc(memory: Memory, objects: Sequence[Object]) -> Libc:
     )
 
 
-def dtv_entry(memory: Memory, libc: Libc, thread_pointer: int, module: int) -> int | None:
+def dtv_entry(memory: ProcessMemory, libc: LibcInProcess, thread_pointer: int, module: int) -> int | None:
     """Return where a thread's dtv says that a module's block lies; None where it does not (yet) or there is no dtv.
 
     dtv[-1].counter is the number of slots; each is {pointer, what to free}; -1 is TLS_DTV_UNALLOCATED (glibc

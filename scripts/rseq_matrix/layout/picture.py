@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from rseq_matrix.documents.layout import LaidOutThread, LayoutDocument, StructPthread
 from rseq_matrix.errors import InputError
-from rseq_matrix.layout.blocks import Layout, place, thread_document
+from rseq_matrix.layout.blocks import Layout, laid_out_thread, place
 from rseq_matrix.layout.dwarf import find_struct_pthread, read_file
 from rseq_matrix.layout.findings import judge, notes
 from rseq_matrix.layout.libc import read_libc
-from rseq_matrix.layout.memory import Memory
-from rseq_matrix.layout.objects import Object, is_static, loaded_objects
-from rseq_matrix.layout.starting import started_program
-from rseq_matrix.layout.tracing import Held, living_tasks, standing_still
+from rseq_matrix.layout.started import started_program
+from rseq_matrix.ptrace.follow import Tracees
+from rseq_matrix.ptrace.memory import ProcessMemory
+from rseq_matrix.ptrace.objects import Object, is_static, loaded_objects
+from rseq_matrix.ptrace.seize import seized
+from rseq_matrix.ptrace.tasks import living_tasks
 
-SCHEMA = 1
 ATTACHED = "attached"
 STALE = "layout-rseq-stale"
 PAUSE = 0.02  # seconds
@@ -28,30 +29,28 @@ CLASS_64, MACHINE_X86_64 = 2, 62
 
 @dataclass(frozen=True)
 class Picture:
-    """What was read of a process while it stood still; the process is not needed any more."""
+    """What was read of a process while it was stopped; the process is not needed any more."""
 
     program: str
     pid: int
     moment: str
-    threads: tuple[dict[str, Any], ...]
+    threads: tuple[LaidOutThread, ...]
     elsewhere: tuple[str, ...]
     unplaced: tuple[str, ...]
 
-    def document(self) -> dict[str, Any]:
-        """Return the JSON document of schema layout-1; offsets are bytes from the thread pointer."""
-        threads = list(self.threads)
-        return {
-            "schema": SCHEMA,
-            "program": self.program,
-            "pid": self.pid,
-            "moment": self.moment,
-            "threads": threads,
-            "elsewhere": list(self.elsewhere),
-            "findings": [*judge(threads), *notes(threads, self.unplaced)],
-        }
+    def document(self) -> LayoutDocument:
+        """Return the document, with the findings."""
+        return LayoutDocument(
+            program=self.program,
+            pid=self.pid,
+            moment=self.moment,
+            threads=self.threads,
+            elsewhere=self.elsewhere,
+            findings=(*judge(self.threads), *notes(self.threads, self.unplaced)),
+        )
 
 
-def check_machine(memory: Memory) -> None:
+def check_machine(memory: ProcessMemory) -> None:
     """Raise InputError where the process runs another machine's code: everything else would be read wrongly."""
     try:
         with (memory.directory / "exe").open("rb") as stream:
@@ -64,7 +63,7 @@ def check_machine(memory: Memory) -> None:
         raise InputError(f"process {memory.pid} runs another machine's code; only x86-64 processes can be looked at")
 
 
-def _layout(memory: Memory) -> Layout:
+def _layout(memory: ProcessMemory) -> Layout:
     objects = loaded_objects(memory)
     libc = read_libc(memory, objects)
     roots = [Path(f"/proc/{memory.pid}/root"), Path("/")]
@@ -72,31 +71,31 @@ def _layout(memory: Memory) -> Layout:
     return place(memory, libc, objects, dwarf)
 
 
-def _own_dwarf(memory: Memory, objects: Sequence[Object]) -> Any:
+def _own_dwarf(memory: ProcessMemory, objects: Sequence[Object]) -> StructPthread | None:
     """Look into libc's file itself, which a self-built libc was not stripped of, and a static program's."""
     homes = [found for found in objects if found.name.startswith("libc.so")] or list(objects[:1])
     path = memory.directory / "exe" if is_static(memory, objects) else Path(f"/proc/{memory.pid}/root{homes[0].path}")
     return read_file(path)
 
 
-def _draw(held: Held, moment: str) -> Picture:
-    tids = sorted(held.still)
-    memory = Memory(held.pid, tids[0])
+def _draw(tracees: Tracees, moment: str) -> Picture:
+    stopped = sorted(tracees.stopped, key=lambda tracee: tracee.tid)
+    memory = ProcessMemory(tracees.pid, stopped[0].tid)
     try:
         check_machine(memory)
-        tasks = [held.look(tid) for tid in tids]
+        tasks = [tracee.read() for tracee in stopped]
         layout = _layout(memory)
-        threads = tuple(thread_document(layout, task) for task in tasks)
+        threads = tuple(laid_out_thread(layout, task) for task in tasks)
         program = layout.objects[0].path or memory.program
-        return Picture(program, held.pid, moment, threads, layout.elsewhere, layout.unplaced)
+        return Picture(program, tracees.pid, moment, threads, layout.elsewhere, layout.unplaced)
     except OSError as error:
-        raise InputError(f"process {held.pid} cannot be read: {error.strerror}") from error
+        raise InputError(f"process {tracees.pid} cannot be read: {error.strerror}") from error
     finally:
         memory.close()
 
 
 def of_process(pid: int) -> Picture:
-    """Draw a running process: hold its threads still for a moment, read, and let them go.
+    """Draw a running process: seize and stop its threads, read, and detach them.
 
     Raises InputError for a process that is gone, a zombie, the kernel's, 32-bit or not ours; MissingError where tracing
     is not allowed.
@@ -107,8 +106,9 @@ def of_process(pid: int) -> Picture:
     if suspects:
         time.sleep(PAUSE)
         picture = _look(pid)
-        for thread in picture.threads:
-            thread["starting"] = thread["tid"] in _unregistered(picture) - suspects
+        starting = _unregistered(picture) - suspects
+        threads = tuple(replace(thread, starting=thread.tid in starting) for thread in picture.threads)
+        picture = replace(picture, threads=threads)
     return picture
 
 
@@ -118,14 +118,14 @@ def _unregistered(picture: Picture) -> set[int]:
     One that is only just starting does, too: glibc registers the area in the new thread (nptl/pthread_create.c,
     start_thread). Only a second look can tell.
     """
-    return {t["tid"] for t in picture.threads for found in judge([t]) if found["id"] == STALE}
+    return {t.tid for t in picture.threads for found in judge([t]) if found.id == STALE}
 
 
 def _find_dwarf_before(pid: int) -> None:
-    """Read libc's debug information while the process still runs: nobody shall stand still for that."""
+    """Read libc's debug information while the process still runs: no thread is stopped for that."""
     tids = living_tasks(pid)
     with contextlib.suppress(InputError, OSError):
-        memory = Memory(pid, tids[0] if tids else pid)
+        memory = ProcessMemory(pid, tids[0] if tids else pid)
         try:
             _layout(memory)
         finally:
@@ -133,12 +133,12 @@ def _find_dwarf_before(pid: int) -> None:
 
 
 def _look(pid: int) -> Picture:
-    with standing_still(pid) as held:
-        return _draw(held, ATTACHED)
+    with seized(pid) as tracees:
+        return _draw(tracees, ATTACHED)
 
 
 def of_program(argv: Sequence[str]) -> Picture:
-    """Start a program, draw it at the first moment at which its TLS is set up (document()["moment"]), and end it.
+    """Start a program, draw it at the first moment at which its TLS is set up (Picture.moment), and end it.
 
     Raises InputError for what is no program of this machine or does not get there; MissingError where tracing is not
     allowed.

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rseq_matrix.build import find_compiler, source_root, unsupported_links
 from rseq_matrix.errors import MissingError, RseqMatrixError
+from rseq_matrix.libcs.compiler import find_compiler, unsupported_links
 from rseq_matrix.libcs.identity import UNREADABLE, build_id_of
 from rseq_matrix.libcs.integration import Integration, integration
 from rseq_matrix.libcs.roots import Root, open_root
 from rseq_matrix.libcs.specs import FETCHED, NAMED, SYSTEM, Spec, parse, spread
 from rseq_matrix.libcs.store import Entry, damage, obtain, read, store_directory
 from rseq_matrix.libcs.toolchain import Toolchain, toolchain
+from rseq_matrix.sources import source_root
 
 IN_SYSTEM, CACHED, NOT_CACHED, DAMAGED, IN_DIRECTORY = "system", "cached", "not fetched", "damaged", "directory"
 
@@ -88,11 +89,9 @@ def _root(spec: Spec, entry: Entry | None) -> Root | None:
 def _one(spec: Spec) -> Listed:
     entry = read(spec.text) if spec.fetched else None
     if spec.fetched and not entry:
-        return Listed(spec.text, NOT_CACHED, False, "it is fetched when it is wanted: run --libc")
+        return Listed(spec.text, NOT_CACHED, False, "`run --libc` fetches it")
     if entry and (file := damage(entry)):
-        return Listed(
-            spec.text, DAMAGED, False, f"{file} is not what was fetched; it is fetched again when it is wanted"
-        )
+        return Listed(spec.text, DAMAGED, False, f"{file} is not what was fetched; `run --libc` fetches it again")
     state = CACHED if entry else IN_DIRECTORY if spec.directory else IN_SYSTEM
     try:
         return _listed(spec, state, _root(spec, entry), entry)

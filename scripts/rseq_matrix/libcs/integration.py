@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rseq_matrix.cache import cache_directory
+from rseq_matrix.libcs.compiler import linked_state
 from rseq_matrix.libcs.identity import UNREADABLE, interpreter_of
-from rseq_matrix.libcs.offers import Bench
-from rseq_matrix.libcs.toolchain import Parts, Toolchain, linked_state
+from rseq_matrix.libcs.offers import OfferTools
+from rseq_matrix.libcs.toolchain import Parts, Toolchain
 
 EXPERIMENTS = ("libc_version", "area", "static_thread_pointer")
 STATIC_KIND = ("-fPIE", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector", "-DRSM_STATIC")
@@ -61,7 +62,7 @@ def _key(sources: Path, compiler: Sequence[str], tools: Toolchain) -> str:
     return digest.hexdigest()[:20]
 
 
-def _look(bench: Bench) -> Integration:
+def _look(bench: OfferTools) -> Integration:
     tools = bench.tools
     dynamic = ("-fPIE", "-pie")
     absent = bench.link("libc_version", dynamic, tools.program)
@@ -86,7 +87,7 @@ def _loader_of(program: Path) -> str:
         return ""
 
 
-def _static_first(bench: Bench) -> bool | None:
+def _static_first(bench: OfferTools) -> bool | None:
     if "static" in bench.tools.unsupported:
         return None
     parts: Parts = bench.tools.static
@@ -104,7 +105,7 @@ def integration(sources: Path, compiler: Sequence[str], tools: Toolchain) -> Int
     except (OSError, ValueError, TypeError, RecursionError):
         pass
     with tempfile.TemporaryDirectory(dir=_work_directory(kept.parent)) as directory:
-        bench = Bench(sources, Path(directory), compiler, tools, str(sources.parent))
+        bench = OfferTools(sources, Path(directory), compiler, tools, str(sources.parent))
         found = _look(bench)
     if not found.usable and not bench.hindered:  # a failure may be of the moment: it is looked for again
         _keep(kept, found)

@@ -46,7 +46,7 @@ SAID = re.compile(r"(undefined reference to [`'][^'`]+'|fatal error: [^\n]+|erro
 
 
 @dataclass(frozen=True)
-class Bench:
+class OfferTools:
     """Where and how the programs are made and run."""
 
     sources: Path
@@ -73,7 +73,7 @@ class Bench:
         return "" if done.returncode == 0 else _said(done.stderr) or "it cannot be linked"
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str] | str:
-        """Run one program. Returns what became of it, or why it could not be started."""
+        """Run one program. Returns how it ended, or why it could not be started."""
         try:
             return subprocess.run(
                 [self.directory / name, *arguments],
@@ -131,7 +131,7 @@ def _why_it_does_not_start(wrong: str, tools: Toolchain) -> str:
     )
 
 
-def absent_offers(bench: Bench, where: str) -> dict[str, str]:
+def absent_offers(bench: OfferTools, where: str) -> dict[str, str]:
     """Return what the libc does not have, and what is said of it.
 
     where: the directory that a libc was given by; a libc there to which no program can be linked, or on which none

@@ -58,7 +58,7 @@ class Package:
 
 
 def _run(command: Sequence[str], base: Path, place: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of apt's tools in its private surroundings."""
+    """Run one of apt's tools with its private configuration."""
     environment = {"APT_CONFIG": str(base / "apt.conf"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         return subprocess.run(

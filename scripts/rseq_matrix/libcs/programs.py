@@ -38,7 +38,7 @@ SYMBOL_LOST = re.compile(r"Error relocating (.+): (\S+): symbol not found")
 
 
 @dataclass(frozen=True)
-class Program:
+class StartedFile:
     """A program."""
 
     path: Path
@@ -87,7 +87,7 @@ def _is_static_program(elf: ELFFile) -> bool:
     return any(tag["d_val"] & ENUM_DT_FLAGS_1["DF_1_PIE"] for tag in flags)
 
 
-def read_program(start: str, needs_linker: bool = True) -> Program:
+def read_program(start: str, needs_linker: bool = True) -> StartedFile:
     """Read a program. One that is for another machine, or has no dynamic linker and needs one, is an InputError."""
     path = Path(start)
     try:
@@ -101,10 +101,10 @@ def read_program(start: str, needs_linker: bool = True) -> Program:
                 raise InputError(f"{path} is for another machine ({what}), and this one is {MACHINE_NAME}")
             interpreters = [s.get_interp_name() for s in elf.iter_segments() if isinstance(s, InterpSegment)]
             if not interpreters and not needs_linker and _is_static_program(elf):
-                return Program(path, "", (), start)
+                return StartedFile(path, "", (), start)
             if not interpreters:
                 raise InputError(f"{path} is not a dynamic program: it names no dynamic linker, so it has its own libc")
-            return Program(path, str(interpreters[0]), _needed(elf), start)
+            return StartedFile(path, str(interpreters[0]), _needed(elf), start)
     except (ELFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -134,7 +134,7 @@ def _symbol_of_index(symbols: Any, indices: GNUVerSymSection, wanted: set[int]) 
     return ""
 
 
-def _list(loader: Path, path: str, program: Program, environment: Mapping[str, str]) -> tuple[str, int]:
+def _list(loader: Path, path: str, program: StartedFile, environment: Mapping[str, str]) -> tuple[str, int]:
     """Let a dynamic linker say what it would load, without starting the program."""
     command = [str(loader), *(["--library-path", path] if path else []), "--list", program.start]
     try:
@@ -146,7 +146,7 @@ def _list(loader: Path, path: str, program: Program, environment: Mapping[str, s
     return done.stdout + done.stderr, done.returncode
 
 
-def library_path(root: Root, own: Sequence[Path], program: Program) -> str:
+def library_path(root: Root, own: Sequence[Path], program: StartedFile) -> str:
     """Return where the libraries of a program are to be looked for.
 
     First in the libc's own directories, then where the user says (LD_LIBRARY_PATH), then where the program's own
@@ -160,7 +160,7 @@ def library_path(root: Root, own: Sequence[Path], program: Program) -> str:
     return ":".join(dict.fromkeys(directories))
 
 
-def rights_lost(program: Program) -> str:
+def rights_lost(program: StartedFile) -> str:
     """Say which rights a program has by its file alone; empty if none.
 
     The kernel gives them to the program that it starts, which on another libc is the dynamic linker.
@@ -179,7 +179,7 @@ def rights_lost(program: Program) -> str:
     return " and ".join(kinds)
 
 
-def _foreign_part(root: Root, program: Program, name: str, listed: str) -> str:
+def _foreign_part(root: Root, program: StartedFile, name: str, listed: str) -> str:
     """Say which part of another glibc a program would load; empty if none."""
     for library, found in LISTED.findall(listed) if root.family == "glibc" else ():
         own = root.find(library) if library in OF_LIBC else None
@@ -191,13 +191,13 @@ def _foreign_part(root: Root, program: Program, name: str, listed: str) -> str:
     return ""
 
 
-def require_family(family: str, program: Program, name: str) -> None:
+def require_family(family: str, program: StartedFile, name: str) -> None:
     """Raise InputError for a program that was linked to a libc of another family. family: empty if not known yet."""
     if program.family and family and program.family != family:
         raise InputError(f"{program.path} was linked to {program.family}, and {name} is {family}")
 
 
-def obstacle(root: Root, name: str, program: Program, path: str) -> str:
+def obstacle(root: Root, name: str, program: StartedFile, path: str) -> str:
     """Say why a program cannot run on the libc; empty if it can.
 
     name: what the libc is called; path: where its libraries are looked for.
@@ -218,7 +218,7 @@ def obstacle(root: Root, name: str, program: Program, path: str) -> str:
     return _foreign_part(root, program, name, listed)
 
 
-def command(root: Root, program: Program, path: str, name: str, arguments: Sequence[str]) -> list[str]:
+def command(root: Root, program: StartedFile, path: str, name: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a program by the libc's own dynamic linker.
 
     name: what the program is to be told as its own name, where the dynamic linker can.

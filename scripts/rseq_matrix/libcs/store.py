@@ -191,7 +191,7 @@ def _put(made: Path, place: Path) -> None:
 
 
 def _fetch(missing: Sequence[Spec], directory: Path) -> None:
-    """Fetch one after the other: those that were finished stay, whatever becomes of the next."""
+    """Fetch one after the other: those that were finished stay, whatever happens to the next."""
     base = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=directory))
     waiting = list(missing)
     try:

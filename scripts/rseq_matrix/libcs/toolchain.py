@@ -17,15 +17,13 @@ from pathlib import Path
 
 from rseq_matrix.cache import cache_directory, require_usable_cache
 from rseq_matrix.errors import InputError, MissingError
+from rseq_matrix.libcs.compiler import find_file
 from rseq_matrix.libcs.roots import Root
 
 KERNEL_HEADERS = ("linux", "asm", "asm-generic")
 STATIC_LINKS = ("static", "static-pie")
 OF_THE_HOST = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH", "CFLAGS", "CPPFLAGS", "LDFLAGS")
 """Environment variables by which headers and libraries of the host would get into what is built for another libc."""
-
-LINKED = ("libc.so.6", "libc.so", "libc.a", "crt1.o", "ld-linux-x86-64.so.2")
-"""What the compiler finds by itself and links, or what its programs start with."""
 
 
 @dataclass(frozen=True)
@@ -80,29 +78,6 @@ def without_the_host() -> dict[str, str]:
 def _for_shell(item: str) -> str:
     """Return an item behind the objects as CMake wants it: it quotes files itself, but passes on what begins with -."""
     return f"-{shlex.quote(item[1:])}" if item.startswith("-") else item
-
-
-def find_file(compiler: Sequence[str], name: str, environment: Mapping[str, str] | None = None) -> Path | None:
-    """Ask the compiler where a start file or library is; it answers with the bare name if it has none."""
-    command = [*compiler, f"-print-file-name={name}"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=60, check=False, env=environment
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    path = Path(done.stdout.strip())
-    return path if path.is_absolute() and path.exists() else None
-
-
-def linked_state(compiler: Sequence[str]) -> str:
-    """Return the compiler and what it links by itself, so that what is known of these ends with an update of them."""
-    words = [*compiler]
-    for file in (Path(compiler[0]).resolve(), *(find_file(compiler, name) for name in LINKED)):
-        if file:
-            state = file.resolve().stat()
-            words.append(f"{file} {state.st_size} {state.st_mtime_ns}")
-    return "\0".join(words)
 
 
 def _system_include(compiler: Sequence[str], header: str) -> Path | None:
@@ -251,7 +226,7 @@ def borrowed_directories(root: Root, compiler: Callable[[], Sequence[str]]) -> l
         return []
     try:
         unwinder = find_file(compiler(), "libgcc_s.so.1", without_the_host())
-    except MissingError:  # who only runs programs needs no compiler
+    except MissingError:  # running programs takes no compiler
         return []
     return [_linked_directory("unwinder", {"libgcc_s.so.1": unwinder.resolve()})] if unwinder else []
 

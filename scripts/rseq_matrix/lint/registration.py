@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import FileFacts, RegistrationCall, Write
-from rseq_matrix.lint.rules import ERROR, WARNING, Finding, finding
+from rseq_matrix.lint.rules import finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
 ALIGNMENT = 32
-QUERY = 0  # the length of who only asks whether the system call is there: EINVAL or ENOSYS
+QUERY = 0  # the length of a call that only asks whether the system call is there: EINVAL or ENOSYS
 UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER
 READ_ONLY = frozenset({"cpu_id_start", "cpu_id", "node_id", "mm_cid"})
 # What an owner may write before registration and behind a failure (RSEQ_CPU_ID_UNINITIALIZED, ..._REGISTRATION_FAILED).
 NOT_REGISTERED = frozenset({0xFFFFFFFF, 0xFFFFFFFE, 2**64 - 1, 2**64 - 2, -1, -2})
 
 
-def judge(facts: FileFacts) -> Iterator[Finding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about references, registrations and stores."""
     for reference in facts.rseq.references:
         if reference.binding == "strong":
@@ -43,7 +44,7 @@ def judge(facts: FileFacts) -> Iterator[Finding]:
         )
 
 
-def _length(registration: RegistrationCall) -> Iterator[Finding]:
+def _length(registration: RegistrationCall) -> Iterator[LintFinding]:
     length = registration.length
     if length is None or (registration.flags or 0) & UNREGISTER or length in (QUERY, ORIGINAL_SIZE):
         return
@@ -57,7 +58,7 @@ def _length(registration: RegistrationCall) -> Iterator[Finding]:
         yield finding("rseq-length", WARNING, where, f"{sentence}; {advice}")
 
 
-def _write(write: Write) -> Iterator[Finding]:
+def _write(write: Write) -> Iterator[LintFinding]:
     if write.field not in READ_ONLY or (write.area == "own" and write.value in NOT_REGISTERED):
         return
     where = f"{write.function or 'code'} ({write.address:#x})"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import Code, FileFacts, Touch
-from rseq_matrix.lint.rules import ERROR, WARNING, Finding, finding
+from rseq_matrix.lint.rules import finding
 
 SHOWN = 3
 
 
-def judge(facts: FileFacts) -> Iterator[Finding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about resolvers and handlers."""
     static = facts.kind in ("static", "static-pie")
     exported = {symbol.address for symbol in facts.indirect.symbols if symbol.exported}
@@ -71,7 +72,7 @@ def _thread_pointer_is_set(facts: FileFacts) -> bool:
     return facts.machine == "ppc64le" and facts.kind == "static"
 
 
-def _in_static(facts: FileFacts, code: Code) -> Iterator[Finding]:
+def _in_static(facts: FileFacts, code: Code) -> Iterator[LintFinding]:
     if _thread_pointer_is_set(facts):
         return
     tls = _of(code, "tls")
@@ -96,7 +97,7 @@ def _in_static(facts: FileFacts, code: Code) -> Iterator[Finding]:
         )
 
 
-def _in_dynamic(code: Code) -> Iterator[Finding]:
+def _in_dynamic(code: Code) -> Iterator[LintFinding]:
     tls = _of(code, "tls")
     if tls:
         yield finding(
@@ -125,7 +126,7 @@ def _in_dynamic(code: Code) -> Iterator[Finding]:
         )
 
 
-def _dynamic_tls(code: Code) -> Iterator[Finding]:
+def _dynamic_tls(code: Code) -> Iterator[LintFinding]:
     touches = _of(code, "tls-get-addr")
     if touches:
         yield finding(
@@ -138,7 +139,7 @@ def _dynamic_tls(code: Code) -> Iterator[Finding]:
         )
 
 
-def _before_relocation(code: Code, static: bool, exported: bool) -> Iterator[Finding]:
+def _before_relocation(code: Code, static: bool, exported: bool) -> Iterator[LintFinding]:
     # Nobody but its own object calls a resolver that is not exported, and that after the other relocations of the same
     # table (glibc elf/do-rel.h leaves IRELATIVE for the end). The table of the PLT comes later.
     touches = _of(code, "plt-call", "got-load") if exported or static else _of(code, "plt-call")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
 from rseq_matrix.elf.facts import CriticalSections, FileFacts, Section, SectionInstruction
-from rseq_matrix.lint.rules import ERROR, WARNING, Finding, finding
+from rseq_matrix.lint.rules import finding
 
 ALIGNMENT = 32
 KILLED = "the kernel kills the process with SIGSEGV when it finds a thread inside"
 
 
-def judge(facts: FileFacts) -> Iterator[Finding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about critical sections."""
     found = facts.critical_sections
     for section in found.sections:
@@ -34,7 +35,7 @@ def _where(section: Section) -> str:
     return f"descriptor {section.descriptor:#x}"
 
 
-def _descriptor(section: Section) -> Iterator[Finding]:
+def _descriptor(section: Section) -> Iterator[LintFinding]:
     where, name = _where(section), _name(section)
     if section.descriptor % ALIGNMENT:
         sentence = f"the descriptor of {name} is not aligned to {ALIGNMENT} bytes, as struct rseq_cs has to be"
@@ -47,7 +48,7 @@ def _descriptor(section: Section) -> Iterator[Finding]:
         yield finding("cs-flags", ERROR, where, sentence)
 
 
-def _addresses(section: Section, signature: int) -> Iterator[Finding]:
+def _addresses(section: Section, signature: int) -> Iterator[LintFinding]:
     where, name = _where(section), _name(section)
     if not section.start_executable:
         yield finding("cs-start", ERROR, where, f"the section of {name} does not start in executable memory")
@@ -69,7 +70,7 @@ def _addresses(section: Section, signature: int) -> Iterator[Finding]:
         yield finding("cs-signature", ERROR, where, sentence)
 
 
-def _code(section: Section, has_exits: bool) -> Iterator[Finding]:
+def _code(section: Section, has_exits: bool) -> Iterator[LintFinding]:
     for instruction in section.code:
         where = f"{instruction.address:#x}"
         what = f"'{instruction.text}' at {where} in the section of {_name(section)}"
@@ -86,7 +87,7 @@ def _code(section: Section, has_exits: bool) -> Iterator[Finding]:
             yield finding("cs-undecodable", WARNING, where, sentence)
 
 
-def _branch(instruction: SectionInstruction, what: str, has_exits: bool) -> Finding:
+def _branch(instruction: SectionInstruction, what: str, has_exits: bool) -> LintFinding:
     to = "somewhere that cannot be known" if instruction.target is None else f"{instruction.target:#x}"
     sentence = f"{what} leaves for {to}, neither the abort handler nor "
     if has_exits:
@@ -96,7 +97,7 @@ def _branch(instruction: SectionInstruction, what: str, has_exits: bool) -> Find
     return finding("cs-branch", WARNING, f"{instruction.address:#x}", sentence)
 
 
-def _tables(found: CriticalSections) -> Iterator[Finding]:
+def _tables(found: CriticalSections) -> Iterator[LintFinding]:
     names = {section.descriptor: _name(section) for section in found.sections}
     for address in found.missing:
         sentence = f"the descriptor of {names[address]} is not in __rseq_cs_ptr_array: debuggers step into that section"
@@ -115,7 +116,7 @@ def _tables(found: CriticalSections) -> Iterator[Finding]:
     yield from _no_tables(found)
 
 
-def _no_tables(found: CriticalSections) -> Iterator[Finding]:
+def _no_tables(found: CriticalSections) -> Iterator[LintFinding]:
     tables = found.tables
     if tables.descriptors and tables.pointers is None:
         sentence = "there is no __rseq_cs_ptr_array: debuggers do not find the descriptors and step into the sections"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rseq_matrix.documents.inspect import ERROR, NOTE, WARNING, LintFinding
 from rseq_matrix.elf.facts import FileFacts
-from rseq_matrix.lint.rules import ERROR, NOTE, WARNING, Finding, finding
+from rseq_matrix.lint.rules import finding
 from rseq_matrix.lint.surplus import Surplus
 
 SHARE = 512  # of the surplus; more than one library is expected to live of it
@@ -23,7 +24,7 @@ def uses_static_tls(facts: FileFacts) -> bool:
     return facts.kind == "shared-object" and tls.segment is not None and tls.segment.size > 0 and own
 
 
-def judge(facts: FileFacts, surplus: Surplus) -> Iterator[Finding]:
+def judge(facts: FileFacts, surplus: Surplus) -> Iterator[LintFinding]:
     """Yield the findings about static TLS, for a process whose surplus is this."""
     segment = facts.tls.segment
     if segment is None or not uses_static_tls(facts):

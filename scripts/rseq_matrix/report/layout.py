@@ -1,28 +1,39 @@
-"""The picture of a process's static TLS, in text and as SVG, from a document of schema layout-1."""
+"""The picture of a process's static TLS, in text and as SVG, rendered from its document."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from rseq_matrix.documents.layout import (
+    ERROR,
+    EXTRA,
+    NONE,
+    OWN,
+    PADDING,
+    RSEQ,
+    TCB,
+    TLS,
+    UNKNOWN,
+    Block,
+    LaidOutRseq,
+    LaidOutThread,
+    LayoutDocument,
+)
 from rseq_matrix.report.findings import clean, finding_text
 
-Document = dict[str, Any]
-
-FAR = 1 << 30  # bytes from the thread pointer; further away it is not static TLS
 KINDS = {
-    "tls": ("TLS block of a module", "green", "#b7dfb9"),
-    "tcb": ("thread control block", "cyan", "#b9d8ea"),
-    "rseq": ("rseq area", "bold magenta", "#e8a9d8"),
-    "extra-tls": ("extra TLS block of libc", "blue", "#c3c5f0"),
-    "padding": ("padding", "dim", "#eeeeee"),
+    TLS: ("TLS block of a module", "green", "#b7dfb9"),
+    TCB: ("thread control block", "cyan", "#b9d8ea"),
+    RSEQ: ("rseq area", "bold magenta", "#e8a9d8"),
+    EXTRA: ("extra TLS block of libc", "blue", "#c3c5f0"),
+    PADDING: ("padding", "dim", "#eeeeee"),
 }
 MOMENTS = {
     "attached": "while it was running",
@@ -49,7 +60,7 @@ ASCII_LINES = {"top": "+-+", "middle": "+-+", "bottom": "+-+", "pointer": "+=+",
 
 
 @dataclass(frozen=True)
-class Cell:
+class StripPiece:
     """A piece of the strip: a block, or what of it lies before or behind the rseq area inside."""
 
     name: str
@@ -74,121 +85,117 @@ def _short(name: str, room: int) -> str:
     return name if len(name) <= room else name[: room - 1] + "…"
 
 
-def _facts(block: Document) -> str:
-    size = "size unknown" if block["size"] is None else f"{block['size']} byte{'s' * (block['size'] != 1)}"
-    return size if block["kind"] == "padding" else f"{size}, aligned {block['alignment']}"
+def _facts(block: Block) -> str:
+    size = "size unknown" if block.size is None else f"{block.size} byte{'s' * (block.size != 1)}"
+    return size if block.kind == PADDING else f"{size}, aligned {block.alignment}"
 
 
-def _near(block: Document) -> bool:
-    return bool(abs(block["offset"]) < FAR)
-
-
-def _split(block: Document, inner: Sequence[Document]) -> Iterator[Cell]:
+def _split(block: Block, inner: Sequence[Block]) -> Iterator[StripPiece]:
     """Yield the cells of one block that has rseq areas inside."""
-    at, whole = block["offset"], f"TLS of {block['name']}" if block["kind"] == "tls" else block["name"]
+    at, whole = block.offset, f"TLS of {block.name}" if block.kind == TLS else block.name
     name = whole
-    end = None if block["size"] is None else at + block["size"]
+    end = None if block.size is None else block.end
     facts = _facts(block)
     for area in inner:
-        if area["offset"] > at:
-            yield Cell(name, block["kind"], at, area["offset"] - at, facts)
+        if area.offset > at:
+            yield StripPiece(name, block.kind, at, area.offset - at, facts)
             name, facts = f"{whole}, continued", ""
-        yield Cell(f"{area['name']}, in {whole.partition(' (')[0]}", "rseq", area["offset"], area["size"], _facts(area))
-        at = area["offset"] + (area["size"] or 0)
+            owner = f"{area.name}, in {whole.partition(' (')[0]}"
+            yield StripPiece(owner, RSEQ, area.offset, area.size, _facts(area))
+        at = area.end
         name = f"{whole}, continued"
     if end is None or at < end or not inner:
-        yield Cell(name, block["kind"], at, None if end is None else end - at, "" if inner else facts)
+        yield StripPiece(name, block.kind, at, None if end is None else end - at, "" if inner else facts)
 
 
-def cells(blocks: Sequence[Document]) -> list[Cell]:
+def cells(blocks: Sequence[Block]) -> list[StripPiece]:
     """Return what is drawn of a thread's blocks, by offset; areas that lie far away are not."""
-    near = [block for block in blocks if _near(block)]
-    areas = [block for block in near if block["kind"] == "rseq"]
-    found: list[Cell] = []
+    near = [block for block in blocks if block.near]
+    areas = [block for block in near if block.kind == RSEQ]
+    found: list[StripPiece] = []
     placed: list[int] = []
     for block in near:
-        if block["kind"] == "rseq":
+        if block.kind == RSEQ:
             continue
-        end = float("inf") if block["size"] is None else block["offset"] + block["size"]
-        inner = [a for a in areas if block["offset"] <= a["offset"] and a["offset"] + (a["size"] or 0) <= end]
+        end = float("inf") if block.size is None else block.end
+        inner = [a for a in areas if block.offset <= a.offset and a.end <= end]
         placed += [id(area) for area in inner]
         found += _split(block, inner)
-    found += [Cell(a["name"], "rseq", a["offset"], a["size"], _facts(a)) for a in areas if id(a) not in placed]
+    found += [StripPiece(a.name, RSEQ, a.offset, a.size, _facts(a)) for a in areas if id(a) not in placed]
     return sorted(found, key=lambda cell: cell.offset)
 
 
-def _groups(threads: Sequence[Document]) -> list[list[Document]]:
+def _groups(threads: Sequence[LaidOutThread]) -> list[list[LaidOutThread]]:
     """Return the threads in groups that look the same."""
-    groups: dict[str, list[Document]] = {}
+    groups: dict[str, list[LaidOutThread]] = {}
     for thread in threads:
-        near = [(b["name"], b["kind"], b["offset"], b["size"], b["alignment"]) for b in thread["blocks"] if _near(b)]
-        far = [b["name"] for b in thread["blocks"] if not _near(b)]
+        near = [(b.name, b.kind, b.offset, b.size, b.alignment) for b in thread.blocks if b.near]
+        far = [b.name for b in thread.blocks if not b.near]
         groups.setdefault(repr((near, far)), []).append(thread)
     return list(groups.values())
 
 
-def _title(group: Sequence[Document]) -> str:
-    shown = ", ".join(str(thread["tid"]) for thread in group[:SHOWN_THREADS])
+def _title(group: Sequence[LaidOutThread]) -> str:
+    shown = ", ".join(str(thread.tid) for thread in group[:SHOWN_THREADS])
     more = f" and {len(group) - SHOWN_THREADS} more" if len(group) > SHOWN_THREADS else ""
     return f"thread{'s' if len(group) > 1 else ''} {shown}{more}"
 
 
-def _kernel_words(thread: Document) -> str:
-    rseq = thread["rseq"]
-    if rseq["unasked"]:
-        return f"the kernel does not tell ({rseq['unasked']})"
-    if not rseq["kernel"]:
+def _kernel_words(rseq: LaidOutRseq) -> str:
+    if rseq.unasked:
+        return f"the kernel does not tell ({rseq.unasked})"
+    if not rseq.kernel:
         return "the kernel has nothing registered"
-    kernel = rseq["kernel"]
-    return f"the kernel has {kernel['address']:#x}, {kernel['size']} bytes, signature {kernel['signature']:#x}"
+    kernel = rseq.kernel
+    return f"the kernel has {kernel.address:#x}, {kernel.size} bytes, signature {kernel.signature:#x}"
 
 
-def _dwarf_words(rseq: Document) -> str:
-    dwarf = rseq["dwarf"]
+def _dwarf_words(rseq: LaidOutRseq) -> str:
+    dwarf = rseq.dwarf
     if not dwarf:
         return "debug information of libc: not found"
-    member = f"{dwarf['member']} at {dwarf['offset']:+d}" if dwarf["member"] else "no rseq area"
-    return f"debug information of libc: struct pthread of {dwarf['size']} bytes has {member}"
+    member = f"{dwarf.member} at {dwarf.offset:+d}" if dwarf.member else "no rseq area"
+    return f"debug information of libc: struct pthread of {dwarf.size} bytes has {member}"
 
 
-def _rseq_words(thread: Document) -> list[str]:
+def _rseq_words(thread: LaidOutThread) -> list[str]:
     """Return what a group's first thread says about rseq, in lines."""
-    rseq = thread["rseq"]
+    rseq = thread.rseq
     if rseq is None:
         return ["rseq: libc has no __rseq_offset, the kernel has nothing registered"]
-    place = {"none": "used by nobody", "own": "an area of somebody's own", "unknown": "libc does not say whose"}
-    where = place.get(rseq["where"], f"in {rseq['where']}")
-    line = f"rseq area at {rseq['offset']:+d}, {rseq['size']} bytes, aligned {rseq['alignment']}, {where}"
+    place = {NONE: "used by nobody", OWN: "an area of somebody's own", UNKNOWN: "libc does not say whose"}
+    where = place.get(rseq.where, f"in {rseq.where}")
+    line = f"rseq area at {rseq.offset:+d}, {rseq.size} bytes, aligned {rseq.alignment}, {where}"
     said = "libc exports no __rseq_size"
-    if rseq["feature_size"] is not None:
-        said = f"__rseq_size {rseq['feature_size']}, __rseq_flags {rseq['flags']:#x}"
+    if rseq.feature_size is not None:
+        said = f"__rseq_size {rseq.feature_size}, __rseq_flags {rseq.flags:#x}"
     return [line, said, _dwarf_words(rseq)]
 
 
-def _thread_words(thread: Document) -> str:
-    new = " (only just starting)" if thread["starting"] else ""
-    text = f"thread {thread['tid']}{new}: thread pointer {thread['thread_pointer']:#x}"
-    return f"{text}, cpu_id {thread['rseq']['cpu_id']}, {_kernel_words(thread)}" if thread["rseq"] else text
+def _thread_words(thread: LaidOutThread) -> str:
+    new = " (only just starting)" if thread.starting else ""
+    text = f"thread {thread.tid}{new}: thread pointer {thread.thread_pointer:#x}"
+    return f"{text}, cpu_id {thread.rseq.cpu_id}, {_kernel_words(thread.rseq)}" if thread.rseq else text
 
 
-def _far_words(thread: Document) -> list[str]:
-    far = [block for block in thread["blocks"] if not _near(block)]
-    return [f"{clean(b['name'])}: far away, at {thread['thread_pointer'] + b['offset']:#x}, {_facts(b)}" for b in far]
+def _far_words(thread: LaidOutThread) -> list[str]:
+    far = [block for block in thread.blocks if not block.near]
+    return [f"{clean(b.name)}: far away, at {thread.thread_pointer + b.offset:#x}, {_facts(b)}" for b in far]
 
 
-def _heading(document: Document) -> str:
-    moment = MOMENTS.get(document["moment"], document["moment"])
-    return f"{clean(document['program'])}, process {document['pid']}, {moment}"
+def _heading(document: LayoutDocument) -> str:
+    moment = MOMENTS.get(document.moment, document.moment)
+    return f"{clean(document.program)}, process {document.pid}, {moment}"
 
 
 # --- text
 
 
-def _lines_of(cell: Cell) -> int:
+def _lines_of(cell: StripPiece) -> int:
     return 1 + sum((cell.size or 0) > limit for limit in LINES)
 
 
-def _draw_cell(cell: Cell, lines: dict[str, str]) -> Iterator[Text]:
+def _draw_cell(cell: StripPiece, lines: dict[str, str]) -> Iterator[Text]:
     """Yield the lines of one box."""
     style, side, count = KINDS[cell.kind][1], lines["side"], _lines_of(cell)
     for number in range(count):
@@ -196,13 +203,13 @@ def _draw_cell(cell: Cell, lines: dict[str, str]) -> Iterator[Text]:
         inside = _short(cell.name, BOX) if first else ""
         if number == count // 2 and cell.cut and not first:
             inside = f" {lines['cut']}" * (BOX // 2)
-        elif cell.kind == "padding" and first:
+        elif cell.kind == PADDING and first:
             inside = f"{lines['dot']} padding {lines['dot']}"
         offset = f"{cell.offset:+9d} " if first else " " * 10
         yield Text.assemble(offset, f"{side} ", (f"{inside:{BOX}}", style), f" {side} ", cell.facts if first else "")
 
 
-def _draw(drawn: Sequence[Cell], lines: dict[str, str]) -> Iterator[Text]:
+def _draw(drawn: Sequence[StripPiece], lines: dict[str, str]) -> Iterator[Text]:
     """Yield the lines of the picture: low addresses first, a double line at the thread pointer."""
 
     def edge(name: str, before: str = "") -> Text:
@@ -218,9 +225,9 @@ def _draw(drawn: Sequence[Cell], lines: dict[str, str]) -> Iterator[Text]:
     yield edge("bottom")
 
 
-def _show_group(console: Console, group: Sequence[Document], lines: dict[str, str]) -> None:
+def _show_group(console: Console, group: Sequence[LaidOutThread], lines: dict[str, str]) -> None:
     console.print(Text(_title(group), style="bold"))
-    drawn = cells(group[0]["blocks"])
+    drawn = cells(group[0].blocks)
     if drawn:
         for line in _draw(drawn, lines):
             console.print(line, soft_wrap=True)
@@ -229,20 +236,20 @@ def _show_group(console: Console, group: Sequence[Document], lines: dict[str, st
     console.print()
 
 
-def show_layout(console: Console, document: Document) -> None:
+def show_layout(console: Console, document: LayoutDocument) -> None:
     """Draw each kind of thread once, low addresses first, then say what was found."""
     unicode = console.encoding.lower().startswith("utf")
     console.print(Text(_heading(document), style="bold"), soft_wrap=True)
     console.print(Text("offsets are bytes from the thread pointer (TP); large blocks are cut", style="dim"))
     console.print()
-    for group in _groups(document["threads"]):
+    for group in _groups(document.threads):
         _show_group(console, group, UNICODE_LINES if unicode else ASCII_LINES)
-    if document["elsewhere"]:
-        names = clean(", ".join(document["elsewhere"]))
+    if document.elsewhere:
+        names = clean(", ".join(document.elsewhere))
         console.print(Text(f"outside static TLS, allocated when first used: {names}\n"))
-    for finding in document["findings"]:
+    for finding in document.findings:
         console.print(finding_text(finding), soft_wrap=True)
-    if not any(finding["severity"] == "error" for finding in document["findings"]):
+    if not any(finding.severity == ERROR for finding in document.findings):
         console.print(Text("no overlap, no misalignment, all offsets agree", style="green"))
 
 
@@ -281,19 +288,49 @@ height="{{ box.height }}" fill="{{ box.fill }}"/>
 """
 
 
+@dataclass(frozen=True)
+class _Box:
+    x: int
+    y: float
+    width: int
+    height: float
+    fill: str
+    title: str
+    cut: str = ""
+    """The path of the zigzag, if it is not drawn to scale."""
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """The line at the thread pointer."""
+
+    left: int
+    right: int
+    y: float
+
+
+@dataclass(frozen=True)
+class _Label:
+    x: float
+    y: float
+    text: str
+    anchor: str
+    style: str
+
+
 class _Canvas:
     """Collects what the template draws, from the top down. Each label has a line of its own."""
 
     def __init__(self) -> None:
-        self.boxes: list[Document] = []
-        self.pointers: list[Document] = []
-        self.labels: list[Document] = []
+        self.boxes: list[_Box] = []
+        self.pointers: list[_Pointer] = []
+        self.labels: list[_Label] = []
         self.y = 10.0
         self.width = 0.0
 
     def label(self, x: float, y: float, text: str, anchor: str = "start", style: str = "") -> None:
         """Put a label with its baseline at y."""
-        self.labels.append({"x": x, "y": round(y, 1), "text": clean(text), "anchor": anchor, "style": style})
+        self.labels.append(_Label(x, round(y, 1), clean(text), anchor, style))
         if anchor == "start":
             self.width = max(self.width, x + len(text) * CHARACTER)
 
@@ -303,37 +340,37 @@ class _Canvas:
             self.y += LINE
             self.label(x, self.y, part, style=style)
 
-    def cell(self, cell: Cell) -> None:
+    def cell(self, cell: StripPiece) -> None:
         """Put a box with its offset to the left and its name and facts to the right."""
         top, height = self.y, cell.height
-        fill = PADDING_FILL if cell.kind == "padding" else KINDS[cell.kind][2]
+        fill = PADDING_FILL if cell.kind == PADDING else KINDS[cell.kind][2]
         middle = top + height / 2
         cut = f"M {LEFT - 6} {middle:.1f}" + "".join(f" l {STRIP / 8 + 1.5:.2f} {-6 if i % 2 else 6}" for i in range(8))
         self.boxes.append(
-            {
-                "x": LEFT,
-                "y": round(top, 1),
-                "width": STRIP,
-                "height": round(height, 1),
-                "fill": fill,
-                "cut": cut if cell.cut else "",
-                "title": f"{clean(cell.name)} at {cell.offset:+d}, {cell.facts or 'see above'}",
-            }
+            _Box(
+                x=LEFT,
+                y=round(top, 1),
+                width=STRIP,
+                height=round(height, 1),
+                fill=fill,
+                title=f"{clean(cell.name)} at {cell.offset:+d}, {cell.facts or 'see above'}",
+                cut=cut if cell.cut else "",
+            )
         )
         self.label(LEFT - 10, top + 13, f"{cell.offset:+d}", "end")
         text = f"{_short(cell.name, NAME)}{f': {cell.facts}' if cell.facts else ''}"
-        self.label(LEFT + STRIP + 12, top + 13, text, style="bold" if cell.kind == "rseq" else "")
+        self.label(LEFT + STRIP + 12, top + 13, text, style="bold" if cell.kind == RSEQ else "")
         self.y += height
 
 
-def _svg_group(canvas: _Canvas, group: Sequence[Document]) -> None:
+def _svg_group(canvas: _Canvas, group: Sequence[LaidOutThread]) -> None:
     canvas.y += LINE / 2
     canvas.line(_title(group), style="bold")
     canvas.y += LINE / 2
-    for cell in cells(group[0]["blocks"]):
+    for cell in cells(group[0].blocks):
         if cell.offset == 0:
             canvas.y += 4
-            canvas.pointers.append({"left": 12, "right": LEFT + STRIP + 6, "y": round(canvas.y, 1)})
+            canvas.pointers.append(_Pointer(12, LEFT + STRIP + 6, round(canvas.y, 1)))
             canvas.label(12, canvas.y + 13, "TP", style="bold error")
         canvas.cell(cell)
     canvas.y += LINE / 2
@@ -341,33 +378,33 @@ def _svg_group(canvas: _Canvas, group: Sequence[Document]) -> None:
         canvas.line(words)
 
 
-def _svg_legend(canvas: _Canvas, document: Document) -> None:
-    used = {block["kind"] for thread in document["threads"] for block in thread["blocks"]}
+def _svg_legend(canvas: _Canvas, document: LayoutDocument) -> None:
+    used = {block.kind for thread in document.threads for block in thread.blocks}
     canvas.y += LINE
     for kind, (meaning, _, fill) in KINDS.items():
         if kind not in used:
             continue
         canvas.y += LINE + 2
-        box = {"x": 12, "y": canvas.y - 12, "width": 24, "height": 14, "cut": "", "title": meaning}
-        canvas.boxes.append(box | {"fill": PADDING_FILL if kind == "padding" else fill})
+        box = _Box(x=12, y=canvas.y - 12, width=24, height=14, fill=fill, title=meaning)
+        canvas.boxes.append(replace(box, fill=PADDING_FILL) if kind == PADDING else box)
         canvas.label(44, canvas.y, meaning)
     low, high = int(LOWEST / SCALE), int(HIGHEST / SCALE)
     canvas.line("red line: the thread pointer (TP); low addresses are above it, offsets are bytes from it")
     canvas.line(f"to scale from {low} to {high} bytes; smaller boxes are drawn larger, larger ones are cut (zigzag)")
 
 
-def to_svg(document: Document) -> str:
+def to_svg(document: LayoutDocument) -> str:
     """Return the picture as SVG: to scale where that can be read, cut where a block is large, with a legend."""
     canvas = _Canvas()
     canvas.line(_heading(document), style="bold")
-    for group in _groups(document["threads"]):
+    for group in _groups(document.threads):
         _svg_group(canvas, group)
-    if document["elsewhere"]:
-        canvas.line(f"outside static TLS, allocated when first used: {', '.join(document['elsewhere'])}")
+    if document.elsewhere:
+        canvas.line(f"outside static TLS, allocated when first used: {', '.join(document.elsewhere)}")
     canvas.y += LINE / 2
-    for finding in document["findings"]:
-        style = "error" if finding["severity"] == "error" else ""
-        canvas.line(f"{finding['severity']} {finding['id']}, {finding['where']}: {finding['sentence']}", style=style)
+    for finding in document.findings:
+        style = "error" if finding.severity == ERROR else ""
+        canvas.line(f"{finding.severity} {finding.id}, {finding.where}: {finding.sentence}", style=style)
     _svg_legend(canvas, document)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE)

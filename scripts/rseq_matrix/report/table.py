@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rseq_matrix.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
-from rseq_matrix.judge import PASS, UNSUPPORTED, XFAIL
-from rseq_matrix.registry import ALLOWANCES, LINKS, STAGES, Stage
+from rseq_matrix.documents.run import CellResult, RunDocument
+from rseq_matrix.model.classes import BLIND, DEAD, HAZARDS, HIDDEN, MEANING, REGISTERED, STALE, UNREGISTERED
+from rseq_matrix.model.results import PASS, UNSUPPORTED, XFAIL
+from rseq_matrix.model.stages import ALLOWANCES, LINKS, STAGES, Stage
 from rseq_matrix.report.words import ADVICE, hazards, repeat, speed, summary
 
 STYLES = {
@@ -45,8 +45,6 @@ ALLOWANCE_MEANING = {
     "libc": "may use libc (in a signal handler and in a vfork child what is async-signal-safe)",
 }
 
-Cell = dict[str, Any]
-
 
 class _Reasons:
     """Numbers the distinct reasons in the order in which they are first needed."""
@@ -54,34 +52,34 @@ class _Reasons:
     def __init__(self) -> None:
         self.numbers: dict[tuple[str, str], int] = {}
 
-    def number(self, cell: Cell) -> int:
-        expected = cell["expected"]
-        return self.numbers.setdefault((expected["because"], expected["reference"]), len(self.numbers) + 1)
+    def number(self, cell: CellResult) -> int:
+        expected = cell.expected
+        return self.numbers.setdefault((expected.because, expected.reference), len(self.numbers) + 1)
 
     def lines(self) -> Iterator[Text]:
         for (because, reference), number in self.numbers.items():
             yield Text.assemble(f"{number}  {because} ", (f"[{reference}]", "dim"))
 
 
-def _verdict(cell: Cell) -> Text:
+def _verdict(cell: CellResult) -> Text:
     """Return the class, marked where it is a hazard, or what went wrong. Colour is never the only sign."""
-    name = cell["observed"]["class"] if cell["observed"] else None
-    if cell["result"] == UNSUPPORTED:
+    name = cell.observed_class
+    if cell.result == UNSUPPORTED:
         return Text("unsupported", style="dim")
-    if cell["result"] == XFAIL:
-        return Text(f"ends {cell['expected']['ending']['signal']}", style="yellow")
-    if cell["result"] != PASS:
-        seen = f" {name}" if name and name != cell["expected"]["class"] else ""
-        return Text(f"{cell['result']}{seen}", style="bold white on red")
-    mark = " !" if name in HAZARDS else "" if cell["observed"]["relocated"] else " *"
+    if cell.result == XFAIL:
+        return Text(f"ends {cell.expected.ending.signal if cell.expected.ending else ''}", style="yellow")
+    if cell.result != PASS:
+        seen = f" {name}" if name and name != cell.expected.class_ else ""
+        return Text(f"{cell.result}{seen}", style="bold white on red")
+    mark = " !" if name in HAZARDS else " *" if cell.observed and not cell.observed.relocated else ""
     return Text(f"{name}{mark}", style=STYLES.get(name or "", ""))
 
 
-def _group(cell: Cell) -> tuple[str, str]:
-    return cell["libc"], cell["environment"]
+def _group(cell: CellResult) -> tuple[str, str]:
+    return cell.libc, cell.environment
 
 
-def _why(row: dict[str, Cell], reasons: _Reasons) -> str:
+def _why(row: dict[str, CellResult], reasons: _Reasons) -> str:
     numbers = dict.fromkeys(reasons.number(row[link]) for link in LINKS if link in row)
     return " ".join(map(str, numbers))
 
@@ -100,14 +98,14 @@ def add_columns(table: Table, width: int, heads: Sequence[str], narrowest: int) 
             table.add_column(head, no_wrap=True, min_width=narrowest)
 
 
-def _matrix(width: int, title: str, cells: list[Cell], reasons: _Reasons) -> Table:
-    links = [link for link in LINKS if any(cell["link"] == link for cell in cells)]
+def _matrix(width: int, title: str, cells: list[CellResult], reasons: _Reasons) -> Table:
+    links = [link for link in LINKS if any(cell.link == link for cell in cells)]
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     add_columns(table, width, links, len("unregistered"))
     table.add_column("why", no_wrap=True, min_width=4, style="dim")
-    rows: dict[str, dict[str, Cell]] = {}
+    rows: dict[str, dict[str, CellResult]] = {}
     for cell in cells:
-        rows.setdefault(cell["stage"], {})[cell["link"]] = cell
+        rows.setdefault(cell.stage, {})[cell.link] = cell
     ordered = [(name, rows[name]) for name in STAGES if name in rows]
     for carrier, members in groupby(ordered, key=lambda row: STAGES[row[0]].carrier):
         table.add_row(Text(carrier, style="bold"))
@@ -117,71 +115,71 @@ def _matrix(width: int, title: str, cells: list[Cell], reasons: _Reasons) -> Tab
     return table
 
 
-def _legend(cells: list[Cell]) -> Iterator[Text]:
-    seen = {cell["observed"]["class"] for cell in cells if cell["observed"]}
+def _legend(cells: Sequence[CellResult]) -> Iterator[Text]:
+    seen = {cell.observed_class for cell in cells}
     for name, meaning in MEANING.items():
         if name in seen:
             yield Text.assemble((name, STYLES[name]), " " * (14 - len(name)), meaning)
-    if any(cell["observed"] and not cell["observed"]["relocated"] for cell in cells):
+    if any(cell.observed and not cell.observed.relocated for cell in cells):
         yield Text.assemble(("*", "bold"), " " * 13, unrelocated_words(OFFSET))
 
 
-def show_tables(console: Console, document: dict[str, Any]) -> None:
+def show_tables(console: Console, document: RunDocument) -> None:
     """Draw a table for each libc and environment, then the reasons that its last column numbers."""
     reasons = _Reasons()
-    host = document["host"]
-    where = f"Linux {host['release']}, rseq {host['rseq']}"
-    if host["feature_size"]:
-        where += f" (feature size {host['feature_size']}, alignment {host['align']})"
-    for (libc, environment), cells in groupby(sorted(document["cells"], key=_group), key=_group):
+    host = document.host
+    where = f"Linux {host.release}, rseq {host.rseq}"
+    if host.feature_size:
+        where += f" (feature size {host.feature_size}, alignment {host.align})"
+    for (libc, environment), cells in groupby(sorted(document.cells, key=_group), key=_group):
         console.print(_matrix(console.width, f"{libc}, environment {environment}, {where}", list(cells), reasons))
         console.print()
-    for heading, lines in (("why", reasons.lines()), ("classes", _legend(document["cells"]))):
+    for heading, lines in (("why", reasons.lines()), ("classes", _legend(document.cells))):
         console.print(Text(heading, style="bold"))
         for line in lines:
             console.print(Padding(line, (0, 0, 0, 2)))
         console.print()
 
 
-def show_hazards(console: Console, document: dict[str, Any]) -> None:
+def show_hazards(console: Console, document: RunDocument) -> None:
     """Say in words where a library is misled."""
-    found = hazards(document["cells"])
+    found = hazards(document.cells)
     if not found:
         return
     console.print(Text("hazards", style="bold"))
     for sentence, places in found:
         console.print(Padding(Text.assemble(("! ", "bold red"), sentence, (f"  ({', '.join(places)})", "dim")), (0, 2)))
     for name, advice in ADVICE.items():
-        if any(cell["observed"] and cell["observed"]["class"] == name for cell in document["cells"]):
+        if any(cell.observed_class == name for cell in document.cells):
             console.print(Padding(Text(f"{name}: {advice}; use the fallback there", style="dim"), (0, 2)))
     console.print()
 
 
-def show_problems(console: Console, document: dict[str, Any]) -> None:
+def show_problems(console: Console, document: RunDocument) -> None:
     """Say what is not as expected, and how to repeat it."""
-    problems: dict[str, list[Cell]] = {}
-    for cell in document["cells"]:
-        if cell["result"] not in (PASS, UNSUPPORTED):
-            problems.setdefault(cell["reason"], []).append(cell)
+    problems: dict[str, list[CellResult]] = {}
+    for cell in document.cells:
+        if cell.result not in (PASS, UNSUPPORTED):
+            problems.setdefault(cell.reason, []).append(cell)
     for reason, (cell, *more) in list(problems.items())[:SHOWN_PROBLEMS]:
         also = f" (and {len(more)} more)" if more else ""
-        style = "yellow" if cell["result"] == XFAIL else "bold red"
-        console.print(Text.assemble((cell["result"], style), f" {cell['id']}{also}: {reason}"), soft_wrap=True)
+        style = "yellow" if cell.result == XFAIL else "bold red"
+        console.print(Text.assemble((cell.result, style), f" {cell.id}{also}: {reason}"), soft_wrap=True)
         console.print(Text(f"  repeat: {repeat(cell, document)}", style="dim"), soft_wrap=True)
     if len(problems) > SHOWN_PROBLEMS:
         console.print(f"... and {len(problems) - SHOWN_PROBLEMS} more reasons (--json FILE has them all)")
-    unsupported = {cell["reason"] for cell in document["cells"] if cell["result"] == UNSUPPORTED}
+    unsupported = {cell.reason for cell in document.cells if cell.result == UNSUPPORTED}
     for reason in sorted(unsupported):
         console.print(Text.assemble(("UNSUPPORTED", "bold"), f" {reason}"), soft_wrap=True)
 
 
-def show_summary(console: Console, document: dict[str, Any], seconds: float) -> None:
+def show_summary(console: Console, document: RunDocument, seconds: float) -> None:
     """Count, and say how to repeat one cell."""
-    for note in document["notes"]:
+    for note in document.notes:
         console.print(Text.assemble(("note: ", "bold"), note), soft_wrap=True)
-    console.print(f"{summary(document)}, in {speed(len(document['cells']), seconds)}", highlight=False)
-    if document["cells"]:
-        example = next((c for c in document["cells"] if c["result"] != PASS), document["cells"][0])
+    console.print(f"{summary(document)}, in {speed(len(document.cells), seconds)}", highlight=False)
+    if document.cells:
+        example = next((c for c in document.cells if c.result != PASS), document.cells[0])
         console.print(f"repeat one cell: {repeat(example, document)}", highlight=False, soft_wrap=True)
 
 

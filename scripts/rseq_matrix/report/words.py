@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from typing import Any
 
-from rseq_matrix.classes import DEAD, HAZARDS, STALE
+from rseq_matrix.documents.run import CellResult, Observation, RunDocument
+from rseq_matrix.model.classes import DEAD, HAZARDS, STALE
 
 PLACES = {
     "process.vfork_child": "in a vfork child",
@@ -15,11 +15,10 @@ PLACES = {
 }
 
 
-def _hazard(cell: dict[str, Any]) -> str:
-    observed = cell["observed"]
-    place = PLACES.get(cell["stage"], f"at {cell['stage']}")
-    said, libc, cpu = observed["cpu_id"], observed["sched_getcpu"], observed["getcpu"]
-    if observed["class"] == DEAD:
+def _hazard(cell: CellResult, observed: Observation) -> str:
+    place = PLACES.get(cell.stage, f"at {cell.stage}")
+    said, libc, cpu = observed.cpu_id, observed.sched_getcpu, observed.getcpu
+    if observed.class_ == DEAD:
         return f"{place} cpu_id said {said} on CPU {cpu}: the area is registered, but does not follow the thread"
     looks = "rseq looks registered there and is not"
     if libc is None:
@@ -27,15 +26,15 @@ def _hazard(cell: dict[str, Any]) -> str:
     return f"{place} sched_getcpu() returned {libc} on CPU {cpu}: {looks} (cpu_id said {said})"
 
 
-def hazards(cells: Iterable[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def hazards(cells: Iterable[CellResult]) -> list[tuple[str, list[str]]]:
     """Return each hazard that was seen, in words, as its first cell has it, and where it was seen."""
     cells = list(cells)
-    several = len({(cell["libc"], cell["environment"]) for cell in cells}) > 1
+    several = len({(cell.libc, cell.environment) for cell in cells}) > 1
     found: dict[str, tuple[str, list[str]]] = {}
     for cell in cells:
-        if cell["observed"] and cell["observed"]["class"] in HAZARDS:
-            where = f"{cell['libc']}/{cell['link']}/{cell['environment']}" if several else cell["link"]
-            found.setdefault(cell["stage"], (_hazard(cell), []))[1].append(where)
+        if cell.observed and cell.observed.class_ in HAZARDS:
+            where = f"{cell.libc}/{cell.link}/{cell.environment}" if several else cell.link
+            found.setdefault(cell.stage, (_hazard(cell, cell.observed), []))[1].append(where)
     return list(found.values())
 
 
@@ -45,11 +44,11 @@ ADVICE = {
 }
 
 
-def repeat(cell: dict[str, Any], document: dict[str, Any]) -> str:
+def repeat(cell: CellResult, document: RunDocument) -> str:
     """Return the command that repeats a cell of a document."""
-    spec = next((libc.get("spec", "system") for libc in document["libcs"] if libc["id"] == cell["libc"]), "system")
+    spec = next((libc.spec for libc in document.libcs if libc.id == cell.libc), "system")
     libc = "" if spec == "system" else f"--libc {shlex.quote(spec)} "
-    return f"rseq-matrix run {libc}'{cell['id']}'"
+    return f"rseq-matrix run {libc}'{cell.id}'"
 
 
 def speed(cells: int, seconds: float) -> str:
@@ -57,9 +56,9 @@ def speed(cells: int, seconds: float) -> str:
     return f"{seconds:.1f} s, {cells / seconds:.0f} cells a second" if seconds > 0 else "no time"
 
 
-def summary(document: dict[str, Any]) -> str:
+def summary(document: RunDocument) -> str:
     """Return the one line that counts the results."""
-    counts = [f"{count} {word}" for word, count in document["summary"].items() if count]
-    cells = len(document["cells"])
-    unfinished = "" if document["complete"] else "interrupted; "
+    counts = [f"{count} {word}" for word, count in document.summary.items() if count]
+    cells = len(document.cells)
+    unfinished = "" if document.complete else "interrupted; "
     return f"{unfinished}{cells} cells: {', '.join(counts) or 'none'}"

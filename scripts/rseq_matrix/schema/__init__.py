@@ -1,1 +1,1 @@
-"""The JSON schemas of what the program writes."""
+"""The JSON schemas of the documents."""

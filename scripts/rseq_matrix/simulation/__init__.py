@@ -1,1 +1,1 @@
-"""What another integration of rseq into libc would do: designs, the events of a life, and what changes between two."""
+"""`rseq-matrix simulate`: designs of how libc integrates rseq, the events of a life, and what differs between two."""

@@ -1,6 +1,6 @@
 """The integration designs: what libc registers when, where the area lies, and what user code reads there.
 
-A design is a set of rules over those of the timeline, and the events at which they strike. Everything else of a life is
+A design is a set of rules over those of the timeline, and the events at which they apply. Everything else of a life is
 the timeline's. A design that exists as a libc adds no rule, so that what is simulated is what `run` is judged by.
 
 The 2019 design is version 12 of the patch of that name (libc-alpha, 2019-08-07), the one that was under review when
@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from rseq_matrix.registry import STAGES
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import BEFORE, BEHIND, DEFAULT, NOWHERE, RULES, Conditions, Rule, State, World
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.landmarks import Words
-from rseq_matrix.timeline import BEFORE, BEHIND, NOWHERE, RULES, Rule, State, World
 
 REGISTRATION = "registration"
 THREAD_REGISTRATION = "thread registration"
@@ -29,7 +29,7 @@ OWN = "own"
 
 
 @dataclass(frozen=True)
-class Process(State):
+class DesignState(State):
     """A thread's three facts, and what else a design needs to know of it and its process."""
 
     holds: str = ""
@@ -62,9 +62,9 @@ class Design:
     audit_binds_lazily: bool
     """Any audit library makes binding lazy (bug 15533, mended by glibc commit 063f9ba220f4 in 2.35)."""
     facts: Mapping[str, Fact]
-    strikes: Mapping[str, tuple[str, ...]]
-    """Rules that strike after an event, in a dynamic program."""
-    static_strikes: Mapping[str, tuple[str, ...]]
+    rules_after: Mapping[str, tuple[str, ...]]
+    """Rules that apply after an event, in a dynamic program."""
+    static_rules_after: Mapping[str, tuple[str, ...]]
     """The same in a static one."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     words: Mapping[str, Words] = field(default_factory=dict)
@@ -79,11 +79,11 @@ class Design:
         """Return the symbol by which a library finds the area; None where libc has no area."""
         return "__rseq_abi" if self.symbol else "__rseq_offset" if self.registers else None
 
-    def world(self, link: str, environment: str, kernel: str) -> World:
+    def world(self, link: str, environment: Conditions, kernel: str) -> World:
         """Tell the timeline what this design's libc is like."""
         return World(
             link=link,
-            environment=environment if self.tunable else "default",
+            environment=environment if self.tunable else DEFAULT,
             libc_registers=self.registers,
             kernel_rseq=kernel,
             static_thread_pointer_first=self.static_thread_pointer_first,
@@ -96,9 +96,9 @@ class Design:
         libraries = {LIBRARY: _library(self.symbol), FOREIGN_LIBRARY: _library(shared=False)}
         return {**RULES, **_COMMON, **libraries, **self.rules}
 
-    def striking(self, world: World) -> Mapping[str, tuple[str, ...]]:
-        """Return the rules that strike after each event."""
-        return self.strikes if world.dynamic else self.static_strikes
+    def rules_by_event(self, world: World) -> Mapping[str, tuple[str, ...]]:
+        """Return the rules that apply after each event."""
+        return self.rules_after if world.dynamic else self.static_rules_after
 
     def view(self, state: State, stage: str) -> State:
         """Return the state as code of a stage sees it, which may live in another namespace than the program."""
@@ -114,7 +114,7 @@ class Design:
 
 
 def _exec(_state: State, _world: World) -> State:
-    return Process()
+    return DesignState()
 
 
 _COMMON = {"exec": replace(RULES["exec"], apply=_exec)}
@@ -130,7 +130,7 @@ def _library(shared: bool) -> Rule:
     """Return the rule for a library that registers its thread itself: with libc's area, or with one of its own."""
 
     def register(state: State, world: World) -> State:
-        if not isinstance(state, Process) or state.kernel or world.kernel_rseq != "present":
+        if not isinstance(state, DesignState) or state.kernel or world.kernel_rseq != "present":
             return state
         same = shared and state.thread_pointer
         return replace(state, kernel=True, user=same, owner="subject", holds=SHARED if same else OWN)
@@ -212,7 +212,7 @@ def _refused(state: State, world: World) -> State | None:
 
 
 def _register_2019(state: State, world: World) -> State:
-    if not isinstance(state, Process):
+    if not isinstance(state, DesignState):
         return state
     if state.kernel:
         if state.holds == SHARED:
@@ -227,7 +227,7 @@ def _register_2019(state: State, world: World) -> State:
 
 
 def _register_2020(state: State, world: World) -> State:
-    if not isinstance(state, Process):
+    if not isinstance(state, DesignState):
         return state
     problem = ""
     if state.kernel and state.holds == OWN:
@@ -247,7 +247,7 @@ def _register_2020(state: State, world: World) -> State:
 
 
 def _own_flag(state: State, _world: World) -> State:
-    return replace(state, handled=True) if isinstance(state, Process) else state
+    return replace(state, handled=True) if isinstance(state, DesignState) else state
 
 
 def _unregister_thread(state: State, _world: World) -> State:
@@ -284,15 +284,15 @@ _SYMBOL_AREA = "libc has a place for the area: __rseq_abi, a thread-local variab
 
 HANDLED_2019 = Design(
     name="handled-2019",
-    summary="proposed in 2019: __rseq_abi in libc, a shared flag __rseq_handled says who registers",
+    summary="proposed in 2019: __rseq_abi in libc, and a shared flag __rseq_handled for the one that registers",
     registers=True,
     static_thread_pointer_first=False,
     tunable=False,
     area=BEFORE,
     audit_binds_lazily=True,
     symbol=True,
-    strikes={landmarks.TLS_IMAGES: (OWNERSHIP,), landmarks.PROGRAM_START: (REGISTRATION,)},
-    static_strikes={landmarks.THREAD_POINTER: (REGISTRATION,), landmarks.EARLY_INITIALIZATION: (OWNERSHIP,)},
+    rules_after={landmarks.TLS_IMAGES: (OWNERSHIP,), landmarks.PROGRAM_START: (REGISTRATION,)},
+    static_rules_after={landmarks.THREAD_POINTER: (REGISTRATION,), landmarks.EARLY_INITIALIZATION: (OWNERSHIP,)},
     skips=(landmarks.EARLY_INITIALIZATION,),
     rules={
         **_SYMBOL_RULES,
@@ -348,8 +348,8 @@ ABI_2020 = Design(
     area=BEFORE,
     audit_binds_lazily=True,
     symbol=True,
-    strikes={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
-    static_strikes={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
+    rules_after={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
+    static_rules_after={landmarks.EARLY_INITIALIZATION: (REGISTRATION,)},
     rules={
         **_SYMBOL_RULES,
         REGISTRATION: Rule(
@@ -390,7 +390,7 @@ ABI_2020 = Design(
 
 # --- __rseq_offset, an area of ld.so's
 
-_AREA_STRIKES = {landmarks.THREAD_POINTER: (REGISTRATION,)}
+_AREA_RULES_AFTER = {landmarks.THREAD_POINTER: (REGISTRATION,)}
 _AREA_RULES = {REGISTRATION: replace(RULES[REGISTRATION], apply=_yields)}
 _AREA_FACTS = {
     "seen by": Fact(
@@ -422,8 +422,8 @@ AREA_2_35 = Design(
     tunable=True,
     area=BEHIND,
     audit_binds_lazily=False,
-    strikes=_AREA_STRIKES,
-    static_strikes=_AREA_STRIKES,
+    rules_after=_AREA_RULES_AFTER,
+    static_rules_after=_AREA_RULES_AFTER,
     rules=_AREA_RULES,
     facts={
         **_AREA_FACTS,
@@ -440,8 +440,8 @@ EXTENSIBLE_2_41 = Design(
     tunable=True,
     area=BEFORE,
     audit_binds_lazily=False,
-    strikes=_AREA_STRIKES,
-    static_strikes=_AREA_STRIKES,
+    rules_after=_AREA_RULES_AFTER,
+    static_rules_after=_AREA_RULES_AFTER,
     rules=_AREA_RULES,
     facts={**AREA_2_35.facts, "area": _EXTENSIBLE_AREA, "__rseq_size": _EXTENSIBLE_SIZE},
 )
@@ -465,14 +465,14 @@ EXTENSIBLE_2_44 = replace(
 NONE = Design(
     name="none",
     skips=("area",),
-    summary="glibc 2.31 to 2.34: libc knows nothing of rseq",
+    summary="glibc 2.31 to 2.34: libc does not use rseq",
     registers=False,
     static_thread_pointer_first=False,
     tunable=False,
     area=NOWHERE,
     audit_binds_lazily=True,
-    strikes=_AREA_STRIKES,
-    static_strikes=_AREA_STRIKES,
+    rules_after=_AREA_RULES_AFTER,
+    static_rules_after=_AREA_RULES_AFTER,
     rules=_AREA_RULES,
     words={
         landmarks.EARLY_INITIALIZATION: Words(
@@ -484,7 +484,7 @@ NONE = Design(
         "seen by": Fact("nothing: each library has an area of its own", "rseq(2)"),
         "area": Fact("none", "glibc before 2.35"),
         "main thread": Fact("never registered by libc", "glibc before 2.35"),
-        "thread exit": Fact("left to the kernel, or to who registered", "Linux kernel/exit.c do_exit"),
+        "thread exit": Fact("left to the kernel, or to the library that registered", "Linux kernel/exit.c do_exit"),
         "a library may": Fact("register; a second one gets EINVAL or EBUSY", "rseq(2)"),
         "switched off by": Fact("nothing", "glibc before 2.35"),
         "static program": AREA_2_35.facts["static program"],

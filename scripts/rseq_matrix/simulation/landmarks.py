@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rseq_matrix.registry import STAGES
-from rseq_matrix.timeline import World
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import World
 
 EXEC = "exec"
 SELF_RELOCATION = "self-relocation"

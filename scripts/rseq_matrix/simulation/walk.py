@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rseq_matrix.lives import LIVES
-from rseq_matrix.matrix import scenario_stages
-from rseq_matrix.registry import STAGES
+from rseq_matrix.documents.simulate import REGISTERING
+from rseq_matrix.matrix.cells import scenario_stages
+from rseq_matrix.model.lives import LIVES
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, stages_at, unfold
 from rseq_matrix.simulation import landmarks
 from rseq_matrix.simulation.designs import (
     FOREIGN_LIBRARY,
@@ -16,16 +18,15 @@ from rseq_matrix.simulation.designs import (
     REGISTRATION,
     THREAD_REGISTRATION,
     Design,
-    Process,
+    DesignState,
     foreign,
 )
 from rseq_matrix.simulation.landmarks import Words
-from rseq_matrix.timeline import Apply, At, Branch, Moment, Pass, State, Step, World, falls, unfold
 
 
 @dataclass(frozen=True)
 class Registering:
-    """What becomes of a library that registers its thread itself: a word of REGISTERING, and why."""
+    """The outcome for a library that registers its thread itself: a word of REGISTERING, and why."""
 
     word: str
     because: str
@@ -33,7 +34,7 @@ class Registering:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StageInDesign:
     """A stage as a design has it: the state that its code sees."""
 
     name: str
@@ -46,14 +47,14 @@ class Seen:
 
 @dataclass
 class Event:
-    """A row of the timeline: what happened, the state after it, and the stages that fall there."""
+    """A row of the timeline: what happened, the state after it, and the stages that come there."""
 
     name: str
     root: str
     """The event with which another task or image begins; empty on the main line."""
     words: Words
     state: State
-    stages: list[Seen] = field(default_factory=list)
+    stages: list[StageInDesign] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Timeline:
     """The stages that never come, because libc ended the process."""
 
     @property
-    def stages(self) -> dict[str, Seen]:
+    def stages(self) -> dict[str, StageInDesign]:
         """Return the stages by name."""
         return {seen.name: seen for event in self.events for seen in event.stages}
 
@@ -83,7 +84,7 @@ class _Steps:
 
     def __init__(self, design: Design, world: World) -> None:
         self._rules = design.all_rules()
-        self._strikes = design.striking(world)
+        self._strikes = design.rules_by_event(world)
         self._skipped = design.skips if world.dynamic else ()
         self._order = [event for event in landmarks.order(world) if event not in self._skipped]
         self._world = world
@@ -91,7 +92,7 @@ class _Steps:
 
     def _event(self, name: str) -> Iterator[Step]:
         yield Apply(name) if name in self._rules else Pass(name)
-        if name != landmarks.THREAD_POINTER:  # what strikes there does so where the life has its registration
+        if name != landmarks.THREAD_POINTER:  # the rules there apply where the life has its registration
             yield from map(Apply, self._strikes.get(name, ()))
 
     def _up_to(self, name: str) -> Iterator[Step]:
@@ -110,7 +111,7 @@ class _Steps:
             yield from self._event(landmarks.THREAD_EXIT)
 
     def _stages(self, step: At) -> Iterator[Step]:
-        stages = falls(step, self._world)
+        stages = stages_at(step, self._world)
         if stages:
             yield from self._up_to(landmarks.place(stages[0], self._world, step.bound))
             yield step
@@ -148,20 +149,9 @@ def steps(design: Design, world: World, scenario: str) -> tuple[Step, ...]:
 
 # --- a library that registers by itself
 
-REGISTERING = {
-    "not needed": "registered, and the library sees it",
-    "refused": "the kernel has an area of this thread already, and answers EINVAL or EBUSY",
-    "reserved": "__rseq_handled says that libc will do it: a library waits, with its fallback",
-    "works": "nobody else registers this thread, or libc goes on with the same area",
-    "takes it": "it works, but libc's own registration then fails, and the program does not see the area",
-    "fatal": "it works, and libc ends the process when it comes to register",
-    "impossible": "rseq(2) registers nothing here",
-}
-"""What may become of a library's own registration, with the meaning of each word."""
-
 
 def _with_library(life: Iterable[Step], stage: str) -> Iterator[Step]:
-    """Let a library register itself where a stage falls."""
+    """Let a library register itself where a stage comes."""
     for step in life:
         if isinstance(step, Branch):
             yield Branch(tuple(_with_library(step.steps, stage)))
@@ -177,7 +167,7 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
     for moment in unfold(_with_library(steps(design, world, scenario), stage), world, design.all_rules()):
         state = moment.state
         registered = registered or moment.event in (LIBRARY, FOREIGN_LIBRARY)
-        if not registered or not isinstance(state, Process):
+        if not registered or not isinstance(state, DesignState):
             continue
         if state.fatal:
             return Registering("fatal", f"libc ends the process: {state.fatal}", state.reference)
@@ -187,13 +177,13 @@ def _follows(design: Design, world: World, scenario: str, stage: str) -> Registe
 
 
 def _registering(design: Design, world: World, scenario: str, stage: str, seen: State) -> Registering:
-    """Say what becomes of a library's own registration at a stage."""
+    """Say what a library's own registration leads to at a stage."""
     word = ""
     if world.kernel_rseq != "present":
         word = "impossible"
     elif seen.kernel:
         word = "not needed" if seen.user else "refused"
-    elif isinstance(seen, Process) and seen.handled:
+    elif isinstance(seen, DesignState) and seen.handled:
         word = "reserved"
     return Registering(word, REGISTERING[word], "rseq(2)") if word else _follows(design, world, scenario, stage)
 
@@ -258,7 +248,7 @@ class _Merging:
     def _follow(self, line: _Line, scenario: str) -> None:
         here = None
         for moment in unfold((*line.before, *line.steps), self._world, self._rules):
-            ended = isinstance(moment.state, Process) and moment.state.fatal
+            ended = isinstance(moment.state, DesignState) and moment.state.fatal
             if moment.order > len(line.before):
                 if moment.stages and here:
                     here.stages += [self._seen(moment, name, scenario) for name in moment.stages]
@@ -274,10 +264,10 @@ class _Merging:
         words = _words(moment, self._design, self._world)
         return self._events.setdefault((root, moment.event), Event(moment.event, root, words, moment.state))
 
-    def _seen(self, moment: Moment, name: str, scenario: str) -> Seen:
+    def _seen(self, moment: Moment, name: str, scenario: str) -> StageInDesign:
         state = self._design.view(moment.state, name)
         registering = _registering(self._design, self._world, scenario, name, state)
-        return Seen(name, scenario, state, moment.relocated, moment.section, registering)
+        return StageInDesign(name, scenario, state, moment.relocated, moment.section, registering)
 
     def _shown(self, event: Event) -> bool:
         """Return whether a reader needs it: all of the main line; of others, what has stages or may change a fact."""

@@ -1,6 +1,6 @@
 """Progress in a real debugger: gdb steps through each operation instruction by instruction, as a person would.
 
-gdb is not told of critical sections and knows nothing of them, so each of its stops in one aborts it.
+gdb does not know of critical sections, so each of its stops in one aborts it.
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rseq_matrix._native import lib
+from rseq_matrix.documents.verify_phases import DebuggedOperation, DebuggingFound
+from rseq_matrix.elf.facts import Section
 from rseq_matrix.elf.image import Image
-from rseq_matrix.verify.stepping import Stepping
+from rseq_matrix.model.results import ERROR
+from rseq_matrix.verify.cases import SteppedCase
+from rseq_matrix.verify.result import Found
+from rseq_matrix.verify.step_judgement import judge_stepped, most_aborted
+from rseq_matrix.verify.stepping import steps_said
 from rseq_matrix.verify.subject import REQUIRED, Subject
-from rseq_matrix.verify.verdicts import Instructions, section_name, wrong_effect
 from rseq_matrix.verify.walking import STEP_LIMIT, find_aborts
 
 PHASE = "gdb"
 TIME_LIMIT = 20.0
 """Seconds for one operation, gdb's own start included."""
-MANY_ABORTS = 500
-"""After which nobody tells whether the time was short."""
 PACKAGE = "no gdb; install it (Debian: apt install gdb; Fedora: dnf install gdb; Alpine: apk add gdb)"
 REFUSED = re.compile(r"^(?:warning: )?.*(?:ptrace: |Could not trace|Cannot PTRACE|not permitted).*$", re.MULTILINE)
+EFFECTS = {int(lib.RSM_ALONE_ONCE): 1, int(lib.RSM_ALONE_NONE): 0}
+"""How often an operation took effect, by the exit status (enum rsm_alone); any other status: more than once."""
 DIED = re.compile(r"Program (?:received|terminated with) signal (\w+)")
 
 COMMANDS = """\
@@ -72,33 +76,22 @@ printf "rsm lines %d\\n", $lines
 """
 
 
-@dataclass(frozen=True)
-class Debugged:
-    """One operation in gdb."""
-
-    operation: str
-    steps: int
-    """From the subject's first instruction to its last, those of what it calls included."""
-    aborts: int
-    ended: bool
-    """Within the limits of steps and time."""
-    lines: int | None = None
-    """How many times `step` it took; None where the subject has no line information."""
-
-
 @dataclass(kw_only=True)
-class Debugging(Stepping):
-    """The result of the phase. Its operations are Debugged."""
+class Debugging(Found):
+    """The result of the phase."""
 
     version: str = ""
+    operations: list[DebuggedOperation] = field(default_factory=list)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> DebuggingFound:
         """Return it as the JSON document holds it."""
-        return {"version": self.version, **super().document()}
+        operations = tuple(self.operations)
+        said = steps_said(operations)
+        return DebuggingFound(self.version, said, STEP_LIMIT, operations, round(self.seconds, 3))
 
 
 @dataclass(frozen=True)
-class Said:
+class DebuggerOutput:
     """What gdb put out, read. Addresses are those in memory."""
 
     steps: list[int]
@@ -113,13 +106,13 @@ class Said:
     text: str
 
 
-def read_output(text: str) -> Said:
+def read_output(text: str) -> DebuggerOutput:
     """Read gdb's output."""
     add = re.search(r"^rsm add (\w+)$", text, re.MULTILINE)
     lines = re.search(r"^rsm lines (\d+)$", text, re.MULTILINE)
     exited = re.search(r"\[Inferior .* exited (?:normally|with code (\d+))\]", text)
     died, refused = DIED.search(text), REFUSED.search(text)
-    return Said(
+    return DebuggerOutput(
         steps=[int(step, 16) for step in re.findall(r"^rsm step (\w+)$", text, re.MULTILINE)],
         add=int(add[1], 16) if add else None,
         ended="rsm ended" in text,
@@ -146,9 +139,9 @@ def _run(gdb: str, subject: Subject, program: Path, operation: str, by_lines: bo
         script.write(commands)
         script.flush()
         command = [gdb, "-batch", "-nx", "-x", script.name, str(program)]
-        surroundings = {"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LC_ALL": "C"}
+        variables = {"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "LC_ALL": "C"}
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables, start_new_session=True
         ) as process:
             try:
                 process.wait(TIME_LIMIT)
@@ -184,43 +177,40 @@ class _Debugger:
         own = [index for index, step in enumerate(steps) if any(step in code for code in self.code)]
         steps = steps[own[0] : own[-1] + 1] if own else []
         aborts = find_aborts(self.subject.sections, steps)
-        self.result.operations.append(Debugged(operation, len(steps), aborts.total(), said.ended, said.lines))
+        self.result.operations.append(DebuggedOperation(operation, len(steps), aborts.total(), said.ended, said.lines))
         self._judge(operation, said, aborts)
         return True
 
-    def _note_no_start(self, operation: str, said: Said) -> None:
+    def _note_no_start(self, operation: str, said: DebuggerOutput) -> None:
         if said.refused:
             self.result.unsupported = f"gdb cannot debug here: {said.refused}"
         elif said.died:
             self.result.note("crash", PHASE, operation, f"{operation} in gdb: {said.died} before it began")
         else:
             last = next((line for line in reversed(said.text.splitlines()) if line.strip()), "it said nothing")
-            self.result.problem = f"gdb does not come to the operation {operation}: {last[:200]}"
+            self.result.problem = f"gdb did not reach the operation {operation}: {last[:200]}"
 
-    def _judge(self, operation: str, said: Said, aborts: Counter[Any]) -> None:
-        if said.died:
-            self.result.note("crash", PHASE, operation, f"{operation}, stepped in gdb, crashed: {said.died}")
-        elif not said.ended:
-            self._judge_endless(operation, len(said.steps), aborts)
-        elif said.effect != lib.RSM_ALONE_ONCE:
-            self._judge_effect(operation, said.effect == lib.RSM_ALONE_NONE, aborts.total())
-
-    def _judge_endless(self, operation: str, steps: int, aborts: Counter[Any]) -> None:
-        limit = f"{operation} did not end in gdb within {steps} times stepi"
-        if aborts and (steps >= STEP_LIMIT or aborts.total() >= MANY_ABORTS):
-            (section, address), count = aborts.most_common(1)[0]
-            where = f"{section_name(section)}, {Instructions(self.subject).name(address)}"
-            self.result.note("livelock", PHASE, where, f"{limit}: {where}, was aborted {count} times")
-        elif steps >= STEP_LIMIT:
-            self.result.note("hang", PHASE, operation, f"{limit}; no critical section was aborted in them")
-        else:
-            self.result.problem = f"{limit}, which is as far as gdb came in {TIME_LIMIT:.0f} seconds"
-
-    def _judge_effect(self, operation: str, missing: bool, aborts: int) -> None:
-        name, got = wrong_effect(missing, bool(aborts))
-        self.result.note(
-            name, PHASE, operation, f"{operation}, stepped in gdb, took {got}, after {aborts} aborts; wanted was once"
+    def _judge(self, operation: str, said: DebuggerOutput, aborts: Counter[tuple[Section, int]]) -> None:
+        case = SteppedCase(
+            crash=said.died,
+            ended=said.ended,
+            limit_reached=len(said.steps) >= STEP_LIMIT,
+            aborts=aborts.total(),
+            effects=2 if said.effect is None else EFFECTS.get(said.effect, 2),
         )
+        section, times = ("", 0) if said.ended else most_aborted(self.subject, aborts)
+        row, sentence = judge_stepped(
+            case,
+            operation=f"{operation}, stepped in gdb,",
+            steps=len(said.steps),
+            section=section,
+            times=times,
+            seconds=TIME_LIMIT,
+        )
+        if row.is_defect:
+            self.result.note(row.result, PHASE, section if row.result == "livelock" else operation, sentence)
+        elif row.result == ERROR:
+            self.result.problem = sentence
 
 
 def _version(gdb: str) -> str:

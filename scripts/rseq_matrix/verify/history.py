@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rseq_matrix.documents.reading import DamagedError, read
+from rseq_matrix.documents.verify import Defect
+from rseq_matrix.documents.verify_phases import HistoryFound
 from rseq_matrix.signals import signal_name
 from rseq_matrix.verify import supervised
-from rseq_matrix.verify.defects import Defect
-from rseq_matrix.verify.linearizability import EMPTY, POP, PUSH, Operation, first_impossible, smallest
+from rseq_matrix.verify.linearizability import EMPTY, POP, PUSH, StackOperation, first_impossible, smallest
 from rseq_matrix.verify.subject import Subject
 
 PHASE = "history"
@@ -27,7 +29,7 @@ GRACE = 40.0
 """Seconds beyond its time that the program may take; its own limits end it before that."""
 SHARED = -1
 THREADS = 4
-"""csrc/verify/history.h."""
+"""csrc/verify/history/history.h."""
 NOBODYS = 0xFFFFFFFF
 RECORD = np.dtype(
     [
@@ -43,7 +45,7 @@ RECORD = np.dtype(
         ("unused", "<u2"),
     ]
 )
-"""struct history_operation of csrc/verify/history.h."""
+"""struct history_operation of csrc/verify/history/history.h."""
 
 Records = npt.NDArray[Any]
 
@@ -55,7 +57,7 @@ class Conservation:
     lost: int
     """Nodes that were pushed and never came back."""
     doubled: int
-    """Pops of a value that had been popped, or that nobody had pushed in that round."""
+    """Pops of a value that had been popped, or that was not pushed in that round."""
     example: str = ""
 
 
@@ -65,8 +67,8 @@ class Bad:
 
     round: int
     stack: int
-    operations: tuple[Operation, ...] = ()
-    """As little of it as no stack can show; none where another one is told."""
+    operations: tuple[StackOperation, ...] = ()
+    """The smallest part of it that no stack can show; empty where another history is described."""
 
     def __str__(self) -> str:
         name = "the shared stack" if self.stack == SHARED else f"the stack of CPU {self.stack}"
@@ -103,15 +105,15 @@ def conservation(records: Records) -> Conservation:
     if np.array_equal(np.sort(pushed), np.sort(pulled)):  # no two pushes have the same value
         return Conservation(0, 0)
     popped, times = np.unique(pulled, return_counts=True)
-    nobodys = ~np.isin(popped, pushed)
+    unknown = ~np.isin(popped, pushed)
     missing = pushed[~np.isin(pushed, popped)]
-    repeated = popped[(times > 1) | nobodys]
+    repeated = popped[(times > 1) | unknown]
     example = ""
     if len(repeated):
         example = _story(records, int(repeated[0]))
     elif len(missing):
         example = _story(records, int(missing[0]))
-    return Conservation(len(missing), int((times - 1).sum() + nobodys.sum()), example)
+    return Conservation(len(missing), int((times - 1).sum() + unknown.sum()), example)
 
 
 def _story(records: Records, key: int) -> str:
@@ -120,22 +122,23 @@ def _story(records: Records, key: int) -> str:
     return f"round {key >> 32}: " + "; ".join(str(_operation(record)) for record in np.sort(found, order="begin"))
 
 
-def _who(thread: int, context: int) -> str:
+def _source(thread: int, context: int) -> str:
     if thread == THREADS:
         return "drain"
     return f"thread {thread}{' in a handler' if context else ''}"
 
 
-def _operation(record: Any) -> Operation:
-    who = _who(int(record["thread"]), int(record["context"]))
-    return Operation(int(record["kind"]), int(record["value"]), int(record["begin"]), int(record["end"]), who)
+def _operation(record: Any) -> StackOperation:
+    source = _source(int(record["thread"]), int(record["context"]))
+    return StackOperation(int(record["kind"]), int(record["value"]), int(record["begin"]), int(record["end"]), source)
 
 
 def placed(records: Records) -> tuple[Records, int]:
     """Give every operation its stack, and return how many pairs have none and are left out.
 
-    Where a signal handler came in between, what the subject told may be the handler's stack. But a push and the pop of
-    its value used the same one. If neither is known both are left out: a stack's history stays one without them.
+    Where a signal handler interrupted the operation, the stack that the subject named may be the handler's. But a push
+    and the pop of its value used the same one. If neither is known both are left out: without them, the history is
+    still that of a stack.
     """
     records = records.copy()
     empty = records["value"] == EMPTY
@@ -203,14 +206,34 @@ def judge(records: Records, with_stacks: bool) -> Judgement:
 
 
 @dataclass(frozen=True)
+class HistoryReport:
+    """What the program printed (csrc/verify/history/history.c)."""
+
+    logs: tuple[tuple[int, ...], ...]
+    """Of each thread: the place of its first record, and how many it has."""
+    rounds: int
+    registered: int
+    """Threads."""
+    signals: int
+    migrations: int
+    damaged: bool
+    """A round did not end with every node in hand."""
+    hung: bool
+    signal: int
+    """That killed the work; 0: none."""
+    status: int
+    """Its exit status."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class History:
     """The phase's result."""
 
     subject: Subject
     unsupported: str = ""
-    report: dict[str, Any] = field(default_factory=dict)
-    """What the program printed (csrc/verify/history.c)."""
-    outcome: supervised.Outcome | None = None
+    report: HistoryReport | None = None
+    outcome: supervised.ProgramEnd | None = None
     records: int = 0
     judgement: Judgement = field(default_factory=lambda: Judgement(Conservation(0, 0)))
 
@@ -225,22 +248,21 @@ class History:
         return tuple(Defect(name, PHASE, "rounds", sentence) for name, sentence in self._findings())
 
     def _findings(self) -> Iterator[tuple[str, str]]:
-        if not self.report and self.outcome and (self.outcome.status is None or self.outcome.status < 0):
+        report = self.report
+        if not report and self.outcome and (self.outcome.status is None or self.outcome.status < 0):
             yield "hang" if self.outcome.status is None else "crash", self.outcome.ending
-        if self.report.get("signal"):
-            yield "crash", f"{signal_name(self.report['signal'])} in round {self.report['rounds']}"
-        if self.report.get("hung"):
-            yield "hang", f"round {self.report['rounds']} did not come to its end"
+        if report and report.signal:
+            yield "crash", f"{signal_name(report.signal)} in round {report.rounds}"
+        if report and report.hung:
+            yield "hang", f"round {report.rounds} did not end"
         conserved = self.judgement.conservation
         if conserved.doubled:
-            sentence = (
-                f"{conserved.doubled} pops gave what had been popped before or was never pushed ({conserved.example})"
-            )
-            yield "doubled", sentence
+            unknown = "that had been popped before or was never pushed"
+            yield "doubled", f"{conserved.doubled} pops returned a node {unknown} ({conserved.example})"
         if conserved.lost:
-            yield "lost", f"{conserved.lost} nodes that were pushed never came back ({conserved.example})"
+            yield "lost", f"{conserved.lost} nodes that were pushed were never popped ({conserved.example})"
         if self.judgement.bad:
-            yield "not-linearizable", f"no stack can show this: {self.judgement.bad[0]}"
+            yield "not-linearizable", f"no stack behaves like this: {self.judgement.bad[0]}"
 
     @property
     def problem(self) -> str:
@@ -249,11 +271,11 @@ class History:
             return ""
         if not self.report:
             return self.outcome.ending if self.outcome else "it was not run"
-        if self.report["status"]:
-            return f"the work ended with exit status {self.report['status']}"
-        if self.report["damaged"]:
+        if self.report.status:
+            return f"the work ended with exit status {self.report.status}"
+        if self.report.damaged:
             return "a round did not end with every node in hand, and the records do not tell why"
-        missing = [name for name in ("rounds", "signals", "migrations") if not self.report[name]]
+        missing = [name for name in ("rounds", "signals", "migrations") if not getattr(self.report, name)]
         missing += ["overlapping operations"] if self.with_stacks and not self.judgement.overlapping else []
         return f"there were no {' and no '.join(missing)}" if missing else ""
 
@@ -262,22 +284,26 @@ class History:
         conserved = self.judgement.conservation
         return {"operations": self.records, "lost": conserved.lost, "doubled": conserved.doubled}
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> HistoryFound:
         """Return it as the JSON document holds it."""
-        judgement = self.judgement
-        return {
-            "said": self._said(),
-            "checked": self._checked(),
-            "operations": self.records,
-            **{name: self.report.get(name) for name in ("rounds", "registered", "signals", "migrations", "seconds")},
-            "histories": judgement.histories,
-            "searched": judgement.searched,
-            "overlapping": judgement.overlapping,
-            "unplaced": judgement.unplaced,
-            "lost": judgement.conservation.lost,
-            "doubled": judgement.conservation.doubled,
-            "not_linearizable": [str(bad) for bad in judgement.bad],
-        }
+        judgement, report = self.judgement, self.report
+        return HistoryFound(
+            said=self._said(),
+            checked=self._checked(),
+            operations=self.records,
+            rounds=report.rounds if report else None,
+            registered=report.registered if report else None,
+            signals=report.signals if report else None,
+            migrations=report.migrations if report else None,
+            seconds=report.seconds if report else None,
+            histories=judgement.histories,
+            searched=judgement.searched,
+            overlapping=judgement.overlapping,
+            unplaced=judgement.unplaced,
+            lost=judgement.conservation.lost,
+            doubled=judgement.conservation.doubled,
+            not_linearizable=tuple(str(bad) for bad in judgement.bad),
+        )
 
     def _checked(self) -> str:
         if self.unsupported:
@@ -287,17 +313,18 @@ class History:
         return "conservation of nodes alone: the subject has no rsm_subject_stack(), so the order cannot be judged"
 
     def _said(self) -> str:
-        return f"{self.records:,} operations in {self.report.get('rounds', 0):,} rounds: {self._checked()}"
+        rounds = self.report.rounds if self.report else 0
+        return f"{self.records:,} pushes and pops in {rounds:,} rounds; checked: {self._checked()}"
 
 
-def _read(memory: mmap.mmap, report: dict[str, Any]) -> Records:
+def _read(memory: mmap.mmap, report: HistoryReport) -> Records:
     """Return the records of all finished rounds."""
     logs = [
         np.frombuffer(memory, RECORD, min(count, SIZE // RECORD.itemsize - first), first * RECORD.itemsize)
-        for first, count in report["logs"]
+        for first, count in report.logs
     ]
     records: Records = np.concatenate(logs)
-    finished: Records = records[(records["round"] < report["rounds"]) & (records["end"] > 0)]
+    finished: Records = records[(records["round"] < report.rounds) & (records["end"] > 0)]
     return finished
 
 
@@ -313,8 +340,8 @@ def history(subject: Subject, program: Path, seconds: float) -> History:
             command, subject.environment(), seconds + GRACE, lambda _: None, descriptors=(descriptor,)
         )
         try:
-            report = json.loads(outcome.output)
-        except ValueError:
+            report = read(HistoryReport, json.loads(outcome.output))
+        except (ValueError, DamagedError):
             return History(subject, outcome=outcome)
         with mmap.mmap(descriptor, SIZE) as memory:
             records = _read(memory, report)

@@ -5,7 +5,7 @@ The specification of a subject's pushes and pops:
 - Each stack, a CPU's or the shared one, is by itself linearizable as a stack: every operation takes effect at one
   instant between its begin and its end, and in the order of these instants a pop takes what was pushed last and not
   popped since. It is enough to ask that of each stack alone: a system of linearizable objects is linearizable
-  (locality, ibid. section 3.1), and which stack an operation used is told by the subject (rsm_subject_stack()).
+  (locality, ibid. section 3.1), and the subject says which stack an operation used (rsm_subject_stack()).
 - The pool as a whole conserves nodes: what was popped had been pushed, nothing is popped twice, and when all is
   drained nothing is missing.
 - A pop that finds nothing says no more than that the *shared* stack was empty at an instant. It looked at its CPU's
@@ -33,7 +33,7 @@ State = tuple[Stack, frozenset[int]]
 
 
 @dataclass(frozen=True)
-class Operation:
+class StackOperation:
     """One push or pop of one stack."""
 
     kind: int
@@ -41,15 +41,16 @@ class Operation:
     """No two pushes have the same."""
     begin: int
     end: int
-    who: str = ""
+    source: str = ""
+    """Which thread did it, for sentences."""
 
     def __str__(self) -> str:
         what = "push" if self.kind == PUSH else "pop"
         shown = "nothing" if self.value == EMPTY else f"{self.value:#x}"
-        return f"{self.who or '?'} {what} {shown} [{self.begin}, {self.end}]"
+        return f"{self.source or '?'} {what} {shown} [{self.begin}, {self.end}]"
 
 
-def _apply(operation: Operation, stack: Stack) -> tuple[bool, Stack]:
+def _apply(operation: StackOperation, stack: Stack) -> tuple[bool, Stack]:
     """Let an operation take effect; False if it cannot have done so in this state."""
     if operation.kind == PUSH:
         return True, (operation.value, stack)
@@ -60,7 +61,9 @@ def _apply(operation: Operation, stack: Stack) -> tuple[bool, Stack]:
     return True, stack[1]
 
 
-def _until_done(history: Sequence[Operation], index: int, pending: Iterable[int], states: set[State]) -> set[State]:
+def _until_done(
+    history: Sequence[StackOperation], index: int, pending: Iterable[int], states: set[State]
+) -> set[State]:
     """Return the states in which an operation that ends now has taken effect, whatever else has that has begun."""
     found: set[State] = set()
     seen = set(states)
@@ -81,7 +84,7 @@ def _until_done(history: Sequence[Operation], index: int, pending: Iterable[int]
     return found
 
 
-def first_impossible(history: Sequence[Operation]) -> int | None:
+def first_impossible(history: Sequence[StackOperation]) -> int | None:
     """Return the index of the first operation that cannot have ended as it did; None if the history is a stack's."""
     events = sorted([(op.begin, index, False) for index, op in enumerate(history)] + _ends(history))
     states: set[State] = {(None, frozenset())}
@@ -97,11 +100,11 @@ def first_impossible(history: Sequence[Operation]) -> int | None:
     return None
 
 
-def _ends(history: Sequence[Operation]) -> list[tuple[int, int, bool]]:
+def _ends(history: Sequence[StackOperation]) -> list[tuple[int, int, bool]]:
     return [(op.end, index, True) for index, op in enumerate(history)]
 
 
-def linearizable(history: Sequence[Operation]) -> bool:
+def linearizable(history: Sequence[StackOperation]) -> bool:
     """Return whether a complete history of one stack, empty at first, is linearizable as a stack.
 
     Begins and ends are distinct numbers of one clock.
@@ -109,11 +112,11 @@ def linearizable(history: Sequence[Operation]) -> bool:
     return replays(sorted(history, key=lambda op: op.end)) or first_impossible(history) is None
 
 
-def replays(order: Iterable[Operation]) -> bool:
+def replays(order: Iterable[StackOperation]) -> bool:
     """Return whether a stack shows just this, one operation after the other.
 
     An order by ends is one that may be: no operation begins after one that it precedes has ended. So if it replays, the
-    history is linearizable, and most are told by that alone.
+    history is linearizable, and most are recognised by that alone.
     """
     stack: Stack = None
     for operation in order:
@@ -123,7 +126,7 @@ def replays(order: Iterable[Operation]) -> bool:
     return True
 
 
-def _without_pairs(history: Sequence[Operation]) -> Iterator[list[Operation]]:
+def _without_pairs(history: Sequence[StackOperation]) -> Iterator[list[StackOperation]]:
     for value in dict.fromkeys(op.value for op in history):
         if value != EMPTY:
             yield [op for op in history if op.value != value]
@@ -132,14 +135,14 @@ def _without_pairs(history: Sequence[Operation]) -> Iterator[list[Operation]]:
             yield [op for op in history if op is not operation]
 
 
-def smallest(history: Sequence[Operation]) -> list[Operation]:
+def smallest(history: Sequence[StackOperation]) -> list[StackOperation]:
     """Return as little of a history that is not linearizable as still is not.
 
     What is left out is a value's push and pop together, or a pop that found nothing: a stack's history stays one
     without them.
     """
     bad = list(history)
-    smaller: list[Operation] | None = bad
+    smaller: list[StackOperation] | None = bad
     while smaller is not None:
         bad = smaller
         smaller = next((some for some in _without_pairs(bad) if first_impossible(some) is not None), None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from rseq_matrix.verify.defects import Defect
+from rseq_matrix.documents.verify import Defect
+from rseq_matrix.documents.verify_phases import PhaseFound
 
 
 class Result(Protocol):
@@ -24,9 +25,9 @@ class Result(Protocol):
         """Say why the phase could not do what it promises, for a reason that is not the subject's; empty if it did."""
 
     def counts(self) -> dict[str, int | None]:
-        """Return what the phase adds to the totals (TOTALS); None for what the subject does not tell."""
+        """Return what the phase adds to the totals (SubjectTotals); None for what the subject does not tell."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> PhaseFound:
         """Return it as the JSON document holds it; its "said" is a line for a person."""
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from rseq_matrix.environments import ENVIRONMENTS
-from rseq_matrix.judge import (
-    ERROR,
-    FAIL,
-    PASS,
-    judge_ending,
-    kernel_registered,
-    observed_class,
-    speaks_for_bad_end,
-)
-from rseq_matrix.matrix import Cell
-from rseq_matrix.registry import STAGES
-from rseq_matrix.session import Run
-from rseq_matrix.timeline import Ending
-from rseq_matrix.trial import Trial
-from rseq_matrix.verify.defects import Defect
+from rseq_matrix.documents.verify import Defect
+from rseq_matrix.documents.verify_phases import StageCell, StageTrial
+from rseq_matrix.environments.catalogue import ENVIRONMENTS
+from rseq_matrix.matrix.cells import Cell
+from rseq_matrix.matrix.judgement import judge_ending, kernel_registered, observed_class, speaks_for_bad_end
+from rseq_matrix.matrix.tracer import Run
+from rseq_matrix.matrix.trial import Trial
+from rseq_matrix.model.results import ERROR, FAIL, PASS
+from rseq_matrix.model.stages import STAGES
+from rseq_matrix.model.timeline import Ending
 from rseq_matrix.verify.subject import Subject
 
 PHASE = "stages"
@@ -46,21 +39,21 @@ class Verdict:
     reason: str = ""
     defect: Defect | None = None
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> StageCell:
         """Return it as the JSON document holds it."""
-        return {
-            "id": self.cell.id,
-            "stage": self.cell.stage,
-            "class": self.observed,
-            "trial": asdict(self.trial) if self.trial else None,
-            "result": self.result,
-            "defect": self.defect.name if self.defect else None,
-            "reason": self.reason,
-        }
+        return StageCell(
+            id=self.cell.id,
+            stage=self.cell.stage,
+            class_=self.observed,
+            trial=StageTrial(**asdict(self.trial)) if self.trial else None,
+            result=self.result,
+            defect=self.defect.name if self.defect else None,
+            reason=self.reason,
+        )
 
 
 def _crash(subject: Subject, cell: Cell, trial: Trial, observed: str | None, ending: str) -> Defect:
-    """Name what is behind a call that did not return."""
+    """Name the cause of a call that did not return."""
     where = "before its own relocations are done" if trial.relocated is False else ""
     kinds = {touch.kind: touch for touch in subject.code.touches}
     early = trial.relocated is False or observed == "blind" or STAGES[cell.stage].may != MAY_LIBC
@@ -86,7 +79,7 @@ def _amount(cell: Cell, of: str, got: int, want: int) -> Defect | None:
     if got == want:
         return None
     what = f"{abs(want - got)} of {want} adds {'lost' if got < want else 'too many'}"
-    return _defect("lost" if got < want else "doubled", cell, f"{of}: got a sum of {got}, want {want}: {what}")
+    return _defect("lost" if got < want else "doubled", cell, f"{of}: the sum is {got}, expected {want}: {what}")
 
 
 def _tls_too_early(subject: Subject, cell: Cell, trial: Trial) -> Defect | None:
@@ -129,7 +122,7 @@ def _not_loaded(cell: Cell, trial: Trial, run: Run) -> Defect:
 
 
 def _blamed(run: Run, trial: Trial) -> bool:
-    """Return whether the wrong sum that was seen here is what the other stage itself has to answer for."""
+    """Return whether the wrong sum that was seen here is a defect of the other stage itself."""
     other = run.trials.get(trial.wrong or "")
     return other is not None and other.committed - other.attempted == trial.got - trial.want
 
@@ -151,9 +144,9 @@ def _done(subject: Subject, cell: Cell, run: Run, protected: bool, observed: str
 
 
 def _ended(subject: Subject, cell: Cell, ending: Ending, run: Run) -> Verdict:
-    """Judge a cell whose process has to end before its time: not by that, unless it ends in another way.
+    """Judge a cell whose process the environment ends early: not by that, unless it ends in another way.
 
-    What the subject did until then counts: some stages are passed through, and what they are about to do is the end.
+    What the subject did until then counts: at some stages it was called before the process ended.
     """
     result, reason = judge_ending(cell.stage, ending, run)
     record, trial = run.records.get(cell.stage), run.trials.get(cell.stage)
@@ -167,10 +160,26 @@ def _ended(subject: Subject, cell: Cell, ending: Ending, run: Run) -> Verdict:
     return Verdict(cell, observed, done, result, reason)
 
 
+def _defect_of(subject: Subject, cell: Cell, run: Run, trial: Trial) -> Defect | None:
+    """Return what is wrong with what the subject did at a stage; None if nothing is. The probe has called it."""
+    record = run.records.get(cell.stage)
+    if record is None:
+        said = "; ".join(filter(None, (run.misbehaved or "the process did not get there", run.complaints[:300])))
+        return _defect("crash" if run.ending else "not-loaded", cell, f"this stage was not reached: {said}")
+    if not trial.usable:
+        return _not_loaded(cell, trial, run)
+    if trial.progress != "done":
+        return _crash(subject, cell, trial, observed_class(record), run.ending)
+    defect = _done(subject, cell, run, bool(kernel_registered(record)), observed_class(record))
+    if not defect and speaks_for_bad_end(run, cell.stage):
+        defect = _defect("crash", cell, f"it was the last stage of its process: {run.misbehaved}")
+    return defect
+
+
 def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, obstacle: str = "") -> Verdict:
     """Judge one cell by the run that speaks for it; None if there was none, for the reason in `obstacle`.
 
-    ending: how the environment ends the process before its time, if it does.
+    ending: how the environment ends the process early, if it does.
     """
     if run is None:
         return Verdict(cell, None, None, ERROR, obstacle)
@@ -178,24 +187,13 @@ def judge(subject: Subject, cell: Cell, ending: Ending | None, run: Run | None, 
         return _ended(subject, cell, ending, run)
     record, trial = run.records.get(cell.stage), run.trials[cell.stage]
     observed = observed_class(record) if record else None
-    defect = None
-    if record is None:
-        said = "; ".join(filter(None, (run.misbehaved or "the process did not get there", run.complaints[:300])))
-        defect = _defect("crash" if run.ending else "not-loaded", cell, f"this stage was not reached: {said}")
-    elif trial.progress == "not begun":
-        return Verdict(cell, observed, trial, ERROR, f"the probe did not come to its subject: {run.misbehaved}")
-    elif not trial.usable:
-        defect = _not_loaded(cell, trial, run)
-    elif trial.progress != "done":
-        defect = _crash(subject, cell, trial, observed, run.ending)
-    else:
-        defect = _done(subject, cell, run, bool(kernel_registered(record)), observed)
-        if not defect and speaks_for_bad_end(run, cell.stage):
-            defect = _defect("crash", cell, f"the process that had been there last: {run.misbehaved}")
+    if record and trial.progress == "not begun":
+        return Verdict(cell, observed, trial, ERROR, f"the probe did not call the subject: {run.misbehaved}")
+    defect = _defect_of(subject, cell, run, trial)
     if defect:
         return Verdict(cell, observed, trial, FAIL, defect.sentence, defect)
     want = trial.attempted if ENVIRONMENTS[cell.environment].stepped else 2
     if run.traced and trial.stepped != want:
-        said = f"{trial.stepped} adds were single-stepped to their end, want {want}"
+        said = f"{trial.stepped} adds were single-stepped to their end, expected {want}"
         return Verdict(cell, observed, trial, ERROR, said)
     return Verdict(cell, observed, trial, PASS)

@@ -18,8 +18,8 @@ from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
+from rseq_matrix.matrix.trial import NEEDED_NAME
 from rseq_matrix.signals import signal_name
-from rseq_matrix.trial import NEEDED_NAME
 
 REQUIRED = ("rsm_subject_add", "rsm_subject_sum")
 OPTIONAL = (
@@ -59,7 +59,7 @@ class Subject:
     library_path: str
     """Directories that hold it under the name by which objects in other namespaces need it, and what it needs."""
     run_path: tuple[str, ...] = ()
-    """Where it wants what it needs to be searched for."""
+    """Where the dynamic linker searches for the libraries that it needs (DT_RUNPATH, DT_RPATH)."""
     number: int | None = None
     """Of a built-in subject: under which static programs hold it."""
 
@@ -80,7 +80,7 @@ class Subject:
         return tuple(found)[:WATCHED]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables of a process that judges it, besides what the caller wants there."""
+        """Return the environment variables of a process that judges it, besides those of the caller."""
         return {
             "PATH": "/usr/bin:/bin",
             "LC_ALL": "C",

@@ -1,4 +1,4 @@
-"""Runs a program of verify's that a subject may crash or hang, and leaves nothing of it running."""
+"""Runs a program that a subject may crash or hang, and leaves no process of it running."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from rseq_matrix.errors import MissingError
 from rseq_matrix.signals import signal_name
 
-POLL = 0.05
-TEXT_LIMIT = 4096
+POLL = 0.05  # seconds
+TEXT_LIMIT = 4096  # bytes of standard error
 STILL_RUNNING = "it was still running at its time limit and was killed"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramEnd:
     """How the program ended, and what it printed."""
 
     status: int | None
@@ -52,10 +52,10 @@ def run(
     limit: float,
     tick: Callable[[float], None],
     descriptors: Sequence[int] = (),
-) -> Outcome:
+) -> ProgramEnd:
     """Run it in a process group of its own, which is killed if it does not end within `limit` seconds, or on Ctrl-C.
 
-    `tick` is told the seconds so far, all the time.
+    `tick` is called with the seconds so far, every POLL seconds.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
         try:
@@ -79,4 +79,4 @@ def run(
         output.seek(0)
         complaints.seek(0)
         said = " ".join(complaints.read(TEXT_LIMIT).decode(errors="replace").split())
-        return Outcome(status, output.read().decode(errors="replace"), said)
+        return ProgramEnd(status, output.read().decode(errors="replace"), said)

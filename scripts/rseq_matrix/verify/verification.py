@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from rseq_matrix.document import Document, host_document, libc_document
-from rseq_matrix.environments import choose_environments
+from rseq_matrix.documents.verify import (
+    PHASES,
+    VERIFY_SCHEMA,
+    Defect,
+    PhaseResult,
+    SubjectResult,
+    SubjectTotals,
+    VerifyDocument,
+    VerifyRequest,
+)
+from rseq_matrix.environments.catalogue import choose_environments
 from rseq_matrix.errors import MissingError, UsageError
-from rseq_matrix.judge import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
-from rseq_matrix.surroundings import Kernel, kernel, require_platform
-from rseq_matrix.targets import Target, system_target
-from rseq_matrix.verify import stages
+from rseq_matrix.kernels.host import Kernel, kernel, require_platform
+from rseq_matrix.matrix.document import host_kernel, libc_identity
+from rseq_matrix.matrix.targets import Target, system_target
+from rseq_matrix.model.results import ERROR, FAIL, PASS, RESULTS, UNSUPPORTED
+from rseq_matrix.verify.at_stages import StagesRequest, work_at_stages
 from rseq_matrix.verify.debugger import step_in_gdb
-from rseq_matrix.verify.defects import Defect
 from rseq_matrix.verify.history import history
 from rseq_matrix.verify.interruptions import interrupt
 from rseq_matrix.verify.result import Result
@@ -26,27 +34,17 @@ from rseq_matrix.verify.stepping import step
 from rseq_matrix.verify.stress import stress
 from rseq_matrix.verify.subject import BUILT_IN, Subject, opened
 
-SCHEMA = 1
-SECONDS = 5.0
 HISTORY_SHARE = 0.2
 """Of the seconds for stress, on top of them."""
-TOTALS = ("operations", "fast", "fallback", "aborts", "lost", "doubled", "stages", "instructions")
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the command line asks for. Empty means all, or the default."""
-
-    subjects: tuple[str, ...] = ()
-    """Names of built-in subjects, and paths."""
-    globs: tuple[str, ...] = ()
-    """Of stages and cells, for the phase that goes through the matrix."""
-    phases: tuple[str, ...] = ()
-    environments: tuple[str, ...] = ()
-    """Of the same phase."""
-    seconds: float = SECONDS
-    adds: int = stages.ADDS
-    jobs: int = 0
+def _phase_word(result: Result, problem: str) -> tuple[str, str]:
+    """Return the result word of a phase, and the reason: a defect counts more than a problem, that more than a lack."""
+    if result.defects:
+        return FAIL, result.defects[0].sentence
+    if problem or result.problem:
+        return ERROR, problem or result.problem
+    return (UNSUPPORTED, result.unsupported) if result.unsupported else (PASS, "")
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ class Job:
 
     subject: Subject
     target: Target
-    wanted: Wanted
+    request: VerifyRequest
     progress: Callable[[float], None]
-    """Told which part of the phase is done, 0 to 1."""
+    """Called with the part of the phase that is done, 0 to 1."""
 
     def program(self, name: str) -> Path:
         """Return a program of verify's. Raises MissingError where it could not be built."""
@@ -67,14 +65,14 @@ class Job:
         return build.directory / "verify" / name
 
     def part(self, done: int, total: int) -> None:
-        """Tell how many of how many are done."""
+        """Report how many of how many are done."""
         self.progress(done / total if total else 1.0)
 
 
 def _stages(job: Job) -> Result:
-    asked = job.wanted
-    wanted = stages.Wanted(asked.globs, asked.adds, asked.jobs, environments=asked.environments)
-    return stages.stages(job.subject, job.target, wanted, job.part)
+    asked = job.request
+    request = StagesRequest(asked.globs, asked.adds, asked.jobs, environments=asked.environments)
+    return work_at_stages(job.subject, job.target, request, job.part)
 
 
 def _interruptions(job: Job) -> Result:
@@ -90,14 +88,14 @@ def _gdb(job: Job) -> Result:
 
 
 def _stress(job: Job) -> Result:
-    return stress(job.subject, job.program("stress"), job.wanted.seconds, job.progress)
+    return stress(job.subject, job.program("stress"), job.request.seconds, job.progress)
 
 
 def _history(job: Job) -> Result:
-    return history(job.subject, job.program("history"), job.wanted.seconds * HISTORY_SHARE)
+    return history(job.subject, job.program("history"), job.request.seconds * HISTORY_SHARE)
 
 
-PHASES: dict[str, Callable[[Job], Result]] = {
+RUNNERS: Mapping[str, Callable[[Job], Result]] = {
     "stages": _stages,
     "interruptions": _interruptions,
     "stepping": _stepping,
@@ -105,72 +103,74 @@ PHASES: dict[str, Callable[[Job], Result]] = {
     "stress": _stress,
     "history": _history,
 }
-"""In the order in which they run."""
 
 
 @dataclass
-class Judged:
+class JudgedSubject:
     """A subject and what its phases found so far."""
 
     subject: Subject
-    phases: dict[str, Document] = field(default_factory=dict)
+    phases: dict[str, PhaseResult] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
-    totals: dict[str, int | None] = field(default_factory=dict)
+    totals: SubjectTotals = field(default_factory=SubjectTotals)
+    untold: set[str] = field(default_factory=set)
+    """The totals that the subject does not tell in some phase."""
 
     def add(self, name: str, result: Result | None, problem: str, seconds: float) -> None:
-        """Keep a phase's result; `problem` is why there is none."""
-        defects = result.defects if result else ()
-        problem = problem or (result.problem if result else "")
-        unsupported = result.unsupported if result else ""
-        word = FAIL if defects else ERROR if problem else UNSUPPORTED if unsupported else PASS
-        reason = defects[0].sentence if defects else problem or unsupported
-        self.defects += defects
-        self.phases[name] = {"result": word, "reason": reason, "seconds": round(seconds, 3)}
-        self.phases[name]["found"] = result.document() if result else None
-        for count, value in (result.counts() if result else {}).items():
-            before = self.totals.get(count, 0)
-            self.totals[count] = None if value is None or before is None else before + value
+        """Keep a phase's result; `problem` is why there is none. `seconds` is how long the phase took."""
+        if result is None:
+            self.phases[name] = PhaseResult(ERROR if problem else PASS, problem, round(seconds, 3), None)
+            return
+        word, reason = _phase_word(result, problem)
+        self.defects += result.defects
+        self.phases[name] = PhaseResult(word, reason, round(seconds, 3), result.document())
+        for count, value in result.counts().items():
+            if value is None:
+                self.untold.add(count)
+            before = getattr(self.totals, count) or 0
+            total = None if count in self.untold else before + (value or 0)
+            self.totals = replace(self.totals, **{count: total})
 
     @property
     def result(self) -> str:
         """Return the word for the whole subject."""
-        words = {phase["result"] for phase in self.phases.values()}
+        words = {phase.result for phase in self.phases.values()}
         return next((word for word in (FAIL, ERROR, PASS) if word in words), UNSUPPORTED)
 
-    def document(self) -> Document:
+    def document(self) -> SubjectResult:
         """Return it as the JSON document holds it."""
         subject = self.subject
-        return {
-            "name": subject.name,
-            "path": str(subject.path),
-            "exports": sorted(subject.exports),
-            "sections": len(subject.sections),
-            "result": self.result,
-            "totals": {name: self.totals.get(name) for name in TOTALS},
-            "phases": self.phases,
-            "defects": [defect.document() for defect in self.defects],
-        }
+        return SubjectResult(
+            name=subject.name,
+            path=str(subject.path),
+            exports=tuple(sorted(subject.exports)),
+            sections=len(subject.sections),
+            result=self.result,
+            totals=self.totals,
+            phases=dict(self.phases),
+            defects=tuple(self.defects),
+        )
 
 
 class Verification:
     """A run that is ready to go: everything that can be wrong with the request has been said by now."""
 
-    def __init__(self, wanted: Wanted, stack: ExitStack) -> None:
+    def __init__(self, request: VerifyRequest, stack: ExitStack) -> None:
         """Build what is needed and open the subjects, which stay open as long as `stack`."""
         require_platform()
-        for name in wanted.phases:
+        for name in request.phases:
             if name not in PHASES:
                 raise UsageError(f"unknown phase '{name}': known are {', '.join(PHASES)}")
-        choose_environments(wanted.environments, (), ())
-        self.wanted = wanted
+        choose_environments(request.environments, (), ())
+        self.request = request
         self.kernel: Kernel = kernel()
         self.target = system_target()
-        named = wanted.subjects or BUILT_IN
+        named = request.subjects or BUILT_IN
         self.subjects: list[Subject] = [stack.enter_context(self._open(name)) for name in dict.fromkeys(named)]
-        self.judged: list[Judged] = []
+        self.judged: list[JudgedSubject] = []
         self.complete = False
 
-    def _open(self, name: str) -> Any:
+    def _open(self, name: str) -> AbstractContextManager[Subject]:
         if name not in BUILT_IN:
             if "/" not in name and not Path(name).exists():
                 raise UsageError(f"no subject '{name}': it is {', '.join(BUILT_IN)}, or the path of a shared object")
@@ -184,19 +184,19 @@ class Verification:
     @property
     def phases(self) -> list[str]:
         """Return the names of the phases that are wanted, in their order."""
-        return [name for name in PHASES if not self.wanted.phases or name in self.wanted.phases]
+        return [name for name in PHASES if not self.request.phases or name in self.request.phases]
 
-    def go(self, progress: Callable[[str, str, float], None]) -> Iterator[Judged]:
-        """Judge one subject after the other. `progress` is told subject, phase and which part of it is done."""
+    def go(self, progress: Callable[[str, str, float], None]) -> Iterator[JudgedSubject]:
+        """Judge one subject after the other. `progress`: subject, phase, and the part that is done, 0 to 1."""
         for subject in self.subjects:
-            judged = Judged(subject)
+            judged = JudgedSubject(subject)
             self.judged.append(judged)
             for name in self.phases:
                 self._phase(judged, name, progress)
             yield judged
         self.complete = True
 
-    def _phase(self, judged: Judged, name: str, progress: Callable[[str, str, float], None]) -> None:
+    def _phase(self, judged: JudgedSubject, name: str, progress: Callable[[str, str, float], None]) -> None:
         def tell(part: float) -> None:
             progress(judged.subject.name, name, part)
 
@@ -204,22 +204,22 @@ class Verification:
         started = time.monotonic()
         result, problem = None, ""
         try:
-            result = PHASES[name](Job(judged.subject, self.target, self.wanted, tell))
-        except MissingError as error:  # this phase's own want costs no other its result
+            result = RUNNERS[name](Job(judged.subject, self.target, self.request, tell))
+        except MissingError as error:  # what this phase lacks does not matter to the others
             problem = str(error)
         judged.add(name, result, problem, time.monotonic() - started)
         tell(1.0)
 
-    def document(self) -> Document:
+    def document(self) -> VerifyDocument:
         """Return what has been judged so far."""
-        subjects = [judged.document() for judged in self.judged]
-        counts = Counter(subject["result"] for subject in subjects)
-        return {
-            "schema": SCHEMA,
-            "complete": self.complete,
-            "host": host_document(self.kernel),
-            "libc": libc_document(self.target.libc),
-            "wanted": asdict(self.wanted),
-            "subjects": subjects,
-            "summary": {word: counts.get(word, 0) for word in RESULTS},
-        }
+        subjects = tuple(judged.document() for judged in self.judged)
+        counts = Counter(subject.result for subject in subjects)
+        return VerifyDocument(
+            schema=VERIFY_SCHEMA,
+            complete=self.complete,
+            host=host_kernel(self.kernel),
+            libc=libc_identity(self.target.libc),
+            wanted=self.request,
+            subjects=subjects,
+            summary={word: counts.get(word, 0) for word in RESULTS},
+        )

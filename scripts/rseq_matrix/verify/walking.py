@@ -1,7 +1,7 @@
 """Where an operation leads: its instructions, found by single-stepping, and its ways through critical sections.
 
 A stop inside of a section that is armed aborts it, so stepping alone never sees what comes behind a commit. The step
-that stores into rseq_cs gives the place away; from there on breakpoints are planted where a section can be left, and
+that stores into rseq_cs shows the place; from there on breakpoints are set where a section can be left, and
 the thread runs through.
 """
 
@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from rseq_matrix._native import lib
 from rseq_matrix.elf.facts import Section
+from rseq_matrix.verify.driven import BREAKPOINT, GATE, TRAP, DrivenProcess
 from rseq_matrix.verify.subject import Subject
-from rseq_matrix.verify.tracee import BREAKPOINT, Tracee
 
 STEP_LIMIT = 20_000
 """Steps of one operation. The built-in subjects give up after 16 aborts, which is far below."""
@@ -75,11 +75,11 @@ class Steps:
 class Walker:
     """Walks through operations of one role."""
 
-    def __init__(self, tracee: Tracee, subject: Subject, role: int) -> None:
-        self.tracee = tracee
+    def __init__(self, driven: DrivenProcess, subject: Subject, role: int) -> None:
+        self.driven = driven
         self.subject = subject
         self.role = role
-        self.registered = role in tracee.areas
+        self.registered = role in driven.areas
         self.arming: dict[int, Section] = {}
         """Sections by the instruction that arms them, as far as they are known."""
 
@@ -88,75 +88,76 @@ class Walker:
 
         The thread is back at its gate then, or runs if the route is endless.
         """
-        tracee, role, route = self.tracee, self.role, Route()
-        tracee.order(role, command, argument)
+        driven, role, route = self.driven, self.role, Route()
+        driven.order(role, command, argument)
         steps: list[int] = []
         while True:
-            stops = [address + tracee.bias for address in self.arming]
-            walk = tracee.walk(role, self.registered, stops, max(1, STEP_LIMIT - len(steps)))
+            stops = [address + driven.bias for address in self.arming]
+            walk = driven.walk(role, self.registered, stops, max(1, STEP_LIMIT - len(steps)))
             steps += walk.addresses
             if walk.end == lib.RSM_WALK_ARMED:
                 self._note_armed(route, steps)
             elif walk.end == lib.RSM_WALK_AT_STOP:
-                section = self.arming[steps[-1] - tracee.bias]
+                section = self.arming[steps[-1] - driven.bias]
                 route.armed.add(section.descriptor)
                 if section is aborting:
                     aborting = None  # by stepping on
                 else:
                     steps += self._run_through(section)
-            if tracee.stops.get(role) and tracee.stops[role].kind == "gate":
+            stop = driven.stop_of(role)
+            if stop and stop.kind == GATE:
                 break
             if walk.end == lib.RSM_WALK_LIMIT or len(steps) >= STEP_LIMIT:
                 route.endless = True
-                tracee.go_on(role)
+                driven.restart(role)
                 break
         self._note_steps(route, steps)
         return route
 
     def steps(self, command: int, *arguments: int) -> Steps:
         """Single-step all of one operation. The thread is back at its gate then, or runs if it came to the limit."""
-        tracee, role = self.tracee, self.role
-        tracee.order(role, command, *arguments)
-        walk = tracee.walk(role, False, (), STEP_LIMIT)
+        driven, role = self.driven, self.role
+        driven.order(role, command, *arguments)
+        walk = driven.walk(role, False, (), STEP_LIMIT)
         endless = walk.end == lib.RSM_WALK_LIMIT
         if endless:
-            tracee.go_on(role)
-        own = [index for index, step in enumerate(walk.addresses) if tracee.is_subject(step)]
+            driven.restart(role)
+        own = [index for index, step in enumerate(walk.addresses) if driven.is_subject(step)]
         inner = walk.addresses[own[0] : own[-1] + 1] if own else []
-        steps = [step - tracee.bias if tracee.is_subject(step) else 0 for step in inner]
+        steps = [step - driven.bias if driven.is_subject(step) else 0 for step in inner]
         return Steps(len(steps), find_aborts(self.subject.sections, steps) if self.registered else Counter(), endless)
 
     def _note_armed(self, route: Route, steps: list[int]) -> None:
         """The step before the last one armed a section."""
-        section = next((s for s in self.subject.sections if self.tracee.is_armed(self.role, s)), None)
-        if section and len(steps) > 1 and steps[-2] - self.tracee.bias not in self.arming:
-            self.arming[steps[-2] - self.tracee.bias] = section
+        section = next((s for s in self.subject.sections if self.driven.is_armed(self.role, s)), None)
+        if section and len(steps) > 1 and steps[-2] - self.driven.bias not in self.arming:
+            self.arming[steps[-2] - self.driven.bias] = section
             route.armed.add(section.descriptor)
             route.discovered = True
 
     def _run_through(self, section: Section) -> list[int]:
         """Run from the instruction that arms a section to where it is left; return that place."""
-        tracee, role = self.tracee, self.role
-        places = [address + tracee.bias for address in ways_out(section)]
+        driven, role = self.driven, self.role
+        places = [address + driven.bias for address in ways_out(section)]
         for place in places:
-            tracee.patch(place, BREAKPOINT)
-        tracee.go_on(role)
-        stop = tracee.await_stop(role)
-        if stop.kind == "trap":
-            tracee.leave_trap(role)
+            driven.patch(place, BREAKPOINT)
+        driven.restart(role)
+        stop = driven.await_stop_of(role)
+        if stop.kind == TRAP:
+            driven.leave_trap(role)
         for place in places:
-            tracee.restore(place)
-        return [stop.address] if stop.kind == "trap" else []
+            driven.restore(place)
+        return [stop.address] if stop.kind == TRAP else []
 
     def _note_steps(self, route: Route, steps: list[int]) -> None:
-        tracee, sections = self.tracee, self.subject.sections
+        driven, sections = self.driven, self.subject.sections
         seen: set[int] = set()
         before = 0
         for step in steps:
-            if not tracee.is_subject(step):
+            if not driven.is_subject(step):
                 before = 0
                 continue
-            address = step - tracee.bias
+            address = step - driven.bias
             if address not in seen and not (self.registered and section_at(sections, address)):
                 route.addresses.append(address)
             seen.add(address)

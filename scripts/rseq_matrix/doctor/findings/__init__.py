@@ -1,1 +1,1 @@
-"""The rules of the doctor, a module a subject: generators of findings in words, from a document."""
+"""The rules of the doctor, one module for each kind of trouble: generators of findings, from a document."""

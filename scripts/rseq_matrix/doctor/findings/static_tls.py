@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rseq_matrix.doctor.findings.vocabulary import ERROR, Document, Found
+from rseq_matrix.documents.doctor import ERROR, DoctorFinding, Examined
 
 TLS_MESSAGE = "cannot allocate memory in static TLS block"
 
 
-def full(document: Document) -> Iterator[Found]:
+def full(document: Examined) -> Iterator[DoctorFinding]:
     """A library's thread-local variables do not fit."""
-    for library in document["libraries"]:
-        if not library["fits"]:
-            yield (
+    for library in document.libraries:
+        if not library.fits:
+            yield DoctorFinding(
                 "static-tls-full",
                 ERROR,
-                f"{library['path']} cannot be loaded later, because its thread-local variables need room that every "
-                f"thread gets at its start (static TLS): {library['sentence']}",
-                "Preload or link it, or raise the tunable named here",
+                f"{library.path} cannot be loaded with dlopen(3), because its thread-local variables do not fit into "
+                f"static TLS, the memory for them that every thread gets when it is created: {library.sentence}",
+                "Preload the library or link the program with it, or raise the tunable named here",
                 "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
             )
-    words = [w for w in (document["run"] or {}).get("last_words", []) if TLS_MESSAGE in w]
+    words = [w for w in (document.run.last_words if document.run else ()) if TLS_MESSAGE in w]
     if words:
-        yield (
+        yield DoctorFinding(
             "static-tls-full",
             ERROR,
-            f"A library could not be loaded, because the room for thread-local variables that every thread gets at its "
-            f"start is used up: {words[0][:160]}",
-            "Preload or link the library, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… (rseq-matrix "
-            "inspect LIBRARY says how far)",
+            "A library could not be loaded, because static TLS, the memory for thread-local variables that every "
+            f"thread gets when it is created, is used up: {words[0][:160]}",
+            "Preload the library or link the program with it, or raise GLIBC_TUNABLES=glibc.rtld.optional_static_tls=… "
+            "(`rseq-matrix inspect LIBRARY` tells how far)",
             "glibc elf/dl-tls.c, _dl_tls_static_surplus_init",
         )
