@@ -19,7 +19,7 @@ import lief
 import pytest
 
 from crafting import MACHINES, NATIVE, Recipe, make_all
-from rseq_matrix.elf.facts import Facts
+from rseq_matrix.elf.facts import FileFacts
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.read import read
 from rseq_matrix.elf.relocations import Relocated
@@ -113,7 +113,7 @@ def by_lief(path: Path) -> Iterator[tuple[str, Any]]:
         yield kind, [len(entry.array) if entry is not None else 0]
 
 
-def ours(facts: Facts, path: Path) -> dict[str, Any]:
+def ours(facts: FileFacts, path: Path) -> dict[str, Any]:
     with Image(str(path)) as image:
         memory = Relocated(image)
         types = image.machine.relocations

@@ -14,7 +14,7 @@ from compiling import BROKEN, compile_subject
 from conftest import rounds
 from moments import children, comes, is_gone
 from rseq_matrix.build import Build
-from rseq_matrix.elf.facts import Instruction
+from rseq_matrix.elf.facts import SectionInstruction
 from rseq_matrix.verify import driven, interruption_plan, one_interruption, trial_process
 from rseq_matrix.verify.cases import is_explained
 from rseq_matrix.verify.driven import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
@@ -295,7 +295,7 @@ def test_of_many_places_the_last_and_some_of_the_others_are_chosen() -> None:
 )
 def test_stores(code: str, writes: bool) -> None:
     """Instructions of x86-64: add [rbx], r12; mov rax, [rbx]; cmp esi, [rbx + 4]; mov [rsi], rcx; nop; jne."""
-    assert stores(Instruction(0x1000, code, "")) is writes
+    assert stores(SectionInstruction(0x1000, code, "")) is writes
 
 
 def test_the_document_has_every_count(built: Build) -> None:
