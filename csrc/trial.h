@@ -98,9 +98,7 @@ static inline void rsm_trial(struct rsm_log *log, uint32_t stage)
         rsm_free_end(stage);
 }
 
-/* Lets the subject add a few times in the thread that is about to bring a stage about, so that what it remembers of
- * that thread is there when the stage's code runs, in a child of vfork() for example. Counted in the ledger as the
- * stage's. */
+/* What rsm_warm() does. Counted in the ledger as the stage's. */
 static inline void rsm_trial_warm(struct rsm_log *log, uint32_t stage)
 {
     enum { WARM_ADDS = 3 };
@@ -111,20 +109,6 @@ static inline void rsm_trial_warm(struct rsm_log *log, uint32_t stage)
         subject.add(stage, 1);
         book->added[stage]++;
     }
-}
-
-/* The same for a caller that has not mapped the log. Does nothing in `run`, or if the stage is not enabled. Returns
- * whether it is enabled. */
-static inline int rsm_warm(uint32_t stage)
-{
-    struct rsm_log *log = rsm_log_map();
-    if (!log)
-        return 0;
-    int enabled = log->stage[stage].enabled != 0;
-    if (enabled && log->source != RSM_SOURCE_INLINE)
-        rsm_trial_warm(log, stage);
-    rsm_log_unmap(log);
-    return enabled;
 }
 
 #endif

@@ -47,5 +47,7 @@ def need_index(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def run(command: list[str], environment: dict[str, str], where: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in the folder `where`, for at most ten minutes."""
-    return subprocess.run(command, env=environment, cwd=where, capture_output=True, text=True, timeout=600, check=False)
+    """Run a command in the folder `where`, for at most half an hour: then it hangs."""
+    return subprocess.run(
+        command, env=environment, cwd=where, capture_output=True, text=True, timeout=1800, check=False
+    )

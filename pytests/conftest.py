@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -29,6 +30,17 @@ from rseq_matrix.model.stages import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = Path(__file__).resolve().parent / "helpers"
 PLANTED = Path(__file__).resolve().parent / "planted"
+LONGEST = (
+    "test_commands",
+    "test_libc_axis",
+    "test_broken",
+    "test_inspect_fuzz",
+    "test_environments",
+    "test_libcs",
+    "test_inspect_command",
+    "test_bad_input",
+)
+"""The test files that take longest, in that order: none of them is what is left when all else is done."""
 COMMAND = [sys.executable, "-m", "rseq_matrix"]
 
 EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != "debugger"}
@@ -36,6 +48,31 @@ EVERYWHERE = {name: stage for name, stage in STAGES.items() if stage.carrier != 
 
 Document = dict[str, Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C where the caller ignores it, as a shell's `&` does: what the tests start would be deaf to it, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the repetitions, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the repetitions out unless all is asked for, and begin with the files that take longest."""
+    if not config.getoption("--all"):
+        repeated = [item for item in items if item.get_closest_marker("repetition")]
+        config.hook.pytest_deselected(items=repeated)
+        items[:] = [item for item in items if not item.get_closest_marker("repetition")]
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
+def rounds(count: int) -> list[Any]:
+    """Return the parameters of a test that is to hold every time: the first round is always run."""
+    return [pytest.param(number, marks=[pytest.mark.repetition] if number else []) for number in range(count)]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -94,7 +131,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run rseq-matrix as a user would."""
     wrapper = options.pop("wrapper", [])
-    options.setdefault("timeout", 300)
+    options.setdefault("timeout", 900)
     return subprocess.run([*wrapper, *COMMAND, *arguments], capture_output=True, text=True, check=False, **options)
 
 
@@ -124,6 +161,14 @@ def cells(document: Document) -> dict[str, Document]:
 def built() -> Build:
     """Return the build, with warnings as errors."""
     return build(werror=True)
+
+
+def private_copy(directory: Path, cache: Path) -> Path:
+    """Copy a finished build into a cache of a test's own ($XDG_CACHE_HOME), which may be damaged; return the copy.
+
+    Ninja finds all in it as new as it was, and makes nothing again.
+    """
+    return Path(shutil.copytree(directory, cache / "rseq-matrix" / "build" / directory.name, symlinks=True))
 
 
 @pytest.fixture(scope="session")

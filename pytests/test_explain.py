@@ -439,11 +439,11 @@ def test_a_closed_standard_input_is_one_sentence() -> None:
         "--- SIGSEGV {" * 100_000,
     ],
 )
-def test_a_huge_line_takes_no_time(text: str, host: Host) -> None:
-    begun = time.monotonic()
+def test_a_huge_line_ends(text: str, host: Host) -> None:
+    begun = time.process_time()
     with pytest.raises(InputError):
         explain_text(text, host)
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 60  # with an expression that tries all ways it would be hours
 
 
 # --- what stands before the kernel, and what is missing

@@ -1,4 +1,4 @@
-"""Twenty thousand damaged files: each ends as facts or as one sentence, within its time and memory.
+"""Damaged files, twenty thousand with --all: each ends as facts or as one sentence, within its time and memory.
 
 Half of the inputs come from this machine's crafted files and small system libraries, half from the other machines'
 crafted files; fuzz_inspect.py says how they are damaged. The seed is fixed, so that a failure can be repeated; another
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,9 @@ from conftest import ROOT
 from crafting import MACHINES, NATIVE, Recipe, make_all
 
 FUZZER = ROOT / "pytests" / "fuzz_inspect.py"
-INPUTS = 10_000  # of each of the two
-SECONDS = 900
+INPUTS = [500, pytest.param(10_000, marks=pytest.mark.repetition)]
+"""Of each of the two."""
+SECONDS = 1800
 
 
 def native() -> Iterator[Recipe]:
@@ -42,26 +43,22 @@ def foreign() -> Iterator[Recipe]:
             yield Recipe("rseq_own.c", ("-DSTORE",), machine)
 
 
-def fuzz(seed: int, files: list[Path]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(FUZZER), str(INPUTS), str(seed), *map(str, files)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def fuzz(inputs: int, seed: int, files: list[Path]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(FUZZER), str(inputs), str(seed), *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 @pytest.mark.cross
-def test_damaged_files(tmp_path: Path) -> None:
-    ours, theirs = (
-        list(make_all(recipes, tmp_path / name).values())
-        for name, recipes in (("native", native()), ("foreign", foreign()))
-    )
-    with fuzz(1, ours) as one, fuzz(2, theirs) as other:
-        for process in (one, other):
-            stdout, stderr = process.communicate(timeout=SECONDS)
-            assert process.returncode == 0, stderr[-3000:]
-            assert stderr == ""  # nothing is printed past the sentence either
-            told = json.loads(stdout)
-            assert told["inputs"] >= INPUTS
-            assert told["read"] > INPUTS / 10  # most damage is survived, and some is refused: both ways are trodden
-            assert told["refused"] > INPUTS / 10
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize(("seed", "recipes"), [(1, native), (2, foreign)])
+def test_damaged_files(inputs: int, seed: int, recipes: Callable[[], Iterator[Recipe]], tmp_path: Path) -> None:
+    done = fuzz(inputs, seed, list(make_all(recipes(), tmp_path).values()))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""  # nothing is printed past the sentence either
+    told = json.loads(done.stdout)
+    assert told["inputs"] >= inputs
+    assert told["read"] > inputs / 10  # most damage is survived, and some is refused: both ways are trodden
+    assert told["refused"] > inputs / 10
 
 
 def test_the_fuzzer_sees_a_traceback(tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from compiling import BROKEN, compile_subject
+from conftest import rounds
+from moments import children, comes, is_gone
 from rseq_matrix.build import Build
-from rseq_matrix.elf.facts import Instruction
+from rseq_matrix.elf.facts import SectionInstruction
 from rseq_matrix.verify import driven, interruption_plan, one_interruption, trial_process
 from rseq_matrix.verify.cases import is_explained
 from rseq_matrix.verify.driven import HELPER, OPERATOR, UNREGISTERED_HELPER, UNREGISTERED_OPERATOR
@@ -27,6 +28,8 @@ from rseq_matrix.verify.trials import InterruptionPoint, InterruptionTrial
 
 pytestmark = pytest.mark.ptrace
 
+ROUNDS = 20
+"""How often what a busy machine may hide is looked for."""
 KINDS = {"signal", "migration", "preemption", "membarrier"}
 TWO_CPUS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a migration takes two CPUs")
 PTRACE, EPERM = "101", "1"
@@ -80,7 +83,7 @@ BY_NAME = {
 }
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", rounds(2))
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_broken_subject_is_caught_by_name(name: str, turn: int, built: Build, tmp_path: Path) -> None:
     assert names(broken(name, built, tmp_path)) == {BY_NAME[name]}, turn
@@ -193,15 +196,18 @@ def test_a_subject_that_does_not_work_at_all(code: str, name: str, built: Build,
 def test_a_membarrier_that_does_nothing_is_not_counted(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_interruption, "MEMBARRIER_RSEQ", 0)  # MEMBARRIER_CMD_QUERY
     monkeypatch.setattr(trial_process, "REPEATS", 1)
-    found = run(built.directory / "subjects" / "split.so", built)
-    sections = found.sections
-    assert all(set(result.not_reached) == {"membarrier"} for result in sections)
-    missed = [address for result in sections for address in result.not_reached["membarrier"]]
-    assert (
-        len(missed) >= sum(len(result.section.code) for result in sections) - 1
-    )  # a timer tick may have come just then
-    assert "could not be interrupted by an RSEQ membarrier" in found.problem
-    assert found.defects == ()
+    never: set[int] = set()
+    for _ in range(ROUNDS):  # a section may be aborted by a timer tick just then: not at every instruction every time
+        found = run(built.directory / "subjects" / "split.so", built)
+        code = {instruction.address for result in found.sections for instruction in result.section.code}
+        missed = {address for result in found.sections for address in result.not_reached.get("membarrier", ())}
+        assert missed
+        assert "could not be interrupted by an RSEQ membarrier" in found.problem
+        assert found.defects == ()
+        never |= missed
+        if never == code:
+            break
+    assert never == code
 
 
 @TWO_CPUS
@@ -251,23 +257,6 @@ def test_the_drivers_own_cpus_are_what_they_were(built: Build) -> None:
 # --- no process stays behind
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_gone(pid: int) -> bool:
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_stays_when_the_driver_ends(number: signal.Signals, built: Build) -> None:
     command = [sys.executable, "-c", IN_THE_BACKGROUND, str(built.directory / "subjects" / "split.so")]
@@ -278,16 +267,16 @@ def test_no_process_stays_when_the_driver_ends(number: signal.Signals, built: Bu
         started = children(driver.pid)
         driver.send_signal(number)
         driver.stdout.read()
-        driver.wait(20)
+        driver.wait(120)
     assert started
-    assert all(is_gone(child) for child in started)
+    assert comes(lambda: all(map(is_gone, started)))
 
 
 def test_tracing_denied(deny: Path, built: Build) -> None:
     code = IN_THE_BACKGROUND.replace("while True", "if True")
     command = [str(deny), PTRACE, EPERM, sys.executable, "-c", code]
     arguments = [str(built.directory / "subjects" / "split.so"), str(built.directory / "verify" / "interrupted")]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=300)
     assert done.stderr.splitlines()[-1].startswith("rseq_matrix.errors.MissingError: this kernel or container lets no")
 
 
@@ -306,7 +295,7 @@ def test_of_many_places_the_last_and_some_of_the_others_are_chosen() -> None:
 )
 def test_stores(code: str, writes: bool) -> None:
     """Instructions of x86-64: add [rbx], r12; mov rax, [rbx]; cmp esi, [rbx + 4]; mov [rsi], rcx; nop; jne."""
-    assert stores(Instruction(0x1000, code, "")) is writes
+    assert stores(SectionInstruction(0x1000, code, "")) is writes
 
 
 def test_the_document_has_every_count(built: Build) -> None:

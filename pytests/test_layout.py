@@ -23,6 +23,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from moments import comes
 from rseq_matrix.documents.layout import LaidOutThread, LayoutDocument, StructPthread
 from rseq_matrix.documents.plain import plain
 from rseq_matrix.documents.reading import read
@@ -58,7 +59,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     def cc(*arguments: str) -> None:
         flags = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-pedantic"]
-        subprocess.run([*flags, *arguments], check=True, timeout=60)
+        subprocess.run([*flags, *arguments], check=True, timeout=120)
 
     def go(size: int = 8, alignment: int = 8, library: tuple[int, int] | None = None, link: str = "") -> Path:
         program = directory / f"p-{size}-{alignment}-{library}{link}".replace(" ", "")
@@ -255,8 +256,7 @@ def test_several_threads_and_a_main_thread_that_ended(make: Make) -> None:
         assert len({thread["thread_pointer"] for thread in document["threads"]}) == 4
         assert errors(document) == []
     with waiting(make(), "leave") as it:
-        while state(it.process.pid) != "Z":
-            time.sleep(0.01)
+        assert comes(lambda: state(it.process.pid) == "Z")
         document = document_of(it.process.pid)
         assert [t["tid"] == it.process.pid for t in document["threads"]] == [False]
         assert errors(document) == []
@@ -541,11 +541,7 @@ def test_notes() -> None:
 
 
 def untouched(pid: int, expected: str) -> None:
-    for _ in range(200):
-        if state(pid) == expected:
-            break
-        time.sleep(0.005)
-    assert state(pid) == expected
+    assert comes(lambda: state(pid) == expected)
     for task in Path(f"/proc/{pid}/task").iterdir():
         assert tasks.status_field(task, "TracerPid") == "0"
 
@@ -564,7 +560,7 @@ def test_the_process_goes_on_as_it_was(make: Make) -> None:
         untouched(pid, "S")
         assert it.process.stdin is not None
         it.process.stdin.close()
-        assert it.process.wait(10) == 0  # nobody else took its end
+        assert it.process.wait(120) == 0  # nobody else took its end
 
 
 CHURN = """
@@ -590,7 +586,7 @@ def test_threads_that_come_and_go(tmp_path: Path) -> None:
     source.write_text(CHURN)
     subprocess.run(["cc", "-O1", "-pthread", "-o", program, source], check=True)
     with running(program) as process:
-        time.sleep(0.1)
+        assert comes(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 1)
         for _ in range(20):
             document = document_of(process.pid)
             assert {2, 3, 4} >= {len(document["threads"])}
@@ -626,7 +622,7 @@ def run_interrupted(code: str, *arguments: str | int) -> int:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        return process.wait(20)
+        return process.wait(120)
 
 
 @pytest.mark.ptrace
@@ -712,8 +708,7 @@ def test_no_such_process() -> None:
 
 def test_zombie() -> None:
     with subprocess.Popen(["true"]) as process:
-        while state(process.pid) != "Z":
-            time.sleep(0.01)
+        assert comes(lambda: state(process.pid) == "Z")
         refused(lambda: of_process(process.pid), InputError, "zombie")
 
 
@@ -755,7 +750,7 @@ def test_another_users_process(make: Make) -> None:
     )
     with waiting(make()) as it:
         done = subprocess.run(
-            [sys.executable, "-c", code, str(it.process.pid)], capture_output=True, text=True, check=False, timeout=30
+            [sys.executable, "-c", code, str(it.process.pid)], capture_output=True, text=True, check=False, timeout=120
         )
         assert done.stdout.startswith("InputError"), done
         assert "belongs to user 0" in done.stdout
@@ -772,7 +767,7 @@ def test_tracing_denied(deny: Path, make: Make) -> None:
     with waiting(make()) as it:
         for target in (str(it.process.pid), str(make())):
             command = [str(deny), PTRACE, EPERM, sys.executable, "-c", code, target]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
             assert done.stdout.startswith(MissingError.__name__), done
             assert "Traceback" not in done.stderr
 

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conftest import COMMAND, Command
+from moments import comes
 from rseq_matrix.errors import MissingError, UsageError
 from rseq_matrix.libcs import packages, store
 from rseq_matrix.libcs.mirror import SUITES
@@ -195,11 +195,7 @@ def driver(tmp_path: Path, mark: str, pause: float) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come")
+    assert comes(path.exists), f"{path} did not come"
 
 
 def test_a_run_that_is_killed_in_the_middle_leaves_no_entry(tmp_path: Path, shelf: type[Shelf]) -> None:
@@ -217,7 +213,7 @@ def test_two_runs_at_once_fetch_once(tmp_path: Path, shelf: type[Shelf]) -> None
     with driver(tmp_path, "first", 0.7) as first:
         wait_for(tmp_path / "first")
         with driver(tmp_path, "second", 0.7) as second:
-            counts = sorted(process.communicate(timeout=60)[0].strip() for process in (first, second))
+            counts = sorted(process.communicate(timeout=300)[0].strip() for process in (first, second))
     assert counts == ["0", "1"]
     assert sound(SPEC.text)
     assert shelf.fetched == 0

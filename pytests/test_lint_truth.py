@@ -27,7 +27,7 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=120,
         env={**os.environ, "LC_ALL": "C", **environment},
     )
 

@@ -18,7 +18,8 @@ FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-stack-protect
 
 
 def compiled(name: str, tmp_path: Path) -> Path:
-    subprocess.run(["cc", *FLAGS, "-o", tmp_path / name, HELPERS / f"{name}.c"], check=True)
+    sources = [HELPERS / f"{name}.c", ROOT / "csrc" / "probe.c"]
+    subprocess.run(["cc", *FLAGS, "-o", tmp_path / name, *sources], check=True)
     return tmp_path / name
 
 

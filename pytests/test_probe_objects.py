@@ -25,6 +25,8 @@ RELOCATION_NAMES = {number: name for name, number in ENUM_RELOC_TYPE_x64.items()
 # and its like are named only by static programs, weakly, and the linker settles that too.
 CODE_RELOCATIONS = {"R_X86_64_PC32", "R_X86_64_PLT32"}
 STATIC_SYMBOLS = {"__rseq_offset", "__rseq_size", "__rseq_flags"}
+PROBE = {"rsm_probe", "rsm_warm"}
+"""csrc/probe.c, which is linked into each object that has a stage, hidden: calls of it need no relocation then."""
 LINKED_SUBJECT = re.compile("rsm_(split|atomic|list)_subject_[a-z]+")  # hidden, in the same program
 STATIC_RELOCATIONS = {"R_X86_64_REX_GOTPCRELX", "R_X86_64_GOTPCRELX", "R_X86_64_GOTPCREL"}
 
@@ -49,9 +51,11 @@ LINKERS_OWN = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start"}  # defined by the linker
 
 
 def undefined(elf: ELFFile) -> set[str]:
+    """Return the symbols that have to come from elsewhere: not the probe's, which is in the same program or object."""
     table = elf.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection)
-    return {s.name for s in table.iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name} - LINKERS_OWN
+    symbols = [s for s in table.iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name not in {"", *LINKERS_OWN}]
+    return {s.name for s in symbols if not (s.name in PROBE and s["st_other"]["visibility"] == "STV_HIDDEN")}
 
 
 def relocations(elf: ELFFile) -> Iterator[tuple[str, str, str]]:
@@ -96,6 +100,16 @@ def test_early_objects_need_nothing(built: Build) -> None:
     assert seen == {name for name, stage in STAGES.items() if stage.may == "raw"}
 
 
+def test_the_probe_needs_nothing(built: Build) -> None:
+    """It is compiled for shared objects and for both kinds of programs."""
+    seen = set()
+    for path, elf in objects(built):
+        if path.name == "probe.c.o":
+            seen.add(path.parent.name)
+            assert problems(elf, "static" in path.parent.name) == [], path
+    assert seen == {"probe.object.dir", "probe.dynamic.dir", "probe.static.dir"}
+
+
 def test_stages_that_may_not_call_libc_are_in_objects_that_import_none_of_it(built: Build) -> None:
     """What arranges such a stage, and may use libc, is in another file; only its name may be undefined here."""
     seen = set()
@@ -110,7 +124,7 @@ def test_stages_that_may_not_call_libc_are_in_objects_that_import_none_of_it(bui
 
 def test_no_object_with_a_stage_uses_tls_or_a_stack_protector(built: Build) -> None:
     for path, elf in objects(built):
-        if stages_of(elf):
+        if stages_of(elf) or path.name == "probe.c.o":
             assert "__stack_chk_fail" not in undefined(elf), path
             kinds = {kind for _, kind, _ in relocations(elf)}
             assert not {kind for kind in kinds if "TPOFF" in kind or "TLS" in kind}, path
@@ -130,6 +144,7 @@ def test_preloadable_objects_export_only_what_they_must(built: Build) -> None:
     ("defect", "flags"),
     [
         ("undefined symbol", ["-DDEFECT=getpid()"]),
+        ("a probe that may be another object's", ["-Dvisibility(kind)=unused"]),
         ("stack protector", ["-fstack-protector-all"]),
         ("TLS", ["-DDEFECT=(rsm_defect=1)"]),
     ],

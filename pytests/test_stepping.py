@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compiling import BROKEN, compile_subject
+from conftest import rounds
 from rseq_matrix.build import Build
 from rseq_matrix.ptrace.tracee import Stop
 from rseq_matrix.verify import debugger, driven
@@ -58,7 +59,7 @@ def test_every_operation_of_a_built_in_subject_ends(name: str, built: Build) -> 
         assert (stepped.aborts >= TRIES) if fast else (stepped.aborts == 0)
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", rounds(2))
 def test_a_livelock_is_named_with_its_section_and_instruction(turn: int, built: Build, tmp_path: Path) -> None:
     found = steps_of(broken("retries_for_ever", tmp_path), built)
     assert named(found) == ["livelock"], turn
@@ -204,11 +205,11 @@ def test_time_that_is_up_is_no_livelock(built: Build, tmp_path: Path, monkeypatc
     gdb.write_text("#!/bin/sh\necho rsm add 1000\necho rsm step 1000\nsleep 60\n")
     gdb.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda _: str(gdb))
-    monkeypatch.setattr(debugger, "TIME_LIMIT", 1.0)
+    monkeypatch.setattr(debugger, "TIME_LIMIT", 3.0)
     monkeypatch.setattr(debugger, "_version", lambda _: "GNU gdb 0")
     found = debugged(built.directory / "subjects" / "split.so", built)
     assert found.defects == ()
-    assert "that gdb made in 1 seconds" in found.problem
+    assert "that gdb made in 3 seconds" in found.problem
 
 
 def test_what_gdb_says_is_read() -> None:

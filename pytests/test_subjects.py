@@ -57,7 +57,7 @@ def program_with(directory: Path, *flags: str) -> Go:
             command.append(str(subject))
         else:
             environment["LD_PRELOAD"] = str(subject)
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     return run
 

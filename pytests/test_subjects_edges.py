@@ -45,7 +45,7 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
     def run(edge: str, subject: Path, preloaded: bool = True) -> subprocess.CompletedProcess[str]:
         command = [str(program), edge, *([] if preloaded else [str(subject)])]
         environment = {**EDGES[edge], **({"LD_PRELOAD": str(subject)} if preloaded else {})}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     return run
 

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from rseq_matrix.build import Build
-from rseq_matrix.elf.facts import Facts, Section
+from rseq_matrix.elf.facts import FileFacts, Section
 from rseq_matrix.elf.read import read
 from rseq_matrix.lint import judge
 from rseq_matrix.verify.subject import BUILT_IN
@@ -40,7 +40,7 @@ def wrong_with_a_section(section: Section, machine: str) -> list[str]:
     return wrong if texts else ["no instruction could be read"]
 
 
-def wrong_with(name: str, facts: Facts) -> list[str]:
+def wrong_with(name: str, facts: FileFacts) -> list[str]:
     """Return all that is wrong with a subject's file."""
     found = facts.critical_sections
     wrong = [f"{finding.id}: {finding.sentence}" for finding in judge(facts) if finding.id != ACCEPTED]

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from conftest import COMMAND, Command
+from conftest import COMMAND, Command, private_copy
+from moments import comes
 from rseq_matrix.build import build
 from rseq_matrix.matrix.cells import Process, all_cells
 from rseq_matrix.matrix.log import Record
@@ -36,15 +36,6 @@ class Wanted(campaign.Wanted):
 run.Wanted = Wanted
 cli.main()
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def descendants(pid: int) -> set[int]:
@@ -97,10 +88,10 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(oracle: str, tmp_path:
     path = tmp_path / "out.json"
     arguments = ("host/*/dynamic-now/default/*", oracle, "--json", str(path))
     driver = start_hanging(*arguments, sabotage={"process.coroutine": "hang"})
-    assert wait_for(lambda: any(named(pid, "children") for pid in descendants(driver.pid)))
+    assert comes(lambda: any(named(pid, "children") for pid in descendants(driver.pid)))
     started = descendants(driver.pid)
     driver.send_signal(signal.SIGINT)
-    _, complaints = driver.communicate(timeout=60)
+    _, complaints = driver.communicate(timeout=300)
     assert driver.returncode == 5
     assert "go on with --resume" in complaints
     assert "Traceback" not in complaints
@@ -112,9 +103,9 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(oracle: str, tmp_path:
     assert not any("process.coroutine" in cell for cell in finished)
     # The same selection, resumed: only what was missing is run. The defect is part of a run's identity.
     again = start_hanging(*arguments, "--resume", sabotage={"process.coroutine": "hang"})
-    assert wait_for(lambda: any(named(pid, "children") for pid in descendants(again.pid)))
+    assert comes(lambda: any(named(pid, "children") for pid in descendants(again.pid)))
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=60)
+    again.communicate(timeout=300)
     assert again.returncode == 5
     assert {cell["id"] for cell in json.loads(path.read_text())["cells"]} >= finished
 
@@ -153,11 +144,11 @@ def test_a_killed_driver_leaves_no_process_and_no_half_written_file(oracle: str,
     sabotage = {"process.clone_thread": "stray-child", "process.coroutine": "hang"}
     path = tmp_path / "out.json"
     driver = start_hanging("host/*/dynamic-now/default/process.*", oracle, "--json", str(path), sabotage=sabotage)
-    assert wait_for(lambda: sum(named(pid, "children") for pid in descendants(driver.pid)) == 2)
+    assert comes(lambda: sum(named(pid, "children") for pid in descendants(driver.pid)) == 2)
     started = descendants(driver.pid)
     driver.kill()
     driver.wait()
-    assert wait_for(lambda: not any(alive(pid) for pid in started)), [pid for pid in started if alive(pid)]
+    assert comes(lambda: not any(alive(pid) for pid in started)), [pid for pid in started if alive(pid)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +169,7 @@ def test_an_orphan_in_its_own_session_is_ended_with_its_run() -> None:
     """Untraced, so that nothing but the tracer's reaping can end it."""
     victim = "executable.main"
     driver = start_hanging(f"host/*/dynamic-now/default/{victim}", "--no-oracle", sabotage={victim: "stray-child"})
-    output, _ = driver.communicate(timeout=60)
+    output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert "stray process" in output
     assert of_the_build() == set()
@@ -244,16 +235,20 @@ def test_a_bad_end_that_no_stage_shows_alone_stays_with_the_last_one() -> None:
 
 
 def test_a_damaged_cache_is_made_whole(tmp_path: Path) -> None:
+    """Not the user's own: a copy of the build that is in it, as large as any other."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [*COMMAND, "run", "executable.main", "process.exec"]
+    directory = private_copy(build().directory, tmp_path)
+    unharmed = {path: path.stat().st_mtime_ns for path in directory.rglob("*.o")}
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
-    (directory,) = (path for path in (tmp_path / "rseq-matrix" / "build").iterdir() if path.is_dir())
     (directory / "static" / "life").write_bytes(b"")
     (directory / "dynamic-now" / "exec_image").unlink()
     (directory / "tracer").write_bytes(b"\x7fELF")
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
     (directory / "finished.json").write_text("{")
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    assert unharmed == {path: path.stat().st_mtime_ns for path in directory.rglob("*.o")}  # and only that was made
+    assert [path for path in directory.parent.iterdir() if path.is_dir()] == [directory]
 
 
 def test_two_runs_at_once_do_not_disturb_each_other() -> None:
@@ -261,7 +256,7 @@ def test_two_runs_at_once_do_not_disturb_each_other() -> None:
         subprocess.Popen([*COMMAND, "run", "executable.*"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0, 0]
 
 
 INTERRUPTED_IMPORT = """

@@ -10,7 +10,7 @@ import pytest
 
 from rseq_matrix.build import Build
 from rseq_matrix.documents.verify import DEFECTS
-from rseq_matrix.elf.facts import Instruction, Section
+from rseq_matrix.elf.facts import Section, SectionInstruction
 from rseq_matrix.model.results import ERROR, PASS
 from rseq_matrix.verify.cases import SteppedCase, TrialCase, TrialGroup
 from rseq_matrix.verify.decision_table import (
@@ -35,7 +35,7 @@ FIRST, SECOND = 0x1000, 0x1001
 
 def section(start: int) -> Section:
     """Return a section of two instructions of one byte."""
-    code = tuple(Instruction(start + at, "90", "nop") for at in range(2))
+    code = tuple(SectionInstruction(start + at, "90", "nop") for at in range(2))
     return Section(start + 0x100, 0, 0, start, 2, start + 0x50, "add", True, True, True, "", 0, (), code)
 
 

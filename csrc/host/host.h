@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 #include "log.h"
+#include "probe.h"
 #include "registry.h"
-#include "trial.h"
 
 /* Reports how far the program is: each host does, first in main() and before it ends, so that a record shows whether it
  * was taken before, between or after these two points. */

@@ -4,6 +4,7 @@
  * nothing to undo, but what the program registered itself. libc may be used. */
 #define _GNU_SOURCE
 #include "host.h"
+#include "kernel_query.h"
 #include "probe_libc.h"
 #include "rseq/own_area.h"
 

@@ -13,7 +13,7 @@
 #include "verify/seconds.h"
 #include "verify/supervised.h"
 
-#define SUPERVISOR_MARGIN 20 /* seconds beyond the limit; then the supervisor itself is ended by SIGALRM */
+#define SUPERVISOR_MARGIN 20 /* seconds beyond the last deadline; then the supervisor itself is ended by SIGALRM */
 
 void die_with(int parent)
 {
@@ -34,28 +34,28 @@ static pid_t start(void (*work)(void))
 }
 
 /* Returns whether the child ended in time; *status is how. */
-static int wait_until(pid_t child, double deadline, int *status)
+static int wait_until(pid_t child, const volatile double *deadline, int *status)
 {
     const struct timespec pause = {0, 2000000};
     pid_t gone;
-    while ((gone = waitpid(child, status, WNOHANG)) == 0 && seconds_now() < deadline)
+    while ((gone = waitpid(child, status, WNOHANG)) == 0 && seconds_now() < *deadline)
         nanosleep(&pause, NULL);
     return gone == child;
 }
 
-struct supervised supervise(void (*work)(void), double limit_seconds)
+struct supervised supervise(void (*work)(void), const volatile double *deadline)
 {
     struct supervised outcome = {0, 0, 0};
     int status = 0;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* all of it dies with the driver */
-    alarm((unsigned)limit_seconds + SUPERVISOR_MARGIN);
+    alarm((unsigned)(*deadline - seconds_now() + EXTRA_SECONDS) + SUPERVISOR_MARGIN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t child = start(work);
     if (child < 0) {
         outcome.status = 127;
         return outcome;
     }
-    if (!wait_until(child, seconds_now() + limit_seconds, &status)) {
+    if (!wait_until(child, deadline, &status)) {
         outcome.hung = 1;
         kill(child, SIGKILL);
         waitpid(child, &status, 0);

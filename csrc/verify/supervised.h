@@ -8,8 +8,13 @@ struct supervised {
     int status; /* its exit status */
 };
 
-/* Calls work() in a child process and waits until the child, and every process that it left, is gone. */
-struct supervised supervise(void (*work)(void), double limit_seconds);
+/* How many seconds longer than it was asked to a work may go on where it has not done enough by then: on a machine that
+ * others keep busy. */
+#define EXTRA_SECONDS 10.0
+
+/* Calls work() in a child process and waits until the child, and every process that it left, is gone. `deadline`
+ * (seconds_now()) is when it counts as hung; being in shared memory, it may be put off by the work. */
+struct supervised supervise(void (*work)(void), const volatile double *deadline);
 
 /* To be called first in every child of the work's: it dies with the thread that made it. */
 void die_with(int parent);

@@ -2,7 +2,9 @@
  */
 #define _GNU_SOURCE
 #include "host/host.h"
+#include "kernel_query.h"
 #include "probe_libc.h"
+#include "registration.h"
 
 static struct {
     struct rsm_rseq_area area;

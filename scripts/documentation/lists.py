@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import words
@@ -150,19 +149,26 @@ def kernel_rules() -> str:
     return table(("rule", "answer", "cause"), rows)
 
 
+def severities(name: ast.expr, severity: ast.expr) -> Iterator[tuple[str, str]]:
+    """Yield the ids and severities that two expressions can be, side by side where both are conditional."""
+    if isinstance(name, ast.IfExp) and isinstance(severity, ast.IfExp):
+        yield from severities(name.body, severity.body)
+        yield from severities(name.orelse, severity.orelse)
+    elif isinstance(name, ast.Constant) and isinstance(severity, ast.IfExp):
+        yield from severities(name, severity.body)
+        yield from severities(name, severity.orelse)
+    elif isinstance(name, ast.Constant) and isinstance(severity, ast.Name) and severity.id in SEVERITIES:
+        yield str(name.value), severity.id
+
+
 def doctor_findings() -> str:
     """Return the findings of the doctor: each is made where an id stands before a severity."""
     found: dict[str, set[str]] = {}
     for path in sorted(Path(str(findings.__file__)).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            elements = node.elts if isinstance(node, ast.Tuple) else node.args if isinstance(node, ast.Call) else []
-            for name, severity in pairwise(elements):
-                levels = {leaf.id for leaf in ast.walk(severity) if isinstance(leaf, ast.Name)} & set(SEVERITIES)
-                if not levels or isinstance(severity, ast.Tuple | ast.Call):
-                    continue
-                for leaf in ast.walk(name):
-                    if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str):
-                        found.setdefault(leaf.value, set()).update(levels)
+            arguments = node.args if isinstance(node, ast.Call) else []
+            for name, severity in severities(*arguments[:2]) if len(arguments) > 1 else ():
+                found.setdefault(name, set()).add(severity)
     agree("findings", found, words.FINDINGS)
     rows = (
         (code(name), ", ".join(level.lower() for level in SEVERITIES if level in found[name]), words.FINDINGS[name])
@@ -212,6 +218,15 @@ def packages() -> str:
     return table(("package", "what it is for"), rows)
 
 
+def benchmarks() -> str:
+    """Return the benchmarks, with the first paragraph of each."""
+    rows = []
+    for path in sorted((ROOT / "scripts" / "benchmarks").glob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+        rows.append((code(f"scripts/benchmarks/{path.name}"), " ".join(first.split())))
+    return table(("benchmark", "what it measures"), rows)
+
+
 LISTS: dict[str, Callable[[], str]] = {
     "stages": stages,
     "phases of a life": lambda: said("phases", ("phase", "when"), list(PHASES.values()), words.PHASES_OF_A_LIFE),
@@ -234,5 +249,6 @@ LISTS: dict[str, Callable[[], str]] = {
     "C folders": lambda: folders("csrc", ROOT / "csrc", words.C_FOLDERS, "csrc/"),
     "scripts": lambda: folders("scripts", ROOT / "scripts", words.SCRIPT_FOLDERS, "scripts/"),
     "packages": packages,
+    "benchmarks": benchmarks,
 }
 """Every list, by the name that stands in the page's mark."""

@@ -7,9 +7,8 @@
 #include <sys/mman.h>
 
 #include "verify/history/history.h"
+#include "verify/seconds.h"
 #include "verify/supervised.h"
-
-#define HANG_SECONDS 8.0 /* how long a round may take */
 
 static int fail(const char *problem)
 {
@@ -57,7 +56,8 @@ int main(int count, char **argument)
     if (!open_logs(atoi(argument[2]), strtoul(argument[3], NULL, 10)))
         return fail("the file cannot be mapped");
     history->seconds = strtod(argument[1], NULL);
-    struct supervised outcome = supervise(history_work, history->seconds + HANG_SECONDS);
+    history->deadline = seconds_now() + history->seconds + HISTORY_HANG_SECONDS;
+    struct supervised outcome = supervise(history_work, &history->deadline);
     report(&outcome);
     return 0;
 }

@@ -10,6 +10,7 @@
 #define HISTORY_LOGS (HISTORY_THREADS + 1) /* the last is that of the draining thread */
 #define HISTORY_NODES_EACH 4               /* of each thread, and as many of its signal handler */
 #define HISTORY_NODES (2 * HISTORY_THREADS * HISTORY_NODES_EACH)
+#define HISTORY_HANG_SECONDS 8.0    /* how long a round may take */
 #define HISTORY_NOBODYS 0xffffffffu /* as a value: what was popped is none of our nodes */
 
 enum history_kind { HISTORY_PUSH = 1, HISTORY_POP = 2 };
@@ -38,7 +39,8 @@ enum history_node_state { HISTORY_NODE_HELD, HISTORY_NODE_STACKED };
 
 struct history { /* MAP_SHARED: the supervisor reads it also after a crash of the work */
     double seconds;
-    uint32_t stop; /* no further round */
+    volatile double deadline; /* when it counts as hung */
+    uint32_t stop;            /* no further round */
     uint32_t clock;
     uint32_t rounds; /* that were finished */
     uint32_t registered;

@@ -15,11 +15,13 @@
 #include "verify/own_timer.h"
 #include "verify/random.h"
 #include "verify/seconds.h"
+#include "verify/supervised.h"
 
 #define OPERATIONS_EACH 32 /* in a round */
 #define SIGNAL_PERIOD_NANOSECONDS 50000
-#define ROOM 4096 /* in a log: more than a round can need, handlers included */
-#define SPINS 50  /* then the CPU is yielded: the thread that is waited for may need it */
+#define ENOUGH 200 /* rounds: where the machine is busy, they may take longer than they were given */
+#define ROOM 4096  /* in a log: more than a round can need, handlers included */
+#define SPINS 50   /* then the CPU is yielded: the thread that is waited for may need it */
 #define PAIR_SPINS 20000
 
 struct worker {
@@ -148,11 +150,21 @@ static int full(void)
     return 0;
 }
 
+/* Whether no further round is to be made. */
+static int done(double elapsed)
+{
+    int time_is_up = elapsed >= history->seconds;
+    int enough = history->rounds >= ENOUGH || elapsed >= history->seconds + EXTRA_SECONDS;
+    return (time_is_up && enough) || history->damaged || full();
+}
+
 static void conduct(struct history_hand *hand, unsigned cpus)
 {
     double start = seconds_now();
     for (;;) {
-        history->stop = seconds_now() - start >= history->seconds || history->damaged || full();
+        history->stop = done(seconds_now() - start);
+        if (seconds_now() - start >= history->seconds)
+            history->deadline = seconds_now() + HISTORY_HANG_SECONDS;
         barrier();
         if (history->stop)
             break;

@@ -6,11 +6,16 @@
 
 #include "verify/seconds.h"
 #include "verify/stress/stress.h"
+#include "verify/supervised.h"
 
 #define THREADS_MAX 32
 #define PARTIES_MAX 8 /* workers of a kind: more CPUs would not make the same few counters hotter */
 #define DRAINS 3
 #define COLLIDING 0.15 /* of the time, at least */
+#define TOGETHER 0.5   /* of the time, at least, for all that comes after the collisions */
+#define ENOUGH_ADDS 10000
+#define ENOUGH_EVENTS 10 /* of each kind: children, short-lived threads, signals, moves */
+#define IDLE_SECONDS 2.0 /* without an add: then nobody comes any further */
 
 static struct {
     pthread_t thread[THREADS_MAX];
@@ -54,13 +59,51 @@ static void start_all(void)
     start_disturber(stress_migrations);
 }
 
-/* Waits for the time to pass; a child that crashed stops all earlier. */
+struct amount {
+    uint64_t adds, signals, moves;
+};
+
+static struct amount amount_done(void)
+{
+    struct amount done = {0, 0, 0};
+    for (uint32_t i = 0; i < stress->writers; i++)
+        for (unsigned context = 0; context < STRESS_CONTEXTS; context++) {
+            const volatile struct stress_book *book = &stress->writer[i].book[context];
+            done.adds += book->adds;
+            done.signals += book->signals;
+            done.moves += book->moves;
+        }
+    return done;
+}
+
+/* Whether all that makes up the stress was there, and not only once. With one CPU it never would be. */
+static int is_enough(const struct amount *done)
+{
+    const volatile struct stress *so_far = stress;
+    return so_far->cpus < 2 ||
+           (done->adds >= ENOUGH_ADDS && done->signals >= ENOUGH_EVENTS && done->moves >= ENOUGH_EVENTS &&
+            so_far->vfork_children >= ENOUGH_EVENTS && so_far->fork_children >= ENOUGH_EVENTS &&
+            so_far->short_lived >= ENOUGH_EVENTS && so_far->key_destructors >= ENOUGH_EVENTS);
+}
+
+/* Waits for the time to pass, and longer if the machine was so busy that too little was done; a child that crashed
+ * stops all earlier. */
 static void wait_for_the_end(double seconds)
 {
     const struct timespec pause = {0, 5000000};
-    double start = seconds_now();
-    while (seconds_now() - start < seconds && !stress_stopped())
+    double start = seconds_now(), now = start, changed = start;
+    struct amount before = {0, 0, 0};
+    for (; now - start < seconds + EXTRA_SECONDS && !stress_stopped(); now = seconds_now()) {
         nanosleep(&pause, NULL);
+        if (now - start < seconds)
+            continue;
+        struct amount done = amount_done();
+        changed = done.adds != before.adds ? now : changed;
+        before = done;
+        if (is_enough(&done) || now - changed > IDLE_SECONDS)
+            break;
+    }
+    stress->deadline = now + STRESS_HANG_SECONDS;
 }
 
 static void join_all(void)
@@ -116,6 +159,8 @@ void stress_work(void)
     double start = seconds_now();
     stress_collide(stress->seconds * COLLIDING);
     double left = stress->seconds - (seconds_now() - start);
+    left = left > stress->seconds * TOGETHER ? left : stress->seconds * TOGETHER;
+    stress->deadline = seconds_now() + left + EXTRA_SECONDS + STRESS_HANG_SECONDS;
     stress_handle_signals();
     start_all();
     wait_for_the_end(left);

@@ -8,10 +8,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "verify/seconds.h"
 #include "verify/stress/stress.h"
 #include "verify/supervised.h"
-
-#define HANG_SECONDS 8.0 /* how long the work may take to end when it has been told to */
 
 static const char *const mode_name[STRESS_MODES] = {"default", "tunable-off", "half-registered"};
 
@@ -43,7 +42,8 @@ int main(int count, char **argument)
     stress->mode = (uint32_t)mode;
     stress->seconds = seconds;
     stress->cpus = cpus_find();
-    struct supervised outcome = supervise(stress_work, seconds + HANG_SECONDS);
+    stress->deadline = seconds_now() + seconds + STRESS_HANG_SECONDS;
+    struct supervised outcome = supervise(stress_work, &stress->deadline);
     stress_report(&outcome);
     return 0;
 }

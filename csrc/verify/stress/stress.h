@@ -18,6 +18,8 @@
 #define STRESS_PROOF_COUNTER 8     /* of share.c: do fork children share the subject's data? */
 #define STRESS_COLLISION_COUNTER 9 /* of collide.c alone */
 
+#define STRESS_HANG_SECONDS 8.0 /* how long the work may take to end when it has been told to */
+
 enum stress_mode { STRESS_DEFAULT, STRESS_TUNABLE_OFF, STRESS_HALF_REGISTERED, STRESS_MODES };
 
 enum stress_kind {
@@ -72,8 +74,9 @@ struct stress_crash {
 struct stress {
     uint32_t mode;
     double seconds;
-    uint32_t stop; /* the workers end */
-    uint32_t calm; /* the disturbers end */
+    volatile double deadline; /* when it counts as hung */
+    uint32_t stop;            /* the workers end */
+    uint32_t calm;            /* the disturbers end */
     uint32_t finished;
     uint32_t writers;
     uint32_t cpus;

@@ -85,7 +85,7 @@ lacks what all of it needs; 4 the file of a subject cannot be used; 5 interrupte
     default=VerifyRequest.seconds,
     show_default=True,
     metavar="S",
-    help="Duration of the phase stress for each subject.",
+    help="Duration of the phase stress for each subject, at least.",
 )
 @click.option("--phase", "phases", multiple=True, metavar="NAME", help="Only this phase; can be repeated.")
 @click.option(

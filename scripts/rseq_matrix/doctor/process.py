@@ -124,7 +124,7 @@ def _lasting(tracees: Tracees, threads: Sequence[ExaminedThread]) -> list[Examin
 
 
 def look_at_process(pid: int) -> Examined:
-    """Look at a running process. Its threads stand still for some thousandths of a second, and run watched for 80.
+    """Look at a running process. Its threads are stopped for some thousandths of a second, and run watched for 80.
 
     One that has no rseq may only just have been started: it is looked at twice.
 

@@ -8,12 +8,12 @@ from itertools import chain
 import numpy as np
 
 from rseq_matrix.elf.code import Reach, Windows, around, everything
-from rseq_matrix.elf.flow import Program, occurrences
+from rseq_matrix.elf.flow import ProgramCode, occurrences
 
 STUBS = 20_000  # call targets that are tried for being a PLT stub
 
 
-def calls_of(program: Program, symbols: frozenset[str], reach: Reach, own: bool = False) -> Windows:
+def calls_of(program: ProgramCode, symbols: frozenset[str], reach: Reach, own: bool = False) -> Windows:
     """Return the code around the calls of one of the symbols through the PLT or the GOT.
 
     With `own`, also where the file calls its own function of that name, as a static program does.
@@ -25,7 +25,7 @@ def calls_of(program: Program, symbols: frozenset[str], reach: Reach, own: bool 
     return around(program, _sites(program, slots, functions), reach)
 
 
-def thread_windows(program: Program, reach: Reach) -> Windows:
+def thread_windows(program: ProgramCode, reach: Reach) -> Windows:
     """Return the code around whatever gives it the thread pointer: instructions, or calls of a function (arm)."""
     if program.machine.thread_pattern is None:
         return everything(program)
@@ -34,7 +34,7 @@ def thread_windows(program: Program, reach: Reach) -> Windows:
     return around(program, chain(occurrences(program, program.machine.thread_pattern), calls), reach)
 
 
-def _sites(program: Program, slots: set[int], functions: frozenset[int] = frozenset()) -> Iterator[int]:
+def _sites(program: ProgramCode, slots: set[int], functions: frozenset[int] = frozenset()) -> Iterator[int]:
     """Yield where a function is called whose address is in one of the GOT entries, or one of the file's own."""
     finder = program.machine.calls
     if finder is None or not (slots or functions):
@@ -51,7 +51,7 @@ def _sites(program: Program, slots: set[int], functions: frozenset[int] = frozen
         yield from calls.word_sites[np.isin(calls.words, list(slots))].tolist()
 
 
-def _slots(program: Program, symbols: frozenset[str]) -> set[int]:
+def _slots(program: ProgramCode, symbols: frozenset[str]) -> set[int]:
     """Return the GOT entries of the symbols."""
     memory, table = program.memory, program.image.dynamic_symbols
     indices = {index for index, _ in table.named(symbols) if not table.defined[index]}
@@ -61,7 +61,7 @@ def _slots(program: Program, symbols: frozenset[str]) -> set[int]:
     return {relocation.address for relocation in got if relocation.symbol in indices}
 
 
-def _candidates(program: Program, targets: object) -> list[int]:
+def _candidates(program: ProgramCode, targets: object) -> list[int]:
     """Return the call targets that may be PLT stubs: those in the PLT's sections, all where there are none of these."""
     unique = np.unique(targets)  # type: ignore[call-overload]
     ranges = [(s.address, s.address + s.size) for s in program.image.sections if s.name.startswith(".plt")]
@@ -71,6 +71,6 @@ def _candidates(program: Program, targets: object) -> list[int]:
     return chosen
 
 
-def _leads_to(program: Program, target: int, slots: set[int]) -> bool:
+def _leads_to(program: ProgramCode, target: int, slots: set[int]) -> bool:
     stub = program.stub(target)
     return stub is not None and stub.slot in slots

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from rseq_matrix.elf.flow import Program, occurrences
+from rseq_matrix.elf.flow import ProgramCode, occurrences
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.machine import Pattern
 
@@ -39,12 +39,12 @@ class Windows(NamedTuple):
     complete: bool
 
 
-def windows(program: Program, pattern: Pattern | None, reach: Reach) -> Windows:
+def windows(program: ProgramCode, pattern: Pattern | None, reach: Reach) -> Windows:
     """Return the code around the matches of a pattern; all functions, up to a limit, without a pattern."""
     return around(program, occurrences(program, pattern), reach) if pattern is not None else everything(program)
 
 
-def around(program: Program, sites: Iterable[int], reach: Reach) -> Windows:
+def around(program: ProgramCode, sites: Iterable[int], reach: Reach) -> Windows:
     """Return the code around some sites, those of them that are instructions."""
     by_function: Sites = {}
     wanted = list(islice(sites, SITES + 1))
@@ -60,13 +60,13 @@ def around(program: Program, sites: Iterable[int], reach: Reach) -> Windows:
     return Windows(_pieces(program, chosen, reach), complete and len(chosen) == len(by_function))
 
 
-def _leads_to(program: Program, function: Function, site: int) -> bool:
+def _leads_to(program: ProgramCode, function: Function, site: int) -> bool:
     """Return whether something says where the function with a site starts, and that it is of one instruction set."""
     said = function.start != site or program.functions.is_start(site)
     return said and program.modes.at(function.start).kind == program.modes.at(site).kind
 
 
-def _around_alone(program: Program, function: Function, site: int, reach: Reach, last: Function) -> Function:
+def _around_alone(program: ProgramCode, function: Function, site: int, reach: Reach, last: Function) -> Function:
     """Return the code around a site of which nothing says where it starts, together with that around the last one."""
     start = program.modes.before(site, reach.before)
     end = min(function.end, site + LONGEST * (reach.behind + 1))
@@ -87,7 +87,7 @@ def _affordable(by_function: Sites) -> Sites:
     return dict(sorted(found.items()))
 
 
-def _pieces(program: Program, by_function: Sites, reach: Reach) -> list[Function]:
+def _pieces(program: ProgramCode, by_function: Sites, reach: Reach) -> list[Function]:
     found: list[Function] = []
     for function, sites in by_function.values():
         addresses, back = _listed(program, function)
@@ -107,7 +107,7 @@ def _pieces(program: Program, by_function: Sites, reach: Reach) -> list[Function
     return found
 
 
-def _listed(program: Program, function: Function) -> tuple[list[int], list[tuple[int, int]]]:
+def _listed(program: ProgramCode, function: Function) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the addresses of a function's instructions and its end, and (target, source) of its backward branches."""
     addresses: list[int] = []
     back: list[tuple[int, int]] = []
@@ -121,7 +121,7 @@ def _listed(program: Program, function: Function) -> tuple[list[int], list[tuple
     return [*addresses, function.end], back
 
 
-def everything(program: Program) -> Windows:
+def everything(program: ProgramCode) -> Windows:
     """Return all functions up to a limit, each piece of code once."""
     found: list[Function] = []
     size = 0

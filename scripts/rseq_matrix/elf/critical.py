@@ -12,8 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from rseq_matrix.elf.facts import CriticalSections, Instruction, Place, Section, Tables
-from rseq_matrix.elf.flow import Program, occurrences
+from rseq_matrix.elf.facts import CodePlace, CriticalSections, Section, SectionInstruction, Tables
+from rseq_matrix.elf.flow import ProgramCode, occurrences
 from rseq_matrix.elf.machines.execution import CodeStep, Flow, Registers
 from rseq_matrix.elf.machines.machine import Pattern
 from rseq_matrix.elf.mapped import SectionHeader
@@ -27,7 +27,7 @@ UNLISTED = 100
 TEARDOWN, TEARDOWN_INSTRUCTIONS = 128, 16
 
 
-def critical_sections(program: Program) -> CriticalSections:
+def critical_sections(program: ProgramCode) -> CriticalSections:
     """Return all of them with how the tables agree."""
     table = program.image.section("__rseq_cs")
     pointers = _pointers(program, program.image.section("__rseq_cs_ptr_array"))
@@ -55,7 +55,7 @@ def critical_sections(program: Program) -> CriticalSections:
 # --- tables
 
 
-def _field(program: Program, address: int) -> int | None:
+def _field(program: ProgramCode, address: int) -> int | None:
     """Return a 64-bit field; a pointer in one is an address-sized word that may need relocation (ld.so applies it)."""
     image = program.image
     raw = image.read(address, FIELD)
@@ -68,14 +68,14 @@ def _field(program: Program, address: int) -> int | None:
     return None if value is None or rest is None else value | rest << 32
 
 
-def _pointers(program: Program, header: SectionHeader | None) -> list[int] | None:
+def _pointers(program: ProgramCode, header: SectionHeader | None) -> list[int] | None:
     if header is None:
         return None
     fields = (_field(program, header.address + place) for place in range(0, _size(header, FIELD), FIELD))
     return [address for address in fields if address]  # 0: the linker discarded the section
 
 
-def _exits(program: Program, header: SectionHeader | None) -> list[tuple[int, int]] | None:
+def _exits(program: ProgramCode, header: SectionHeader | None) -> list[tuple[int, int]] | None:
     if header is None:
         return None
     found = []
@@ -115,7 +115,7 @@ def _descriptors(header: SectionHeader | None, pointers: list[int] | None) -> li
 # --- one section
 
 
-def _section(program: Program, descriptor: int, exits: list[tuple[int, int]] | None) -> Section:
+def _section(program: ProgramCode, descriptor: int, exits: list[tuple[int, int]] | None) -> Section:
     image = program.image
     head = image.read(descriptor, 8)
     version, flags = image.array(head, "u4").tolist() if head else (0, 0)
@@ -143,9 +143,9 @@ def _section(program: Program, descriptor: int, exits: list[tuple[int, int]] | N
     )
 
 
-def _code(program: Program, start: int, length: int, allowed: set[int]) -> list[Instruction]:
+def _code(program: ProgramCode, start: int, length: int, allowed: set[int]) -> list[SectionInstruction]:
     """Return the instructions of a section, marked. The registers are followed to see where indirect jumps lead."""
-    found: list[Instruction] = []
+    found: list[SectionInstruction] = []
     if not program.image.executable(start):
         return found
     registers: Registers = dict(program.machine.initial)
@@ -153,16 +153,16 @@ def _code(program: Program, start: int, length: int, allowed: set[int]) -> list[
     for insn in program.instructions(start, end, data=True):
         if isinstance(insn, int):
             raw = program.image.read(insn, min(program.gap(insn), end - insn)) or b""
-            found.append(Instruction(insn, raw.hex(), "(no instruction)", "undecodable"))
+            found.append(SectionInstruction(insn, raw.hex(), "(no instruction)", "undecodable"))
             continue
         step = program.execute(insn, registers)
         step.apply(registers)
         mark, target = _mark(program, step, range(start, end), allowed)
-        found.append(Instruction(step.address, step.raw.hex(), step.text, mark, target))
+        found.append(SectionInstruction(step.address, step.raw.hex(), step.text, mark, target))
     return found
 
 
-def _mark(program: Program, step: CodeStep, inside: range, allowed: set[int]) -> tuple[str, int | None]:
+def _mark(program: ProgramCode, step: CodeStep, inside: range, allowed: set[int]) -> tuple[str, int | None]:
     if step.flow is Flow.SYSTEM_CALL:
         return "system-call", None
     if step.flow is Flow.RETURN:
@@ -178,7 +178,7 @@ def _mark(program: Program, step: CodeStep, inside: range, allowed: set[int]) ->
     return "", None
 
 
-def _leads_on(program: Program, start: int, allowed: set[int]) -> bool:
+def _leads_on(program: ProgramCode, start: int, allowed: set[int]) -> bool:
     """Return whether code at a branch's target goes straight on to a place where the section may come out.
 
     librseq restores registers in such code before it jumps to the exit point (include/rseq/arch/x86/bits.h,
@@ -198,7 +198,7 @@ def _leads_on(program: Program, start: int, allowed: set[int]) -> bool:
 # --- what is not in the tables
 
 
-def _is_instruction(program: Program, address: int) -> bool:
+def _is_instruction(program: ProgramCode, address: int) -> bool:
     """Tell an abort handler's signature from the number that code loads to register; x86 needs no look at the code.
 
     Where nothing says where the function starts, it could be either, unless all instructions are as long as it.
@@ -211,16 +211,16 @@ def _is_instruction(program: Program, address: int) -> bool:
     return any(address == at for at, *_ in program.listing(function)) or program.modes.is_unused(address)
 
 
-def _unlisted(program: Program, sections: Iterable[Section]) -> tuple[Place, ...]:
+def _unlisted(program: ProgramCode, sections: Iterable[Section]) -> tuple[CodePlace, ...]:
     """Return the abort signatures in the code that no descriptor leads to."""
     machine = program.machine
     if machine.signature_code in (b"", None):
         return ()
     listed = {section.abort for section in sections}
-    found: list[Place] = []
+    found: list[CodePlace] = []
     for at in occurrences(program, Pattern(re.escape(machine.signature_code), machine.signature_code)):
         abort = at + len(machine.signature_code)
         if abort not in listed and len(found) < UNLISTED and _is_instruction(program, at):
-            found.append(Place(abort, program.functions.name(abort), "abort handler"))
+            found.append(CodePlace(abort, program.functions.name(abort), "abort handler"))
             listed.add(abort)
     return tuple(found)

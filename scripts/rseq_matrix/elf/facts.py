@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Segment:
+class TlsSegment:
     """PT_TLS (gABI, "Thread-Local Storage"): `size` in memory, of which the first `image_size` are in the file."""
 
     address: int
@@ -32,15 +32,15 @@ class ModelUse:
 class Tls:
     """The file's thread-local storage."""
 
-    segment: Segment | None = None
+    segment: TlsSegment | None = None
     models: tuple[ModelUse, ...] = ()
     static_flag: bool = False  # DF_STATIC_TLS
-    dynamic_accesses: tuple[Place, ...] = ()  # calls of __tls_get_addr or of a descriptor, where the code shows them
+    dynamic_accesses: tuple[CodePlace, ...] = ()  # calls of __tls_get_addr or a descriptor, where the code shows them
     static_symbols: tuple[str, ...] = ()  # undefined ones (name@version) of initial-exec relocations; "": own
 
 
 @dataclass(frozen=True)
-class Place:
+class CodePlace:
     """A place in the code. `function` encloses it, or "" where no symbol says so."""
 
     address: int
@@ -140,7 +140,7 @@ class OwnArea:
 
 
 @dataclass(frozen=True)
-class Registration:
+class RegistrationCall:
     """A system call rseq(2) in the code. What is not a constant there is None."""
 
     address: int
@@ -163,18 +163,18 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Rseq:
+class RseqUse:
     """What the file does with restartable sequences, except its critical sections."""
 
     references: tuple[Reference, ...] = ()
     own_area: OwnArea | None = None
-    registrations: tuple[Registration, ...] = ()
+    registrations: tuple[RegistrationCall, ...] = ()
     writes: tuple[Write, ...] = ()
     examined: bool = True  # false: too much code to look for registrations and writes
 
 
 @dataclass(frozen=True)
-class Instruction:
+class SectionInstruction:
     """One instruction of a critical section.
 
     `mark`: "", "call", "system-call", "branch" (to a place that is neither inside nor the abort handler nor an exit
@@ -206,7 +206,7 @@ class Section:
     abort_function: str
     signature: int | None  # the word before the abort handler, None where there is none
     exit_points: tuple[int, ...] = ()
-    code: tuple[Instruction, ...] = ()
+    code: tuple[SectionInstruction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class CriticalSections:
     doubled: tuple[int, ...] = ()  # descriptors with more than one pointer
     foreign: tuple[int, ...] = ()  # pointers to what is no descriptor
     foreign_exits: tuple[tuple[int, int], ...] = ()  # (start, exit) where start is no section's start
-    unlisted: tuple[Place, ...] = ()  # abort signatures in the code that no descriptor leads to
+    unlisted: tuple[CodePlace, ...] = ()  # abort signatures in the code that no descriptor leads to
     expected_signature: int = 0
 
 
@@ -242,7 +242,7 @@ class Handler:
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """All that is known of one file."""
 
     path: str
@@ -259,7 +259,7 @@ class Facts:
     audit: Audit = field(default_factory=Audit)
     indirect: Indirect = field(default_factory=Indirect)
     handlers: tuple[Handler, ...] = ()
-    rseq: Rseq = field(default_factory=Rseq)
+    rseq: RseqUse = field(default_factory=RseqUse)
     critical_sections: CriticalSections = field(default_factory=CriticalSections)
     no_open: bool = False  # DF_1_NOOPEN: dlopen() refuses it
     static_tls_alignment: int = 64  # the least alignment of a process's static TLS on this machine

@@ -14,7 +14,7 @@ from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow, ObjectCon
 from rseq_matrix.elf.machines.machine import Disassembler, Pattern
 from rseq_matrix.elf.modes import ARM, THUMB, Modes
 from rseq_matrix.elf.relocations import Relocated, Slot
-from rseq_matrix.elf.walk import Walk
+from rseq_matrix.elf.walk import CodeWalk
 
 STUB_SIZE = 32
 STUB_INSTRUCTIONS = 6  # of a PLT stub, in the longest of the psABIs (ppc64le)
@@ -41,7 +41,7 @@ class Destination(NamedTuple):
 UNKNOWN = Destination(None)
 
 
-class Program:
+class ProgramCode:
     """A file's code with what is needed to follow it."""
 
     def __init__(self, image: Image) -> None:
@@ -154,9 +154,9 @@ class Program:
         """Yield each step with what the registers hold behind it (which the next step changes)."""
         return self._walk(function).states()
 
-    def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> Walk:
+    def _walk(self, function: Function, to_end: bool = True, limit: int | None = None) -> CodeWalk:
         code, step = range(function.start, function.end), self.machine.step
-        return Walk(
+        return CodeWalk(
             code,
             self.machine.initial,
             lambda at: self.instructions(at, function.end),
@@ -261,14 +261,15 @@ class Program:
         """Return where a call or jump leads; UNKNOWN where the code does not show it."""
         if step.target is not None:
             return self.stub(step.target) or Destination(step.target)
-        through = step.through
-        if through is None or through.thread:
-            return UNKNOWN
-        if through.known:
-            return Destination(through.constant & (2**self.machine.bits - 1))
-        if through.word is None or through.word.depth != 1 or through.constant:
-            return UNKNOWN
-        return self._by_slot(through.word.address & (2**self.machine.bits - 1), stub=False)
+        slot = self._slot_through(step.through)
+        return UNKNOWN if slot is None else self._by_slot(slot, stub=False)
+
+    def _slot_through(self, through: Value | None) -> int | None:
+        """Return the address of the word that holds where a call or jump leads."""
+        if through is None or through.thread or through.word is None or through.word.depth != 1 or through.constant:
+            return None
+        mask: int = 2**self.machine.bits - 1
+        return through.word.address & mask
 
     def _by_slot(self, address: int, stub: bool) -> Destination:
         slot = self.memory.slot(address)
@@ -317,18 +318,15 @@ class Program:
             if step.flow is Flow.JUMP and step.target is not None and step.switches:  # arm: `bx pc` before the stub
                 self.modes.learn(step.target, not insn.thumb)
                 return self.stub(step.target)
-            if step.flow in (Flow.JUMP, Flow.CALL) and step.through is not None and step.through.word is not None:
-                at = step.through.word.address & (2**self.machine.bits - 1)
-                if step.through.word.depth == 1 and not step.through.constant and self.memory.at(at) is not None:
-                    return self._by_slot(at, stub=True)
-            return None
+            slot = self._slot_through(step.through) if step.flow in (Flow.JUMP, Flow.CALL) else None
+            return self._by_slot(slot, stub=True) if slot is not None and self.memory.at(slot) is not None else None
         return None
 
 
 # --- bytes
 
 
-def occurrences(program: Program, pattern: Pattern) -> Iterator[int]:
+def occurrences(program: ProgramCode, pattern: Pattern) -> Iterator[int]:
     """Yield the addresses where a pattern matches bytes of code, on instruction boundaries."""
     step = 4 if pattern.thumb else program.machine.boundary
     for address, raw in program.code:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rseq_matrix.elf.calls import calls_of
 from rseq_matrix.elf.code import Reach
 from rseq_matrix.elf.facts import Handler
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.execution import CodeStep, Flow, Value
 from rseq_matrix.elf.touches import Touches, only
@@ -27,7 +27,7 @@ HANDLERS = 200
 REACH = Reach(before=60, behind=1)
 
 
-def handlers(program: Program, touches: Touches) -> tuple[Handler, ...]:
+def handlers(program: ProgramCode, touches: Touches) -> tuple[Handler, ...]:
     """Return the handlers that the code shows, with what of TLS they and their callees reach."""
     found: dict[int, _Installed] = {}
     for function in calls_of(program, INSTALLERS, REACH).pieces:
@@ -51,7 +51,7 @@ class _Installed(NamedTuple):
     certain: bool
 
 
-def _installed(program: Program, piece: Function) -> Iterator[_Installed]:
+def _installed(program: ProgramCode, piece: Function) -> Iterator[_Installed]:
     """Yield each installation in a piece of code."""
     seen: dict[int, None] = {}  # the functions whose address the code has formed, in order
     for step, registers in program.walk(piece):
@@ -76,7 +76,7 @@ def _argument(step: CodeStep, place: int) -> Value | None:
     return step.arguments[place] if place < len(step.arguments) else None
 
 
-def _code(program: Program, value: Value | None) -> list[int]:
+def _code(program: ProgramCode, value: Value | None) -> list[int]:
     """Return the function that a value is the address of, if it is one."""
     address = program.resolve(value)
     if address is None:
@@ -84,7 +84,7 @@ def _code(program: Program, value: Value | None) -> list[int]:
     return [program.entry(address)] if program.is_function(address) else []
 
 
-def _first_word(program: Program, structure: Value | None) -> list[int]:
+def _first_word(program: ProgramCode, structure: Value | None) -> list[int]:
     address = program.resolve(structure)
     word = program.memory.value(address) if address is not None else None
     return _code(program, Value(word)) if word is not None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rseq_matrix.elf.facts import Indirect, IndirectSymbol
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.machines.execution import Flow
 from rseq_matrix.elf.touches import Touches
 
@@ -15,7 +15,7 @@ SETUP_TLS = "__libc_setup_tls"
 RESOLVERS = 1000  # of one file that are followed; the largest libc has fewer than 300
 
 
-def indirect(program: Program, touches: Touches) -> Indirect:
+def indirect(program: ProgramCode, touches: Touches) -> Indirect:
     """Return the facts. A resolver is any function that such a symbol or relocation names."""
     symbols = _symbols(program)
     irelative = program.machine.relocations.irelative
@@ -27,7 +27,7 @@ def indirect(program: Program, touches: Touches) -> Indirect:
     return Indirect(symbols, program.memory.count(irelative), resolvers, first)
 
 
-def _thread_pointer_first(program: Program) -> bool | None:
+def _thread_pointer_first(program: ProgramCode) -> bool | None:
     """Read the order in the code that starts a static program (glibc csu/libc-start.c, which distributions patch).
 
     It calls __libc_setup_tls by name, and the resolvers through a table of addresses.
@@ -43,7 +43,7 @@ def _thread_pointer_first(program: Program) -> bool | None:
     return None
 
 
-def _symbols(program: Program) -> tuple[IndirectSymbol, ...]:
+def _symbols(program: ProgramCode) -> tuple[IndirectSymbol, ...]:
     found: dict[tuple[str, int], IndirectSymbol] = {}
     dynamic = program.image.dynamic_symbols
     for table in (dynamic, program.image.all_symbols):

@@ -9,7 +9,7 @@ from typing import Any
 
 import lief
 
-from rseq_matrix.elf.facts import Facts
+from rseq_matrix.elf.facts import FileFacts
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.mapped import DAMAGE
 
@@ -28,7 +28,7 @@ def _configuration() -> Any:
     return found
 
 
-def second_opinion(image: Image, facts: Facts) -> Facts:
+def second_opinion(image: Image, facts: FileFacts) -> FileFacts:
     """Return the facts with the disagreements among their notes."""
     if len(image.data) > LARGEST:
         return replace(facts, notes=(*facts.notes, TOO_LARGE))
@@ -42,13 +42,13 @@ def second_opinion(image: Image, facts: Facts) -> Facts:
     return replace(facts, notes=(*facts.notes, *said))
 
 
-def _disagreements(binary: Any, image: Image, facts: Facts) -> Iterator[str]:
+def _disagreements(binary: Any, image: Image, facts: FileFacts) -> Iterator[str]:
     for what, own, theirs in _pairs(binary, image, facts):
         if own != theirs:
             yield f"LIEF, the second opinion, differs: {what} is {own} here and {theirs} there"
 
 
-def _pairs(binary: Any, image: Image, facts: Facts) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(binary: Any, image: Image, facts: FileFacts) -> Iterator[tuple[str, Any, Any]]:
     """Yield (what, as read here, as LIEF reads it)."""
     segment = next((s for s in binary.segments if s.type == lief.ELF.Segment.TYPE.TLS), None)
     theirs = segment and (segment.virtual_address, segment.virtual_size, segment.physical_size)

@@ -8,12 +8,12 @@ at the end DT_FINI_ARRAY from its last entry, then DT_FINI. A static program doe
 from __future__ import annotations
 
 from rseq_matrix.elf.facts import Order, OrderedCall
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import ProgramCode
 
 ENTRIES = 100_000
 
 
-def order(program: Program) -> Order:
+def order(program: ProgramCode) -> Order:
     """Return the functions of both lists."""
     start = [
         *_array(program, "preinit_array", "DT_PREINIT_ARRAY"),
@@ -24,7 +24,7 @@ def order(program: Program) -> Order:
     return Order(tuple(start), tuple(end))
 
 
-def _single(program: Program, tag: str, section: str) -> list[OrderedCall]:
+def _single(program: ProgramCode, tag: str, section: str) -> list[OrderedCall]:
     address = program.image.tag(tag)
     if address is None and not program.image.dynamic:
         header = program.image.section(section)
@@ -32,7 +32,7 @@ def _single(program: Program, tag: str, section: str) -> list[OrderedCall]:
     return [] if not address else [_call(program, tag, address)]
 
 
-def _array(program: Program, kind: str, tag: str) -> list[OrderedCall]:
+def _array(program: ProgramCode, kind: str, tag: str) -> list[OrderedCall]:
     image = program.image
     start, size = image.tag(tag), image.tag(f"{tag}SZ") or 0
     if start is None and not image.dynamic:
@@ -50,6 +50,6 @@ def _array(program: Program, kind: str, tag: str) -> list[OrderedCall]:
     return found
 
 
-def _call(program: Program, kind: str, address: int) -> OrderedCall:
+def _call(program: ProgramCode, kind: str, address: int) -> OrderedCall:
     address = program.entry(address)
     return OrderedCall(kind, address, program.functions.name(address))

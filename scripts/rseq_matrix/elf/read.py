@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rseq_matrix.elf.critical import critical_sections
-from rseq_matrix.elf.facts import Audit, Facts
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.facts import Audit, FileFacts
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.handlers import handlers
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.indirect import indirect
@@ -25,15 +25,15 @@ AUDIT_FUNCTIONS = frozenset(
 UNDEFINED = 5000
 
 
-def read(path: str) -> Facts:
+def read(path: str) -> FileFacts:
     """Read a file. Raises InputError with one sentence where it is no whole program or library of a known machine."""
     with Image(path) as image:
-        program = Program(image)
+        program = ProgramCode(image)
         facts = _facts(program)
         return second_opinion(image, facts)
 
 
-def _facts(program: Program) -> Facts:
+def _facts(program: ProgramCode) -> FileFacts:
     image = program.image
     touches = Touches(program)
     own_tls, tls_examined = tls(program)
@@ -43,7 +43,7 @@ def _facts(program: Program) -> Facts:
         notes.append("too much code to look for all local-exec accesses: their count is a lower bound")
     if not own_rseq.examined:
         notes.append("too much code to look for all registrations of rseq areas and writes to them")
-    return Facts(
+    return FileFacts(
         path=image.path,
         machine=image.machine.name,
         kind=image.kind,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from rseq_matrix.elf.calls import thread_windows
 from rseq_matrix.elf.code import Reach, windows
-from rseq_matrix.elf.facts import OwnArea, Reference, Registration, Rseq, Write
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.facts import OwnArea, Reference, RegistrationCall, RseqUse, Write
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow, Value, Word
 from rseq_matrix.elf.symbols import Symbols
@@ -28,23 +28,23 @@ AREA_SIZE = 32
 REACH = Reach(before=40, behind=40)
 
 
-def rseq(program: Program) -> Rseq:
+def rseq(program: ProgramCode) -> RseqUse:
     """Return the facts."""
     references = tuple(_references(program))
     area = _own_area(program)
     finder = _Finder(program, area)
     writes_offset = bool(finder.offset_words or finder.offset_variables)
     pieces, examined = _pieces(program, writes_offset or area is not None)
-    registrations: dict[int, Registration] = {}
+    registrations: dict[int, RegistrationCall] = {}
     writes: dict[int, Write] = {}
     for piece in pieces:
         for step in program.steps(piece):
             registrations.update((found.address, found) for found in finder.registrations(step))
             writes.update((found.address, found) for found in finder.writes(step))
-    return Rseq(references, area, tuple(registrations.values()), tuple(writes.values()), examined)
+    return RseqUse(references, area, tuple(registrations.values()), tuple(writes.values()), examined)
 
 
-def _references(program: Program) -> Iterator[Reference]:
+def _references(program: ProgramCode) -> Iterator[Reference]:
     symbols = program.image.dynamic_symbols
     for index, name in symbols.named(GLIBC_SYMBOLS):
         if not symbols.defined[index]:
@@ -54,12 +54,12 @@ def _references(program: Program) -> Iterator[Reference]:
             yield Reference(name, "strong", symbols.version(index))
 
 
-def _copied(program: Program, index: int) -> bool:
+def _copied(program: ProgramCode, index: int) -> bool:
     """Return whether a symbol of an executable is a copy of the library's variable (a COPY relocation)."""
     return any(found.symbol == index for found in program.memory.of_types(program.machine.relocations.copy))
 
 
-def _own_area(program: Program) -> OwnArea | None:
+def _own_area(program: ProgramCode) -> OwnArea | None:
     best = None
     for symbols in program.image.symbol_tables:
         for index, _ in symbols.named(frozenset({OWN_AREA})):
@@ -69,7 +69,7 @@ def _own_area(program: Program) -> OwnArea | None:
     return best
 
 
-def _area(program: Program, symbols: Symbols, index: int) -> OwnArea:
+def _area(program: ProgramCode, symbols: Symbols, index: int) -> OwnArea:
     row = symbols.table[index]
     if not symbols.defined[index]:
         return OwnArea(OWN_AREA, 0, 0, False)
@@ -88,7 +88,7 @@ def _field(offset: int, size: int) -> str | None:
     return next((name for name in hit if name not in WRITABLE), hit[0] if hit else None)
 
 
-def _pieces(program: Program, uses_areas: bool) -> tuple[list[Function], bool]:
+def _pieces(program: ProgramCode, uses_areas: bool) -> tuple[list[Function], bool]:
     """Return the code that may register or write, and whether that is all that could."""
     machine = program.machine
     pieces: list[Function] = []
@@ -106,7 +106,7 @@ def _pieces(program: Program, uses_areas: bool) -> tuple[list[Function], bool]:
 class _Finder:
     """Recognises the steps that register an area or write into one."""
 
-    def __init__(self, program: Program, area: OwnArea | None) -> None:
+    def __init__(self, program: ProgramCode, area: OwnArea | None) -> None:
         self.program = program
         self.offset_words = frozenset(self._offset_words())
         self.offset_variables = frozenset(program.image.defined(OFFSET))  # where the file has it: copied, or linked in
@@ -138,7 +138,7 @@ class _Finder:
 
     # --- registrations
 
-    def registrations(self, step: CodeStep) -> Iterator[Registration]:
+    def registrations(self, step: CodeStep) -> Iterator[RegistrationCall]:
         """Yield the registration that a system call, or a call of syscall(2)'s wrapper, is."""
         arguments = step.arguments
         if not arguments or arguments[0] != Value(self.program.machine.system_call):
@@ -148,7 +148,7 @@ class _Finder:
             return
         length, flags, signature = (self._number(arguments, place) for place in (2, 3, 4))
         name = self.program.functions.name(step.address)
-        yield Registration(step.address, name, length, flags, signature)
+        yield RegistrationCall(step.address, name, length, flags, signature)
 
     def _number(self, arguments: tuple[Value | None, ...], place: int) -> int | None:
         value = arguments[place] if place < len(arguments) else None

@@ -13,8 +13,8 @@ import numpy as np
 
 from rseq_matrix.elf.calls import calls_of, thread_windows
 from rseq_matrix.elf.code import Reach
-from rseq_matrix.elf.facts import ModelUse, Place, Segment, Tls
-from rseq_matrix.elf.flow import Program, occurrences
+from rseq_matrix.elf.facts import CodePlace, ModelUse, Tls, TlsSegment
+from rseq_matrix.elf.flow import ProgramCode, occurrences
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.execution import Flow
 from rseq_matrix.elf.machines.machine import Pattern, TlsModel
@@ -30,12 +30,12 @@ DATA16_LEA_RDI = b"\x66\x48\x8d\x3d"  # x86-64: lea disp32(%rip), %rdi behind a 
 Uses = dict[tuple[str, str], list[str]]
 
 
-def tls(program: Program) -> tuple[Tls, bool]:
+def tls(program: ProgramCode) -> tuple[Tls, bool]:
     """Return the facts, and whether all the code that could tell of more was examined."""
     segment = _segment(program)
     uses: Uses = {}
     static_symbols = _by_relocations(program, uses)
-    calls: list[Place] = []
+    calls: list[CodePlace] = []
     examined = True
     if program.image.kind != "shared-object" and segment is not None:
         examined = _by_code(program, segment, uses)
@@ -49,17 +49,17 @@ def tls(program: Program) -> tuple[Tls, bool]:
     return Tls(segment, models, flag, tuple(calls), tuple(sorted(static_symbols))), examined
 
 
-def _segment(program: Program) -> Segment | None:
+def _segment(program: ProgramCode) -> TlsSegment | None:
     found = program.image.tls
     if found is None:
         return None
-    return Segment(found.address, found.memory_size, max(found.alignment, 1), found.file_size)
+    return TlsSegment(found.address, found.memory_size, max(found.alignment, 1), found.file_size)
 
 
 # --- relocations
 
 
-def _by_relocations(program: Program, uses: Uses) -> set[str]:
+def _by_relocations(program: ProgramCode, uses: Uses) -> set[str]:
     """Note the models that relocations show. Returns the symbols of initial-exec ones, OWN among them."""
     memory, types = program.memory, program.machine.relocations
     static: set[str] = set()
@@ -80,13 +80,13 @@ def _by_relocations(program: Program, uses: Uses) -> set[str]:
     return static
 
 
-def _versioned(program: Program, index: int) -> str:
+def _versioned(program: ProgramCode, index: int) -> str:
     symbols = program.image.dynamic_symbols
     version = symbols.version(index)
     return f"{symbols.name(index)}@{version}" if version else symbols.name(index)
 
 
-def _is_global_dynamic(program: Program, slot: int, lea_slots: frozenset[int]) -> bool:
+def _is_global_dynamic(program: ProgramCode, slot: int, lea_slots: frozenset[int]) -> bool:
     """Tell the two users of a module number without a symbol apart: a variable of the file's own, or local-dynamic.
 
     The second word is the variable's offset in the block; local-dynamic code adds offsets itself and has 0 there. For
@@ -98,7 +98,7 @@ def _is_global_dynamic(program: Program, slot: int, lea_slots: frozenset[int]) -
     return slot in lea_slots
 
 
-def _slots_of_global_dynamic(program: Program) -> frozenset[int]:
+def _slots_of_global_dynamic(program: ProgramCode) -> frozenset[int]:
     """Return the words that x86-64's global-dynamic code loads the address of: with a prefix that is padding."""
     if program.machine.name != "x86-64":
         return frozenset()
@@ -114,7 +114,7 @@ def _slots_of_global_dynamic(program: Program) -> frozenset[int]:
 # --- code
 
 
-def _by_code(program: Program, segment: Segment, uses: Uses) -> bool:
+def _by_code(program: ProgramCode, segment: TlsSegment, uses: Uses) -> bool:
     """Note the model that an executable's code shows. Returns whether all of it was examined.
 
     It is local-exec where the linker knew the offset, be that in the code or in a word that nothing changes: of
@@ -135,7 +135,7 @@ def _by_code(program: Program, segment: Segment, uses: Uses) -> bool:
     return found.complete
 
 
-def _dynamic_accesses(program: Program, uses: Uses) -> tuple[list[Place], bool]:
+def _dynamic_accesses(program: ProgramCode, uses: Uses) -> tuple[list[CodePlace], bool]:
     """Return an executable's calls of __tls_get_addr, which the linker could not or would not relax, and whether all.
 
     Of a variable of its own it knows the module and the offset, and leaves no relocation: the calls show the model.
@@ -147,18 +147,18 @@ def _dynamic_accesses(program: Program, uses: Uses) -> tuple[list[Place], bool]:
     return calls, found.complete
 
 
-def _calls_in(program: Program, piece: Function) -> Iterator[Place]:
+def _calls_in(program: ProgramCode, piece: Function) -> Iterator[CodePlace]:
     for step in program.steps(piece):
         if step.flow in (Flow.CALL, Flow.JUMP) and program.callee(step) in TLS_GET_ADDR:
-            yield Place(step.address, program.functions.name(step.address), step.text)
+            yield CodePlace(step.address, program.functions.name(step.address), step.text)
 
 
-def _variables(program: Program) -> dict[int, str]:
+def _variables(program: ProgramCode) -> dict[int, str]:
     """Return the names of the thread-local variables by their offset in the block."""
     return dict(_thread_local_symbols(program))
 
 
-def _thread_local_symbols(program: Program) -> Iterator[tuple[int, str]]:
+def _thread_local_symbols(program: ProgramCode) -> Iterator[tuple[int, str]]:
     for table in program.image.symbol_tables:
         for index in np.flatnonzero((table.types == 6) & table.defined):  # STT_TLS
             yield int(table.table["value"][index]), table.name(int(index))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from rseq_matrix.elf.facts import Code, Touch
-from rseq_matrix.elf.flow import Destination, Program
+from rseq_matrix.elf.flow import Destination, ProgramCode
 from rseq_matrix.elf.functions import Function
 from rseq_matrix.elf.machines.execution import Access, CodeStep, Flow
 from rseq_matrix.elf.relocations import Relocation
@@ -34,7 +34,7 @@ class _Walked:
 class Touches:
     """Finds what code touches. One for a file: what was found for a function is kept."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ProgramCode) -> None:
         self.program = program
         self._known: dict[int, _Walked] = {}
 

@@ -21,13 +21,13 @@ NO_START: Registers = {-2: ZERO}
 ROUNDS = 12  # then nothing is known any more where backward branches lead
 
 
-class Walk:
+class CodeWalk:
     """The steps of a piece of code.
 
     `instructions` yields those from an address on, or an address where there is none; `execute` makes a step of one;
-    `is_padding` tells those that are for nothing.
-    `initial` is what registers hold where nothing says how the code is reached. The steps go up to where the path ends
-    if the end of the code is not certain (not `to_end`), and there are at most `limit`. Other code leads to `heads`.
+    `is_padding` tells those that are for nothing. `initial` is what registers hold where nothing says how the code is
+    reached, and `heads` are such places. The steps go up to where the path ends if the end of the code is not certain
+    (not `to_end`), and there are at most `limit`.
     """
 
     def __init__(
@@ -156,9 +156,7 @@ class Walk:
         """Return what the registers hold before a step on all ways that lead there, None if there is none yet."""
         address = insn.address
         edges = self._edges.get(address)
-        starts = index > 0 and (
-            index in self._gaps or self.steps[index - 1].flow in ENDS or (above is None and index - 1 in self._padding)
-        )
+        starts = index > 0 and self._is_start(index, above)
         registers = above = None if starts else above
         if address in self._roots or (self._given_up and address in self._heads):
             registers = dict(self._initial)
@@ -171,6 +169,11 @@ class Walk:
         elif index in self._starts:
             del self._starts[index]
         return registers
+
+    def _is_start(self, index: int, above: Registers | None) -> bool:
+        """Return whether there is no way from the step before."""
+        padding = above is None and index - 1 in self._padding
+        return padding or index in self._gaps or self.steps[index - 1].flow in ENDS
 
     def _enter_unseen(self, index: int, insn: Any) -> Registers | None:
         if self._is_padding(insn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
-from rseq_matrix.elf.facts import Facts
+from rseq_matrix.elf.facts import FileFacts
 from rseq_matrix.lint.tls import uses_static_tls
 
 YES, NO, WITH_CARE, NONE = "yes", "no", "with care", "none"
@@ -13,7 +13,7 @@ YES, NO, WITH_CARE, NONE = "yes", "no", "with care", "none"
 Answer = dict[str, str]
 
 
-def answers(facts: Facts, findings: Sequence[LintFinding]) -> dict[str, Answer]:
+def answers(facts: FileFacts, findings: Sequence[LintFinding]) -> dict[str, Answer]:
     """Return the answers to: can it be opened with dlopen(), preloaded, used for auditing; are its parts sound?"""
     return {
         "dlopen": _dlopen(facts, findings),
@@ -36,7 +36,7 @@ def _ids(findings: Iterable[LintFinding]) -> str:
     return ", ".join(dict.fromkeys(found.id for found in findings))
 
 
-def _shared(facts: Facts) -> Answer | None:
+def _shared(facts: FileFacts) -> Answer | None:
     """Return the answer for what is no shared object."""
     if facts.kind == "shared-object":
         return None
@@ -51,7 +51,7 @@ _KINDS = {
 }
 
 
-def _dlopen(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
+def _dlopen(facts: FileFacts, findings: Sequence[LintFinding]) -> Answer:
     refused = _shared(facts)
     if refused:
         return refused
@@ -66,7 +66,7 @@ def _dlopen(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
     return _late(findings, care, "it needs no static TLS of its own")
 
 
-def _tls_size(facts: Facts) -> int:
+def _tls_size(facts: FileFacts) -> int:
     return facts.tls.segment.size if facts.tls.segment else 0
 
 
@@ -80,13 +80,13 @@ def _late(findings: Sequence[LintFinding], care: Sequence[str], yes: str) -> Ans
     return _answer(WITH_CARE, "; ".join(reasons)) if reasons else _answer(YES, yes)
 
 
-def _preload(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
+def _preload(facts: FileFacts, findings: Sequence[LintFinding]) -> Answer:
     has_block = facts.tls.segment is not None and facts.tls.segment.size > 0
     yes = "at start its TLS is part of every thread's static block" if has_block else "it has no TLS of its own"
     return _shared(facts) or _late(findings, (), yes)
 
 
-def _audit(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
+def _audit(facts: FileFacts, findings: Sequence[LintFinding]) -> Answer:
     refused = _shared(facts)
     if refused:
         return refused
@@ -102,7 +102,7 @@ def _audit(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
     return _late(findings, care, "it exports la_version and needs no static TLS of its own")
 
 
-def _resolver(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
+def _resolver(facts: FileFacts, findings: Sequence[LintFinding]) -> Answer:
     count = len(facts.indirect.resolvers)
     if not count:
         return _answer(NONE, "it has no indirect functions")
@@ -114,7 +114,7 @@ def _resolver(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
     )
 
 
-def _critical_sections(facts: Facts, findings: Sequence[LintFinding]) -> Answer:
+def _critical_sections(facts: FileFacts, findings: Sequence[LintFinding]) -> Answer:
     found = facts.critical_sections
     bad = _of(findings, "cs-")
     if not found.sections and not bad:

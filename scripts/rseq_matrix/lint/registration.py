@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
-from rseq_matrix.elf.facts import Facts, Registration, Write
+from rseq_matrix.elf.facts import FileFacts, RegistrationCall, Write
 from rseq_matrix.lint.rules import finding
 
 ORIGINAL_SIZE = 32  # of struct rseq, which every kernel with rseq(2) takes
@@ -17,7 +17,7 @@ READ_ONLY = frozenset({"cpu_id_start", "cpu_id", "node_id", "mm_cid"})
 NOT_REGISTERED = frozenset({0xFFFFFFFF, 0xFFFFFFFE, 2**64 - 1, 2**64 - 2, -1, -2})
 
 
-def judge(facts: Facts) -> Iterator[LintFinding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about references, registrations and stores."""
     for reference in facts.rseq.references:
         if reference.binding == "strong":
@@ -44,7 +44,7 @@ def judge(facts: Facts) -> Iterator[LintFinding]:
         )
 
 
-def _length(registration: Registration) -> Iterator[LintFinding]:
+def _length(registration: RegistrationCall) -> Iterator[LintFinding]:
     length = registration.length
     if length is None or (registration.flags or 0) & UNREGISTER or length in (QUERY, ORIGINAL_SIZE):
         return

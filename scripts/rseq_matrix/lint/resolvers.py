@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
-from rseq_matrix.elf.facts import Code, Facts, Touch
+from rseq_matrix.elf.facts import Code, FileFacts, Touch
 from rseq_matrix.lint.rules import finding
 
 SHOWN = 3
 
 
-def judge(facts: Facts) -> Iterator[LintFinding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about resolvers and handlers."""
     static = facts.kind in ("static", "static-pie")
     exported = {symbol.address for symbol in facts.indirect.symbols if symbol.exported}
@@ -61,7 +61,7 @@ def _of(code: Code, *kinds: str) -> tuple[Touch, ...]:
     return tuple(touch for touch in code.touches if touch.kind in kinds)
 
 
-def _thread_pointer_is_set(facts: Facts) -> bool:
+def _thread_pointer_is_set(facts: FileFacts) -> bool:
     """Return whether a static program sets it before it calls resolvers.
 
     Where the code does not show it, as on most machines and most glibcs: no; on ppc64le: yes (glibc
@@ -72,7 +72,7 @@ def _thread_pointer_is_set(facts: Facts) -> bool:
     return facts.machine == "ppc64le" and facts.kind == "static"
 
 
-def _in_static(facts: Facts, code: Code) -> Iterator[LintFinding]:
+def _in_static(facts: FileFacts, code: Code) -> Iterator[LintFinding]:
     if _thread_pointer_is_set(facts):
         return
     tls = _of(code, "tls")

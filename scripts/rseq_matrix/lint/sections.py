@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rseq_matrix.documents.inspect import ERROR, WARNING, LintFinding
-from rseq_matrix.elf.facts import CriticalSections, Facts, Instruction, Section
+from rseq_matrix.elf.facts import CriticalSections, FileFacts, Section, SectionInstruction
 from rseq_matrix.lint.rules import finding
 
 ALIGNMENT = 32
 KILLED = "the kernel kills the process with SIGSEGV when it finds a thread inside"
 
 
-def judge(facts: Facts) -> Iterator[LintFinding]:
+def judge(facts: FileFacts) -> Iterator[LintFinding]:
     """Yield the findings about critical sections."""
     found = facts.critical_sections
     for section in found.sections:
@@ -87,7 +87,7 @@ def _code(section: Section, has_exits: bool) -> Iterator[LintFinding]:
             yield finding("cs-undecodable", WARNING, where, sentence)
 
 
-def _branch(instruction: Instruction, what: str, has_exits: bool) -> LintFinding:
+def _branch(instruction: SectionInstruction, what: str, has_exits: bool) -> LintFinding:
     to = "somewhere that cannot be known" if instruction.target is None else f"{instruction.target:#x}"
     sentence = f"{what} branches to {to}, neither the abort handler nor "
     if has_exits:

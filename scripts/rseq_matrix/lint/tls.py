@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rseq_matrix.documents.inspect import ERROR, NOTE, WARNING, LintFinding
-from rseq_matrix.elf.facts import Facts
+from rseq_matrix.elf.facts import FileFacts
 from rseq_matrix.lint.rules import finding
 from rseq_matrix.lint.surplus import Surplus
 
 SHARE = 512  # of the surplus; more than one library is expected to live of it
 
 
-def uses_static_tls(facts: Facts) -> bool:
+def uses_static_tls(facts: FileFacts) -> bool:
     """Return whether the object needs a place of its own in the static TLS block."""
     tls = facts.tls
     own = "" in tls.static_symbols or any(use.model == "local-exec" for use in tls.models)
     return facts.kind == "shared-object" and tls.segment is not None and tls.segment.size > 0 and own
 
 
-def judge(facts: Facts, surplus: Surplus) -> Iterator[LintFinding]:
+def judge(facts: FileFacts, surplus: Surplus) -> Iterator[LintFinding]:
     """Yield the findings about static TLS, for a process whose surplus is this."""
     segment = facts.tls.segment
     if segment is None or not uses_static_tls(facts):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_native_id
 
 from rseq_matrix._native import ffi, lib
 from rseq_matrix.errors import InputError
@@ -89,7 +90,7 @@ class Tracees:
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | ALL_KINDS):
                 tid = found.si_pid
-                if tid in self.tasks or status_field(Path(f"/proc/{tid}"), "TracerPid") not in ("", "0"):
+                if tid in self.tasks or status_field(Path(f"/proc/{tid}"), "TracerPid") == str(get_native_id()):
                     tracee = self.tasks.setdefault(tid, Tracee(tid))
                     tracee.note(Stop.of(found.si_status))
                     return tracee

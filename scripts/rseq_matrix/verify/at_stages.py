@@ -14,7 +14,7 @@ from rseq_matrix.documents.verify import Defect, VerifyRequest
 from rseq_matrix.documents.verify_phases import StagesFound, StageTotals
 from rseq_matrix.elf.critical import critical_sections
 from rseq_matrix.elf.facts import Section
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.image import Image
 from rseq_matrix.environments.catalogue import ENVIRONMENTS, choose_environments, system_libraries
 from rseq_matrix.errors import UsageError
@@ -132,7 +132,7 @@ def _linked_places(program: Path) -> tuple[tuple[int, int], ...]:
     """Return the critical sections of a static program, relative to where its file starts in memory."""
     with Image(str(program)) as image:
         base = min(segment.address for segment in image.loads)
-        return _places(critical_sections(Program(image)).sections, base)
+        return _places(critical_sections(ProgramCode(image)).sections, base)
 
 
 def _plan(subject: Subject, build: Build, adds: int) -> Callable[[Process], SubjectPlan]:

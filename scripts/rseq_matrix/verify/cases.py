@@ -105,7 +105,7 @@ class SteppedCase:
     crash: str = ""
     """The signal, and where."""
     stuck: bool = False
-    """It did not come back after it had been let go."""
+    """It did not come back after it had been restarted."""
     known: bool = False
     """A defect of the subject has been found in this phase before."""
     unprotected: bool = False

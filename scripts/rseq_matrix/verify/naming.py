@@ -7,7 +7,7 @@ from typing import Any
 
 import capstone
 
-from rseq_matrix.elf.facts import Instruction, Section
+from rseq_matrix.elf.facts import Section, SectionInstruction
 from rseq_matrix.elf.image import Image
 from rseq_matrix.verify.subject import Subject
 from rseq_matrix.verify.trials import FAMILY
@@ -30,7 +30,7 @@ def _disassembler() -> Any:
     return disassembler
 
 
-def stores(instruction: Instruction) -> bool:
+def stores(instruction: SectionInstruction) -> bool:
     """Return whether an instruction writes to memory."""
     for insn in _disassembler().disasm(bytes.fromhex(instruction.bytes), instruction.address):
         written = (o for o in insn.operands if o.type == capstone.x86.X86_OP_MEM and o.access & capstone.CS_AC_WRITE)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rseq_matrix.elf.critical import critical_sections
 from rseq_matrix.elf.facts import Code, Section, Touch
-from rseq_matrix.elf.flow import Program
+from rseq_matrix.elf.flow import ProgramCode
 from rseq_matrix.elf.image import Image
 from rseq_matrix.elf.touches import Touches
 from rseq_matrix.errors import InputError
@@ -104,7 +104,7 @@ class _Looked:
 def _look(path: Path) -> _Looked:
     """Find the functions of the contract as the dynamic linker does, what an add touches, and critical sections."""
     with Image(str(path)) as image:
-        program = Program(image)
+        program = ProgramCode(image)
         symbols = image.dynamic_symbols
         named = symbols.named(frozenset(REQUIRED + OPTIONAL))
         addresses = {name: int(symbols.table["value"][index]) for index, name in named if symbols.defined[index]}

@@ -58,7 +58,7 @@ class Register(NamedTuple):
         return self.first + _bits(word, self.low, self.width)
 
 
-class Number(NamedTuple):
+class Immediate(NamedTuple):
     """An immediate: its pieces (where they are, how many bits, where they belong), and its width if it has a sign."""
 
     width: int
@@ -79,7 +79,7 @@ class Format(NamedTuple):
     rd: Register | int = ZERO
     rs1: Register | int = ZERO
     rs2: Register | int = ZERO
-    number: Number | None = None
+    number: Immediate | None = None
     size: int = 0
 
     def read(self, word: int) -> RiscvOperation:
@@ -93,12 +93,12 @@ def _bits(word: int, low: int, count: int) -> int:
 
 
 RD, RS1, RS2 = Register(7), Register(15), Register(20)
-I_TYPE = Number(12, ((20, 12, 0),))
-S_TYPE = Number(12, ((7, 5, 0), (25, 7, 5)))
-B_TYPE = Number(13, ((8, 4, 1), (25, 6, 5), (7, 1, 11), (31, 1, 12)))
-U_TYPE = Number(32, ((12, 20, 12),))
-J_TYPE = Number(21, ((21, 10, 1), (20, 1, 11), (12, 8, 12), (31, 1, 20)))
-SHIFT = Number(0, ((20, 6, 0),))
+I_TYPE = Immediate(12, ((20, 12, 0),))
+S_TYPE = Immediate(12, ((7, 5, 0), (25, 7, 5)))
+B_TYPE = Immediate(13, ((8, 4, 1), (25, 6, 5), (7, 1, 11), (31, 1, 12)))
+U_TYPE = Immediate(32, ((12, 20, 12),))
+J_TYPE = Immediate(21, ((21, 10, 1), (20, 1, 11), (12, 8, 12), (31, 1, 20)))
+SHIFT = Immediate(0, ((20, 6, 0),))
 OPCODE, KIND, WHOLE = 0x7F, 0x707F, 0xFFFFFFFF  # KIND: with funct3
 
 FORMATS = (
@@ -144,17 +144,17 @@ FORMATS = (
 
 # 16 bits (ISA manual, "RVC instruction set listings"): three bits name x8 to x15.
 C_RD, C_RS2, C_HIGH, C_LOW = Register(7), Register(2), Register(7, 3, 8), Register(2, 3, 8)
-C_NUMBER, C_SHIFT = Number(6, ((2, 5, 0), (12, 1, 5))), Number(0, ((2, 5, 0), (12, 1, 5)))
-C_UPPER = Number(18, ((2, 5, 12), (12, 1, 17)))
-C_WORD, C_DOUBLE = Number(0, ((6, 1, 2), (10, 3, 3), (5, 1, 6))), Number(0, ((10, 3, 3), (5, 2, 6)))
-C_BYTE, C_HALF = Number(0, ((6, 1, 0), (5, 1, 1))), Number(0, ((5, 1, 1),))
+C_NUMBER, C_SHIFT = Immediate(6, ((2, 5, 0), (12, 1, 5))), Immediate(0, ((2, 5, 0), (12, 1, 5)))
+C_UPPER = Immediate(18, ((2, 5, 12), (12, 1, 17)))
+C_WORD, C_DOUBLE = Immediate(0, ((6, 1, 2), (10, 3, 3), (5, 1, 6))), Immediate(0, ((10, 3, 3), (5, 2, 6)))
+C_BYTE, C_HALF = Immediate(0, ((6, 1, 0), (5, 1, 1))), Immediate(0, ((5, 1, 1),))
 C_FROM_STACK_4, C_FROM_STACK_8 = (
-    Number(0, ((4, 3, 2), (12, 1, 5), (2, 2, 6))),
-    Number(0, ((5, 2, 3), (12, 1, 5), (2, 3, 6))),
+    Immediate(0, ((4, 3, 2), (12, 1, 5), (2, 2, 6))),
+    Immediate(0, ((5, 2, 3), (12, 1, 5), (2, 3, 6))),
 )
-C_ON_STACK_4, C_ON_STACK_8 = Number(0, ((9, 4, 2), (7, 2, 6))), Number(0, ((10, 3, 3), (7, 3, 6)))
-C_JUMP = Number(12, ((3, 3, 1), (11, 1, 4), (2, 1, 5), (7, 1, 6), (6, 1, 7), (9, 2, 8), (8, 1, 10), (12, 1, 11)))
-C_BRANCH = Number(9, ((3, 2, 1), (10, 2, 3), (2, 1, 5), (5, 2, 6), (12, 1, 8)))
+C_ON_STACK_4, C_ON_STACK_8 = Immediate(0, ((9, 4, 2), (7, 2, 6))), Immediate(0, ((10, 3, 3), (7, 3, 6)))
+C_JUMP = Immediate(12, ((3, 3, 1), (11, 1, 4), (2, 1, 5), (7, 1, 6), (6, 1, 7), (9, 2, 8), (8, 1, 10), (12, 1, 11)))
+C_BRANCH = Immediate(9, ((3, 2, 1), (10, 2, 3), (2, 1, 5), (5, 2, 6), (12, 1, 8)))
 
 COMPRESSED = (
     Format(0xFFFF, 0x0000, "trap"),
