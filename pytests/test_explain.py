@@ -608,7 +608,7 @@ def test_a_glibc_that_does_not_end_the_program_contradicts(host: Host, monkeypat
         return real(path, replace(trial, arguments=(messages.NEVER,)))
 
     if explain_text(FATAL, host)["notes"]:
-        pytest.skip("the message cannot be had here")
+        pytest.skip("the message cannot be produced here")
     monkeypatch.setattr(messages, "_run", harmless)
     document = checked(explain_text(FATAL, host))
     assert document["agrees"] is False

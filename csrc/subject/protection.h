@@ -1,11 +1,12 @@
 /* Where a critical section is protected: which rseq area the kernel watches for this thread, found out once and then
  * remembered. Shared by the subjects that use rseq; the functions are static, so that nothing is bound at run time.
  *
- * cpu_id does not tell it. In the child of a vfork() or of a clone(CLONE_VM) the area, and all other memory, is the
+ * cpu_id does not show it. In the child of a vfork() or of a clone(CLONE_VM) the area, and all other memory, is the
  * parent's, while the kernel keeps no registration for the child; and a raw thread's zeroed TLS block reads as CPU 0.
- * The kernel tells it (kernel_query.h), but a system call an add is dear. So the answer is kept in the thread's own
- * TLS, as the variable's address, which a copy of the TLS block for another thread does not match. It is kept only in
- * blocks that libc has initialized: those are initialized again before another thread gets them.
+ * The kernel can be asked (kernel_query.h), but a system call for each add is slow. So the answer is kept in the
+ * thread's own TLS, in a variable that holds its own address: in a copy of the block for another thread it does not
+ * match. It is kept only in blocks that libc has initialized: those are initialized again before another thread gets
+ * them.
  *
  * What would make the answer wrong is a child that runs with its parent's TLS. Both ways to make one through libc are
  * interposed: vfork() and clone() make their caller forget the answer, and ask at every operation, for as long as the

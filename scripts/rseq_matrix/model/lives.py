@@ -41,7 +41,7 @@ def audited(world: World) -> Steps:
         at("audit.ifunc_resolver"),  # elf/dl-open.c: relocated, then initialized, then la_version is looked up
         at("audit.constructor"),
         at("audit.la_version"),
-        at("audit.la_objopen"),  # of the executable, which the kernel mapped; nobody searched for it
+        at("audit.la_objopen"),  # of the executable, which the kernel mapped; so there was no search for it
         at("audit.la_activity"),
         at("audit.la_objsearch"),
     )
