@@ -222,7 +222,7 @@ def test_a_fake_unregistration_leaves_the_area_registered(host: Host) -> None:
     document = checked(explain_facts(CallFacts("0", flags=1), host))
     assert ids(document) == ["unregistered", "filter-success"]
     assert document["causes"][1]["replay"]["cpu_id"] >= 0
-    assert "registered still" in document["causes"][1]["sentence"]
+    assert "still registered" in document["causes"][1]["sentence"]
     assert document["agrees"] is True
 
 

@@ -93,7 +93,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(oracle: str, tmp_path:
     driver.send_signal(signal.SIGINT)
     _, complaints = driver.communicate(timeout=300)
     assert driver.returncode == 5
-    assert "go on with --resume" in complaints
+    assert "continue with --resume" in complaints
     assert "Traceback" not in complaints
     assert not [pid for pid in started if alive(pid)]
     document = json.loads(path.read_text())

@@ -170,6 +170,6 @@ def run(
     tables = sys.stdout.isatty() and not outputs.own_stdout if table is None else table
     _show(document, time.monotonic() - started, tables, outputs.own_stdout)
     if not finished:
-        raise InterruptedRunError("interrupted; what was finished is kept: go on with --resume")
+        raise InterruptedRunError("interrupted; what was finished is kept: continue with --resume")
     sys.stdout.flush()  # an error, as of a full disk, is reported here and not lost at exit
     sys.exit(_exit_code(document))

@@ -74,7 +74,7 @@ FAKE = Elsewhere(
 FAKE_UNREGISTRATION = Elsewhere(
     "filter-success",
     "a seccomp filter answers success without asking the kernel: what was registered for this thread before is "
-    "registered still, and the kernel goes on writing into its memory",
+    "still registered, and the kernel still writes into its memory",
     f"cpu_id in the area: a real unregistration sets it to -1; {SECCOMP_STATUS}",
     ALLOW,
     "seccomp(2), SECCOMP_RET_ERRNO with errno 0",

@@ -138,7 +138,7 @@ def _notes(facts: CallFacts, host: Host, found: Sequence[Cause]) -> list[str]:
     if host.problem:
         notes.append(f"what the kernel itself answers could not be tried: {host.problem}")
     if facts.answer == ENOSYS and host.rseq == "present":
-        notes.append("this kernel has rseq(2), so here only what stands before it can answer ENOSYS")
+        notes.append("this kernel has rseq(2), so here only a filter or an emulator can answer ENOSYS")
     if any(cause.by.startswith("Linux") for cause in found):
         notes.append("is the line from another machine? Then explain it there: this kernel does not answer so")
     return notes

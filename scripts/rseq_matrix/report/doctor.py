@@ -171,7 +171,11 @@ def _run_lines(document: Examination) -> Iterator[tuple[str, str]]:
 def _children_lines(run: ProgramRun) -> Iterator[tuple[str, str]]:
     if run.children:
         count = f"{run.children} other process{'es' * (run.children != 1)}"
-        left = f"; {run.left} still ran when it had ended, and was killed" if run.left else ""
+        left = (
+            f"; {run.left} still ran when it had ended, and {'were' if run.left > 1 else 'was'} killed"
+            if run.left
+            else ""
+        )
         yield "", f"it started {count} (not examined){left}"
     if run.left:
         yield "", "to examine them, start the program in the foreground, or use --process"

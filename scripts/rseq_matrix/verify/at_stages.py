@@ -241,7 +241,7 @@ def work_at_stages(
     first = next((cell for cell in trials.possible if cell.stage == FIRST), None)
     verdict = trials.run([first], progress)[0] if first else None
     if first and verdict and verdict.defect and verdict.trial and verdict.trial.progress != "done":
-        return Stages((verdict,), f"it does not even work at {first.stage}, so the other stages were not run")
+        return Stages((verdict,), f"it fails at {first.stage} already, so the other stages were not run")
     order = {cell: place for place, cell in enumerate(trials.cells)}
     found = trials.run(trials.possible, progress)
     left = len(trials.possible) - len(found)
