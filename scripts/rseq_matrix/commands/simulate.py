@@ -117,7 +117,11 @@ def _draw(path: Path, document: SimulateDocument) -> None:
     "--compare", "pair", nargs=2, metavar="A B", help="Print the stages whose class differs between two designs."
 )
 @click.option("--designs", "listing", is_flag=True, help="List the designs and what each promises.")
-@click.option("--link", metavar="LINK", help=f"{', '.join(LINKS)}.  [default: {LINK}; all for --compare]")
+@click.option(
+    "--link",
+    metavar="LINK",
+    help=f"How the program is linked: {', '.join(LINKS)}.  [default: {LINK}; all for --compare]",
+)
 @click.option("--environment", default="default", show_default=True, metavar="NAME", help=f"{', '.join(ENVIRONMENTS)}.")
 @click.option("--scenario", metavar="NAME", help="Print the stages of one scenario (one process) only.  [default: all]")
 @click.option(

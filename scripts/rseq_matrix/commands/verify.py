@@ -66,7 +66,7 @@ A subject goes through these phases:
 The report has a line for each phase, each defect in words, and the totals of the subject.
 
 Exit status: 0 nothing is wrong; 1 a defect was found, or a phase could not do its work; 2 usage error; 3 the machine
-lacks what all of it needs; 4 the file of a subject cannot be used; 5 interrupted.
+lacks what every phase needs; 4 the file of a subject cannot be used; 5 interrupted.
 """
 
 

@@ -93,7 +93,7 @@ def _foreign(facts: CallFacts, host: Host) -> list[Cause]:
             found[scenario.answer.rule.id] = replace(
                 cause,
                 replay=_replay(host, here[0].steps(), here[0].answer.word) if here else None,
-                sentence=f"not on this kernel, but on others, as {name} is one: {cause.sentence}",
+                sentence=f"not on this kernel, but on others, for example {name}: {cause.sentence}",
             )
     return list(found.values())
 
