@@ -8,37 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rseq_matrix.documents.stage_trial import StageTrial
+
 # --- the phase "stages"
-
-
-@dataclass(frozen=True)
-class StageTrial:
-    """What the subject did at a stage (struct rsm_trial of csrc/record_layout.h). Counts are adds, or as said."""
-
-    progress: str
-    copies: int
-    """Of the subject, in the process."""
-    usable: bool
-    relocated: bool | None
-    attempted: int
-    committed: int
-    fast: int
-    fallback: int
-    aborts: int
-    books: int
-    """Stages whose sums were compared."""
-    wrong: str | None
-    want: int
-    got: int
-    stepped: int
-    stepped_limited: int
-    stepped_most: int
-    """Single steps of one add."""
-    stepped_commits: int
-    stepped_aborts: int
-    stepped_section: int
-    stepped_at: int
-    stepped_watched: int
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from rseq_matrix._native import ffi, lib
-from rseq_matrix.matrix.trial import SubjectPlan, Trial, decode_trial, write_plan
+from rseq_matrix.documents.stage_trial import StageTrial
+from rseq_matrix.matrix.trial import SubjectPlan, decode_trial, write_plan
 from rseq_matrix.model.stages import STAGES
 
 SIZE = int(ffi.sizeof("struct rsm_log"))
@@ -188,7 +189,7 @@ class Log:
                 begun.append(_decode(name, raw))
         return {record.stage: record for record in sorted(begun, key=lambda record: record.sequence)}
 
-    def trials(self) -> dict[str, Trial]:
+    def trials(self) -> dict[str, StageTrial]:
         """Return what a subject of verify's did at each enabled stage; nothing where there is none."""
         if not self._planned:
             return {}

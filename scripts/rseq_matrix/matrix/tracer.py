@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rseq_matrix._native import ffi, lib
+from rseq_matrix.documents.stage_trial import StageTrial
 from rseq_matrix.errors import MissingError
 from rseq_matrix.matrix.log import Log, Record, Tally
-from rseq_matrix.matrix.trial import Trial
 from rseq_matrix.signals import signal_name
 
 TEXT_LIMIT = 4096
@@ -46,7 +46,7 @@ class Run:
     complaints: str
     records: Mapping[str, Record]
     tallies: Mapping[str, Tally]
-    trials: Mapping[str, Trial] = field(default_factory=dict)
+    trials: Mapping[str, StageTrial] = field(default_factory=dict)
 
     @property
     def ending(self) -> str:

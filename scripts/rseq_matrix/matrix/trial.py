@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rseq_matrix._native import lib
+from rseq_matrix.documents.stage_trial import StageTrial
 from rseq_matrix.errors import InputError
 from rseq_matrix.model.stages import STAGES
 
@@ -24,45 +25,13 @@ NEEDED_NAME = "rsm_subject.so"
 """By which objects in other namespaces need it (csrc/CMakeLists.txt), and ld.so finds it for a secure program."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a subject of verify's did at one stage. Counts are adds unless they say something else."""
-
-    progress: str
-    """What it was in when the record was looked at: "done", or the function that did not return."""
-    copies: int
-    usable: bool
-    relocated: bool | None
-    attempted: int
-    committed: int
-    fast: int
-    fallback: int
-    aborts: int
-    books: int
-    """Stages whose sums were compared, this one included."""
-    wrong: str | None
-    """The first stage whose sum was not what had been added in this process."""
-    want: int
-    got: int
-    stepped: int
-    stepped_limited: int
-    stepped_most: int
-    stepped_commits: int
-    stepped_aborts: int
-    stepped_section: int
-    stepped_at: int
-    """Relative to where the subject is loaded; only if a section was entered."""
-    stepped_watched: int
-    """A bit for each of the plan's watched instructions that was executed."""
-
-
 NAMES = {stage.number: name for name, stage in STAGES.items()}
 
 
-def decode_trial(raw: Any) -> Trial:
+def decode_trial(raw: Any) -> StageTrial:
     """Read a struct rsm_trial of csrc/record_layout.h."""
     done = raw.progress == lib.RSM_TRIAL_DONE
-    return Trial(
+    return StageTrial(
         progress=PROGRESS[raw.progress],
         copies=raw.copies,
         usable=bool(raw.usable),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from rseq_matrix.documents.stage_trial import StageTrial
 from rseq_matrix.documents.verify import Defect
-from rseq_matrix.documents.verify_phases import StageCell, StageTrial
+from rseq_matrix.documents.verify_phases import StageCell
 from rseq_matrix.environments.catalogue import ENVIRONMENTS
 from rseq_matrix.matrix.cells import Cell
 from rseq_matrix.matrix.judgement import judge_ending, kernel_registered, observed_class, speaks_for_bad_end
 from rseq_matrix.matrix.tracer import Run
-from rseq_matrix.matrix.trial import Trial
 from rseq_matrix.model.results import ERROR, FAIL, PASS
 from rseq_matrix.model.stages import STAGES
 from rseq_matrix.model.timeline import Ending
@@ -34,7 +34,7 @@ class Verdict:
     cell: Cell
     observed: str | None
     """The class."""
-    trial: Trial | None
+    trial: StageTrial | None
     result: str
     reason: str = ""
     defect: Defect | None = None
@@ -45,14 +45,14 @@ class Verdict:
             id=self.cell.id,
             stage=self.cell.stage,
             class_=self.observed,
-            trial=StageTrial(**asdict(self.trial)) if self.trial else None,
+            trial=self.trial,
             result=self.result,
             defect=self.defect.name if self.defect else None,
             reason=self.reason,
         )
 
 
-def _crash(subject: Subject, cell: Cell, trial: Trial, observed: str | None, ending: str) -> Defect:
+def _crash(subject: Subject, cell: Cell, trial: StageTrial, observed: str | None, ending: str) -> Defect:
     """Name the cause of a call that did not return."""
     where = "before its own relocations are done" if trial.relocated is False else ""
     kinds = {touch.kind: touch for touch in subject.code.touches}
@@ -82,7 +82,7 @@ def _amount(cell: Cell, of: str, got: int, want: int) -> Defect | None:
     return _defect("lost" if got < want else "doubled", cell, f"{of}: the sum is {got}, expected {want}: {what}")
 
 
-def _tls_too_early(subject: Subject, cell: Cell, trial: Trial) -> Defect | None:
+def _tls_too_early(subject: Subject, cell: Cell, trial: StageTrial) -> Defect | None:
     """Find an access to thread-local storage that was executed before the relocation that says where that is."""
     executed = [touch for bit, touch in enumerate(subject.watched) if trial.stepped_watched >> bit & 1]
     if trial.relocated is not False or not executed:
@@ -92,7 +92,7 @@ def _tls_too_early(subject: Subject, cell: Cell, trial: Trial) -> Defect | None:
     return _defect("needs-tls", cell, sentence)
 
 
-def _place(subject: Subject, trial: Trial) -> str:
+def _place(subject: Subject, trial: StageTrial) -> str:
     """Name the section that was last entered, and the instruction."""
     if trial.stepped_section >= len(subject.sections):
         return "outside all critical sections"
@@ -102,7 +102,7 @@ def _place(subject: Subject, trial: Trial) -> str:
     return f"section at {section.start:#x} of {section.function or 'its code'}, instruction {trial.stepped_at:#x}{text}"
 
 
-def _protection(subject: Subject, cell: Cell, trial: Trial, observed: str | None) -> Defect | None:
+def _protection(subject: Subject, cell: Cell, trial: StageTrial, observed: str | None) -> Defect | None:
     """Find a fast path where the kernel protects nothing: seen by the tracer, or said by the subject itself."""
     why = UNPROTECTED.get(observed or "", "the kernel has registered nothing")
     if trial.stepped_commits:
@@ -114,14 +114,14 @@ def _protection(subject: Subject, cell: Cell, trial: Trial, observed: str | None
     return None
 
 
-def _not_loaded(cell: Cell, trial: Trial, run: Run) -> Defect:
+def _not_loaded(cell: Cell, trial: StageTrial, run: Run) -> Defect:
     said = f": {run.complaints[:300]}" if run.complaints else ""
     if trial.copies:
         return _defect("not-loaded", cell, f"its functions are not found in the copy that is mapped{said}")
     return _defect("not-loaded", cell, f"it is not mapped in this process{said}")
 
 
-def _blamed(run: Run, trial: Trial) -> bool:
+def _blamed(run: Run, trial: StageTrial) -> bool:
     """Return whether the wrong sum that was seen here is a defect of the other stage itself."""
     other = run.trials.get(trial.wrong or "")
     return other is not None and other.committed - other.attempted == trial.got - trial.want
@@ -160,7 +160,7 @@ def _ended(subject: Subject, cell: Cell, ending: Ending, run: Run) -> Verdict:
     return Verdict(cell, observed, done, result, reason)
 
 
-def _defect_of(subject: Subject, cell: Cell, run: Run, trial: Trial) -> Defect | None:
+def _defect_of(subject: Subject, cell: Cell, run: Run, trial: StageTrial) -> Defect | None:
     """Return what is wrong with what the subject did at a stage; None if nothing is. The probe has called it."""
     record = run.records.get(cell.stage)
     if record is None:
