@@ -81,7 +81,7 @@ PROVOKED: Mapping[str, tuple[str, Features, tuple[CallStep, ...]]] = {
     "read-only-fatal": ("SIGSEGV", MIDDLE, (call(BASES[READ_ONLY]),)),
     "registered": ("0", MIDDLE, (FIRST,)),
 }
-"""For every rule a kernel and a sequence in whose last step it strikes."""
+"""For every rule a kernel and a sequence in whose last step it applies."""
 
 
 UN = UNREGISTER
@@ -129,7 +129,7 @@ def test_every_rule_has_a_sequence_that_provokes_it() -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_strikes_where_it_should_and_is_missed_where_it_is_not(name: str) -> None:
+def test_a_rule_applies_where_it_should_and_is_missed_where_it_is_not(name: str) -> None:
     answer, features, steps = PROVOKED[name]
     last = predict(steps, features)[-1]
     assert (last.word, last.rule and last.rule.id) == (answer, name)

@@ -16,6 +16,6 @@ int main(void)
     };
     rsm_main_begins();
     RSM_TAKE_STEPS(steps);
-    rsm_thread_key_destructor(); /* two stages: each round looks for itself whether it is wanted */
+    rsm_thread_key_destructor(); /* two stages: each round checks whether it was requested */
     return 0;
 }
