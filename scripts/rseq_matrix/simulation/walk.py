@@ -84,7 +84,7 @@ class _Steps:
 
     def __init__(self, design: Design, world: World) -> None:
         self._rules = design.all_rules()
-        self._rules = design.rules_by_event(world)
+        self._rules_after = design.rules_by_event(world)
         self._skipped = design.skips if world.dynamic else ()
         self._order = [event for event in landmarks.order(world) if event not in self._skipped]
         self._world = world
@@ -93,7 +93,7 @@ class _Steps:
     def _event(self, name: str) -> Iterator[Step]:
         yield Apply(name) if name in self._rules else Pass(name)
         if name != landmarks.THREAD_POINTER:  # the rules there apply where the life has its registration
-            yield from map(Apply, self._rules.get(name, ()))
+            yield from map(Apply, self._rules_after.get(name, ()))
 
     def _up_to(self, name: str) -> Iterator[Step]:
         """Yield the events from where the life stands up to this one; a new image begins again."""
@@ -118,7 +118,7 @@ class _Steps:
 
     def _rule(self, step: Apply) -> Iterator[Step]:
         if step.rule == REGISTRATION:
-            yield from map(Apply, self._rules.get(landmarks.THREAD_POINTER, ()))
+            yield from map(Apply, self._rules_after.get(landmarks.THREAD_POINTER, ()))
         elif step.rule in self._order:
             yield from self._up_to(step.rule)
         elif step.rule not in self._skipped:
