@@ -415,3 +415,27 @@ def test_nothing_goes_on_when_the_driver_is_interrupted(built: Build, compiled: 
     driver.stdout.close()
     driver.wait(120)
     assert comes(lambda: not _left_over(path))
+
+
+INTERRUPTED_WAIT = """
+import subprocess
+from rseq_matrix.verify import supervised
+class Popen(subprocess.Popen):
+    def wait(self, timeout=None):
+        if timeout is not None:  # as a Ctrl-C behind the first instruction of its loop leaves it
+            self._waitpid_lock.acquire()
+            raise KeyboardInterrupt
+        return super().wait()
+supervised.subprocess.Popen = Popen
+try:
+    supervised.run(["sleep", "300"], {"PATH": "/usr/bin:/bin"}, 60, lambda seconds: None)
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_an_interrupt_that_leaves_the_lock_of_a_process_held_hangs_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WAIT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "ended\n", done.stderr

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 
-from rseq_matrix.documents.inspect import LintFinding
-from rseq_matrix.documents.layout import LayoutFinding
+if TYPE_CHECKING:  # every report imports this module, and few have findings
+    from rseq_matrix.documents.inspect import LintFinding
+    from rseq_matrix.documents.layout import LayoutFinding
 
 SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 

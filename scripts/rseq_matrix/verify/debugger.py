@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,7 @@ from rseq_matrix.verify.result import Found
 from rseq_matrix.verify.step_judgement import judge_stepped, most_aborted
 from rseq_matrix.verify.stepping import steps_said
 from rseq_matrix.verify.subject import REQUIRED, Subject
+from rseq_matrix.verify.supervised import end
 from rseq_matrix.verify.walking import STEP_LIMIT, find_aborts
 
 PHASE = "gdb"
@@ -149,7 +149,7 @@ def _run(gdb: str, subject: Subject, program: Path, operation: str, by_lines: bo
                 pass
             finally:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)  # what it debugs is killed with it (PTRACE_O_EXITKILL)
+                    end(process)  # what it debugs is killed with it (PTRACE_O_EXITKILL)
         output.seek(0)
         return output.read().decode("utf-8", "replace")
 

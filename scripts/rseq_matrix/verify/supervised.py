@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rseq_matrix.errors import MissingError
-from rseq_matrix.signals import signal_name
+from rseq_matrix.signals import signal_name, undisturbed
 
 POLL = 0.05  # seconds
 TEXT_LIMIT = 4096  # bytes of standard error
@@ -46,6 +46,20 @@ def _wait(process: subprocess.Popen[bytes], limit: float, tick: Callable[[float]
     return None
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the program with its group, and reap it.
+
+    Not by Popen.wait(): a Ctrl-C between two instructions of Popen.wait(timeout) leaves its lock held for ever, and the
+    next wait() would hang (CPython Lib/subprocess.py, Popen._wait).
+    """
+    with undisturbed():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+
+
 def run(
     command: Sequence[str],
     environment: Mapping[str, str],
@@ -74,8 +88,7 @@ def run(
             status = _wait(process, limit, tick)
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                end(process)
         output.seek(0)
         complaints.seek(0)
         said = " ".join(complaints.read(TEXT_LIMIT).decode(errors="replace").split())
