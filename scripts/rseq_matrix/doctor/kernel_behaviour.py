@@ -35,7 +35,6 @@ from rseq_matrix.signals import signal_name
 REWRITTEN, KEPT, KILLED = "rewritten", "kept", "killed"
 ORIGINAL = 32
 """Bytes of a registration that every kernel with rseq accepts (ORIG_RSEQ_SIZE)."""
-SLICE_AVAILABLE = 1 << 4
 MEMBARRIER_RSEQ = 1 << 7
 
 

@@ -12,8 +12,6 @@ from rseq_matrix.kernels.rules import ORIGINAL_LENGTH, READ_ONLY, SIGSEGV, SUCCE
 from rseq_matrix.kernels.sequences import SIGSYS, CallStep, becomes, behind_filter, by_main, moves
 
 ENOSYS, EPERM = "ENOSYS", "EPERM"
-REFUSALS = (ENOSYS, EPERM)
-"""With these filters refuse what they do not know: container engines, systemd, sandboxes."""
 SECCOMP_STATUS = (
     "the line Seccomp of /proc/PID/status: 2 means that a filter is installed, by the program, its container engine "
     "(Docker, podman) or systemd (SystemCallFilter=)"

@@ -21,7 +21,6 @@ from rseq_matrix.libcs.compiler import find_file
 from rseq_matrix.libcs.roots import Root
 
 KERNEL_HEADERS = ("linux", "asm", "asm-generic")
-STATIC_LINKS = ("static", "static-pie")
 OF_THE_HOST = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH", "CFLAGS", "CPPFLAGS", "LDFLAGS")
 """Environment variables by which headers and libraries of the host would get into what is built for another libc."""
 
